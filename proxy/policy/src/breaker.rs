@@ -1,0 +1,454 @@
+//! The circuit breaker: closed lets everything through, open nothing, half-open a bounded number of probes.
+//!
+//! ```text
+//!            failure ratio over the window, or consecutive failures
+//!   closed ────────────────────────────────────────────────────────▶ open ◀──────────┐
+//!      ▲                                                              │ open time    │ a probe failed
+//!      │                 enough probes succeeded                      ▼ is over      │ or its lease expired
+//!      └───────────────────────────────────────────────────────── half-open ─────────┘
+//! ```
+//!
+//! **A permit is a lease.** Whoever may send holds a [`Permit`]; it carries the epoch in which it was given, and every change of state begins a
+//! new one, so an answer from before a trip changes nothing after it. A probe's permit also expires: a probe nobody ever settles (a caller that vanished before the
+//! answer's head, a lost task) fails after `probe_lease`, and one that is dropped gives its place back at once. Half-open therefore
+//! cannot stick, the fault that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
+//!
+//! **The open time doubles** with each trip up to a cap, and is jittered downwards, so that a fleet of sidecars does not probe in one beat. It
+//! starts over only after the breaker has stayed closed for a whole window: a backend that answers its probe and falls over again is not greeted
+//! with the shortest wait each time.
+//!
+//! **Cores.** One breaker is shared by all of them. Closed, it is atomics only: the gate word is read, the window counted. A refusal while open
+//! reads two words. The mutex is taken for changes of state and for probes, which are rare by definition.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use crate::backoff::{doubled, draw_up_to};
+use crate::outcome::Class;
+use crate::units::{Epoch, Ratio};
+use crate::window::Window;
+
+/// When a breaker trips, how long it stays open, and how it finds its way back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The time over which the ratio is counted.
+    pub window: Duration,
+    /// Failures among the results in the window that trip it.
+    pub failure_ratio: Ratio,
+    /// Results in the window below which the ratio says nothing.
+    pub volume_min: u32,
+    /// Failures in a row that trip it whatever the ratio is.
+    pub consecutive_failures: NonZeroU32,
+    /// The first open time.
+    pub open_base: Duration,
+    /// The longest open time.
+    pub open_cap: Duration,
+    /// The share of the open time that is drawn at random: 0.2 gives 80 to 100 % of it.
+    pub open_jitter: Ratio,
+    /// Probes let through at a time, and successes in a row that close it.
+    pub probes: NonZeroU32,
+    /// After this long without a verdict a probe counts as failed.
+    pub probe_lease: Duration,
+}
+
+/// What a breaker does with requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Admits.
+    Closed,
+    /// Refuses.
+    Open,
+    /// Admits probes.
+    HalfOpen,
+}
+
+/// Which rule changed the state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The ratio of failures in the window reached its limit.
+    FailureRatio,
+    /// So many failures came in a row.
+    ConsecutiveFailures,
+    /// The open time is over.
+    OpenTimeOver,
+    /// A probe failed.
+    ProbeFailed,
+    /// A probe got no verdict within its lease.
+    ProbeExpired,
+    /// Enough probes succeeded.
+    ProbesSucceeded,
+}
+
+/// One change of state, for the floor above to count and log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transition {
+    /// The state it left.
+    pub from: State,
+    /// The state it is in now.
+    pub to: State,
+    /// The rule that moved it.
+    pub reason: Reason,
+    /// How long it will refuse; `None` unless `to` is open.
+    pub open_for: Option<Duration>,
+}
+
+/// The answer to a request for a permit, and the change of state that asking may have caused.
+#[derive(Debug)]
+pub struct Admission {
+    /// The permit, or when to ask again.
+    pub permit: Result<Permit, Refusal>,
+    /// Asking moves the state when an open time or a lease is over.
+    pub moved: Option<Transition>,
+}
+
+/// No permit: the breaker is open, or its probes are under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// When the next probe may go.
+    pub retry_at: Instant,
+}
+
+/// The right to send one attempt. To be handed back by [`Breaker::on_result`]; a dropped permit counts as [`Class::Neutral`].
+#[derive(Debug)]
+#[must_use = "a permit that is not handed back by on_result says nothing about what happened"]
+pub struct Permit {
+    epoch: u64,
+    probe: Option<Probe>,
+}
+
+/// A place among the probes; given back when dropped.
+#[derive(Debug)]
+struct Probe {
+    breaker: Arc<Breaker>,
+    number: u64,
+}
+
+/// A breaker shared by all cores.
+#[derive(Debug)]
+pub struct Breaker {
+    config: Config,
+    epoch: Epoch,
+    /// State and number of its era in one word; written under `turn`, read by everybody.
+    gate: AtomicU64,
+    /// Nanoseconds since `epoch` at which the open time ends; written under `turn` before the gate opens.
+    reopen_at: AtomicU64,
+    /// Failures since the last success while closed.
+    streak: AtomicU32,
+    /// First counter: results; second: failures.
+    window: Window,
+    turn: Mutex<Turn>,
+}
+
+/// Everything that only matters when the state changes.
+#[derive(Debug)]
+struct Turn {
+    since: Instant,
+    reason: Option<Reason>,
+    /// Trips without a calm window between them: the exponent of the open time.
+    trips: u32,
+    leases: Vec<Lease>,
+    next_probe: u64,
+    probes_passed: u32,
+}
+
+#[derive(Debug)]
+struct Lease {
+    number: u64,
+    expires_at: Instant,
+}
+
+/// What a breaker is doing and the numbers behind it, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// The state.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// The rule that brought it there; `None` if it never moved.
+    pub reason: Option<Reason>,
+    /// Results in the window.
+    pub results: u32,
+    /// Failures among them.
+    pub failures: u32,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    /// Trips without a calm window between them.
+    pub trips: u32,
+    /// Probes under way.
+    pub probes_out: u32,
+    /// When the open time ends; `None` unless open.
+    pub reopen_at: Option<Instant>,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(config: Config, now: Instant) -> Arc<Breaker> {
+        let epoch = Epoch::new(now);
+        let turn = Turn { since: now, reason: None, trips: 0, leases: Vec::new(), next_probe: 0, probes_passed: 0 };
+        Arc::new(Breaker {
+            config,
+            epoch,
+            gate: AtomicU64::new(Gate { state: State::Closed, era: 0 }.pack()),
+            reopen_at: AtomicU64::new(0),
+            streak: AtomicU32::new(0),
+            window: Window::new(epoch, config.window),
+            turn: Mutex::new(turn),
+        })
+    }
+
+    /// What was asked for when it was made.
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Whether [`Breaker::try_acquire`] would probably admit. For choosing among endpoints; only the permit itself is a promise.
+    pub fn admits(&self, now: Instant) -> bool {
+        match self.gate().state {
+            State::Closed => true,
+            State::Open => self.epoch.nanos(now) >= self.reopen_at.load(Relaxed),
+            State::HalfOpen => {
+                let turn = self.turn();
+                turn.has_place(&self.config) || turn.has_expired(now)
+            }
+        }
+    }
+
+    /// Asks for the right to send one attempt.
+    pub fn try_acquire(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {
+        let gate = self.gate();
+        match gate.state {
+            State::Closed => Admission { permit: Ok(Permit { epoch: gate.era, probe: None }), moved: None },
+            State::Open => {
+                let reopen_at = self.reopen_at.load(Relaxed);
+                if self.epoch.nanos(now) < reopen_at {
+                    return Admission { permit: Err(Refusal { retry_at: self.epoch.at(reopen_at) }), moved: None };
+                }
+                self.acquire_probe(now, rng)
+            }
+            State::HalfOpen => self.acquire_probe(now, rng),
+        }
+    }
+
+    /// Settles a permit. Results of another era, and of probes whose lease has expired, are ignored.
+    pub fn on_result(&self, mut permit: Permit, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+        if let Some(probe) = permit.probe.take() {
+            return self.on_probe_result(probe, class, now, rng);
+        }
+        let is_failure = match class {
+            Class::Success => false,
+            Class::Failure => true,
+            Class::Overload | Class::Neutral => return None,
+        };
+        if self.gate() != (Gate { state: State::Closed, era: permit.epoch }) {
+            return None;
+        }
+        let streak = self.count(is_failure, now);
+        let reason = self.broken_rule(streak, now)?;
+        let mut turn = self.turn();
+        // Another core may have tripped it between our count and the lock.
+        (self.gate().era == permit.epoch).then(|| self.trip(&mut turn, reason, now, rng))
+    }
+
+    /// The state and the numbers behind it.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let turn = self.turn();
+        let state = self.gate().state;
+        let sums = self.window.sums(now);
+        Snapshot {
+            state,
+            since: turn.since,
+            reason: turn.reason,
+            results: sums.first,
+            failures: sums.second,
+            consecutive_failures: self.streak.load(Relaxed),
+            trips: turn.trips,
+            probes_out: u32::try_from(turn.leases.len()).unwrap_or(u32::MAX),
+            reopen_at: (state == State::Open).then(|| self.epoch.at(self.reopen_at.load(Relaxed))),
+        }
+    }
+
+    /// Counts a result of the closed era and returns the failures in a row.
+    fn count(&self, is_failure: bool, now: Instant) -> u32 {
+        self.window.add(now, 1, u32::from(is_failure));
+        if is_failure {
+            return self.streak.fetch_add(1, Relaxed).saturating_add(1);
+        }
+        // Read before writing: most results are successes after successes, and a store would pass the cache line from core to core.
+        if self.streak.load(Relaxed) != 0 {
+            self.streak.store(0, Relaxed);
+        }
+        0
+    }
+
+    fn broken_rule(&self, streak: u32, now: Instant) -> Option<Reason> {
+        if streak >= self.config.consecutive_failures.get() {
+            return Some(Reason::ConsecutiveFailures);
+        }
+        let sums = self.window.sums(now);
+        let is_reached =
+            sums.first >= self.config.volume_min && self.config.failure_ratio.is_reached_by(sums.second, sums.first);
+        is_reached.then_some(Reason::FailureRatio)
+    }
+
+    fn acquire_probe(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {
+        let mut turn = self.turn();
+        let moved = match self.gate().state {
+            // Another core has just closed it: no probe is needed any more.
+            State::Closed => {
+                return Admission { permit: Ok(Permit { epoch: self.gate().era, probe: None }), moved: None };
+            }
+            State::Open if self.epoch.nanos(now) >= self.reopen_at.load(Relaxed) => {
+                Some(self.turn_to(&mut turn, State::HalfOpen, Reason::OpenTimeOver, now))
+            }
+            State::HalfOpen if turn.has_expired(now) => Some(self.trip(&mut turn, Reason::ProbeExpired, now, rng)),
+            State::Open | State::HalfOpen => None,
+        };
+        let gate = self.gate();
+        if gate.state == State::Open || !turn.has_place(&self.config) {
+            return Admission { permit: Err(Refusal { retry_at: self.next_chance(gate.state, &turn, now) }), moved };
+        }
+        let number = turn.next_probe;
+        turn.next_probe += 1;
+        let expires_at = now.checked_add(self.config.probe_lease).unwrap_or(now);
+        turn.leases.push(Lease { number, expires_at });
+        Admission {
+            permit: Ok(Permit { epoch: gate.era, probe: Some(Probe { breaker: Arc::clone(self), number }) }),
+            moved,
+        }
+    }
+
+    /// When asking again may help: after the open time, or, with all probes out, when one of them must have been settled.
+    fn next_chance(&self, state: State, turn: &Turn, now: Instant) -> Instant {
+        match state {
+            State::Open => self.epoch.at(self.reopen_at.load(Relaxed)),
+            // A probe mostly answers long before its lease ends; the shortest open time is the better guess.
+            State::Closed | State::HalfOpen => {
+                let lease_end = turn.leases.iter().map(|lease| lease.expires_at).min().unwrap_or(now);
+                lease_end.min(now + self.config.open_base)
+            }
+        }
+    }
+
+    fn on_probe_result(&self, probe: Probe, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+        let mut turn = self.turn();
+        if !turn.remove(probe.number) {
+            return None; // it came after its lease had expired, or from an earlier half-open time
+        }
+        match class {
+            Class::Neutral => None,
+            Class::Failure | Class::Overload => Some(self.trip(&mut turn, Reason::ProbeFailed, now, rng)),
+            Class::Success => {
+                turn.probes_passed += 1;
+                let is_enough = turn.probes_passed >= self.config.probes.get();
+                is_enough.then(|| self.turn_to(&mut turn, State::Closed, Reason::ProbesSucceeded, now))
+            }
+        }
+    }
+
+    fn trip(&self, turn: &mut Turn, reason: Reason, now: Instant, rng: &mut impl Rng) -> Transition {
+        let was_calm =
+            self.gate().state == State::Closed && now.saturating_duration_since(turn.since) >= self.config.window;
+        turn.trips = if was_calm { 1 } else { turn.trips.saturating_add(1) };
+        let longest = doubled(self.config.open_base, turn.trips - 1, self.config.open_cap);
+        let jitter = Duration::from_nanos(
+            u64::try_from(
+                longest.as_nanos() * u128::from(self.config.open_jitter.ppm()) / u128::from(Ratio::ONE.ppm()),
+            )
+            .unwrap_or(u64::MAX),
+        );
+        let open_for = longest.saturating_sub(draw_up_to(jitter, rng));
+        let open_nanos = u64::try_from(open_for.as_nanos()).unwrap_or(u64::MAX);
+        self.reopen_at.store(self.epoch.nanos(now).saturating_add(open_nanos), Relaxed);
+        Transition { open_for: Some(open_for), ..self.turn_to(turn, State::Open, reason, now) }
+    }
+
+    /// The one place where the state changes: a new era begins, and nothing of the old one is left.
+    fn turn_to(&self, turn: &mut Turn, to: State, reason: Reason, now: Instant) -> Transition {
+        let from = self.gate();
+        turn.since = now;
+        turn.reason = Some(reason);
+        turn.leases.clear();
+        turn.probes_passed = 0;
+        if to == State::Closed {
+            self.window.clear();
+            self.streak.store(0, Relaxed);
+        }
+        // Release: whoever sees the new gate also sees the `reopen_at` written before it.
+        self.gate.store(Gate { state: to, era: from.era + 1 }.pack(), Release);
+        Transition { from: from.state, to, reason, open_for: None }
+    }
+
+    fn gate(&self) -> Gate {
+        Gate::unpack(self.gate.load(Acquire))
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // Nothing under this lock can panic halfway; a poisoned one still holds a whole state.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    fn has_place(&self, config: &Config) -> bool {
+        let taken = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
+        taken.saturating_add(self.probes_passed) < config.probes.get()
+    }
+
+    fn has_expired(&self, now: Instant) -> bool {
+        self.leases.iter().any(|lease| lease.expires_at <= now)
+    }
+
+    fn remove(&mut self, number: u64) -> bool {
+        let place = self.leases.iter().position(|lease| lease.number == number);
+        place.map(|at| self.leases.swap_remove(at)).is_some()
+    }
+}
+
+impl Permit {
+    /// A permit of half-open: its verdict is waited for, so it should be settled as early as one is known.
+    pub fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.breaker.turn().remove(self.number);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Gate {
+    state: State,
+    era: u64,
+}
+
+impl Gate {
+    fn pack(self) -> u64 {
+        let state = match self.state {
+            State::Closed => 0,
+            State::Open => 1,
+            State::HalfOpen => 2,
+        };
+        self.era << 2 | state
+    }
+
+    fn unpack(word: u64) -> Gate {
+        let state = match word & 3 {
+            0 => State::Closed,
+            1 => State::Open,
+            _ => State::HalfOpen,
+        };
+        Gate { state, era: word >> 2 }
+    }
+}
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! Each transition, each boundary, each late or lost result.
+
+use super::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn config() -> Config {
+    Config {
+        window: 10 * SECOND,
+        failure_ratio: Ratio::from_ppm(500_000).expect("in range"),
+        volume_min: 20,
+        consecutive_failures: NonZeroU32::new(5).expect("not zero"),
+        open_base: SECOND,
+        open_cap: 30 * SECOND,
+        open_jitter: Ratio::ZERO,
+        probes: NonZeroU32::MIN,
+        probe_lease: 5 * SECOND,
+    }
+}
+
+struct Bench {
+    breaker: Arc<Breaker>,
+    now: Instant,
+    rng: StdRng,
+}
+
+impl Bench {
+    fn new(config: Config) -> Bench {
+        let now = Instant::now();
+        Bench { breaker: Breaker::new(config, now), now, rng: StdRng::seed_from_u64(1) }
+    }
+
+    fn acquire(&mut self) -> Admission {
+        self.breaker.try_acquire(self.now, &mut self.rng)
+    }
+
+    fn permit(&mut self) -> Permit {
+        self.acquire().permit.expect("the breaker admits")
+    }
+
+    fn settle(&mut self, permit: Permit, class: Class) -> Option<Transition> {
+        self.breaker.on_result(permit, class, self.now, &mut self.rng)
+    }
+
+    fn attempt(&mut self, class: Class) -> Option<Transition> {
+        let permit = self.permit();
+        self.settle(permit, class)
+    }
+
+    fn trip(&mut self) -> Transition {
+        (0..5).find_map(|_| self.attempt(Class::Failure)).expect("five failures in a row trip it")
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn state(&self) -> State {
+        self.breaker.snapshot(self.now).state
+    }
+}
+
+#[test]
+fn failures_in_a_row_trip_it_and_a_success_starts_the_count_again() {
+    let mut bench = Bench::new(config());
+    for _ in 0..4 {
+        assert_eq!(bench.attempt(Class::Failure), None);
+    }
+    assert_eq!(bench.attempt(Class::Success), None);
+    for _ in 0..4 {
+        assert_eq!(bench.attempt(Class::Failure), None);
+    }
+    let moved = bench.attempt(Class::Failure).expect("the fifth in a row");
+    assert_eq!((moved.from, moved.to, moved.reason), (State::Closed, State::Open, Reason::ConsecutiveFailures));
+    assert_eq!(moved.open_for, Some(SECOND));
+}
+
+#[test]
+fn the_ratio_trips_at_its_boundary_and_only_with_enough_volume() {
+    let mut bench = Bench::new(config());
+    for n in 0..19 {
+        let class = if n % 2 == 0 { Class::Failure } else { Class::Success };
+        assert_eq!(bench.attempt(class), None, "result {n}: below the volume");
+    }
+    // The 20th result makes it 10 failures of 20: exactly half.
+    let moved = bench.attempt(Class::Success).expect("10 of 20 reach one half");
+    assert_eq!(moved.reason, Reason::FailureRatio);
+}
+
+#[test]
+fn failures_older_than_the_window_are_forgotten() {
+    let mut bench = Bench::new(Config { consecutive_failures: NonZeroU32::MAX, ..config() });
+    for _ in 0..19 {
+        assert_eq!(bench.attempt(Class::Failure), None);
+    }
+    bench.pass(10 * SECOND);
+    assert_eq!(bench.attempt(Class::Failure), None);
+    assert_eq!(bench.breaker.snapshot(bench.now).results, 1);
+}
+
+#[test]
+fn overload_and_neutral_results_count_for_nothing_while_closed() {
+    let mut bench = Bench::new(config());
+    for _ in 0..100 {
+        assert_eq!(bench.attempt(Class::Overload), None);
+        assert_eq!(bench.attempt(Class::Neutral), None);
+    }
+    assert_eq!(bench.breaker.snapshot(bench.now).results, 0);
+}
+
+#[test]
+fn open_refuses_until_its_time_is_over_and_says_when_that_is() {
+    let mut bench = Bench::new(config());
+    bench.trip();
+    let reopen_at = bench.now + SECOND;
+    bench.pass(SECOND - Duration::from_nanos(1));
+    let refusal = bench.acquire().permit.expect_err("still open");
+    assert_eq!(refusal.retry_at, reopen_at);
+    assert!(!bench.breaker.admits(bench.now));
+    bench.pass(Duration::from_nanos(1));
+    assert!(bench.breaker.admits(bench.now));
+    let admission = bench.acquire();
+    assert!(admission.permit.is_ok_and(|p| p.is_probe()));
+    assert_eq!(admission.moved.map(|m| (m.to, m.reason)), Some((State::HalfOpen, Reason::OpenTimeOver)));
+}
+
+#[test]
+fn one_probe_closes_it_and_the_old_failures_are_gone() {
+    let mut bench = Bench::new(config());
+    bench.trip();
+    bench.pass(SECOND);
+    let moved = bench.attempt(Class::Success).expect("the probe closes it");
+    assert_eq!((moved.from, moved.to, moved.reason), (State::HalfOpen, State::Closed, Reason::ProbesSucceeded));
+    assert_eq!(bench.breaker.snapshot(bench.now).failures, 0);
+    for _ in 0..4 {
+        assert_eq!(bench.attempt(Class::Failure), None);
+    }
+}
+
+#[test]
+fn a_failed_or_overloaded_probe_opens_it_again_for_twice_the_time_up_to_the_cap() {
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.trip().open_for, Some(SECOND));
+    for (class, seconds) in [
+        (Class::Failure, 2),
+        (Class::Overload, 4),
+        (Class::Failure, 8),
+        (Class::Failure, 16),
+        (Class::Failure, 30),
+        (Class::Failure, 30),
+    ] {
+        bench.pass(30 * SECOND);
+        let moved = bench.attempt(class).expect("a failed probe opens it");
+        assert_eq!((moved.reason, moved.open_for), (Reason::ProbeFailed, Some(seconds * SECOND)));
+    }
+}
+
+#[test]
+fn the_open_time_starts_over_only_after_a_calm_window() {
+    for (calm, expected) in [(9 * SECOND, 2 * SECOND), (10 * SECOND, SECOND)] {
+        let mut bench = Bench::new(config());
+        bench.trip();
+        bench.pass(SECOND);
+        assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+        bench.pass(calm);
+        assert_eq!(bench.trip().open_for, Some(expected), "after {calm:?} closed");
+    }
+}
+
+#[test]
+fn jitter_only_shortens_the_open_time() {
+    let mut bench = Bench::new(Config { open_jitter: Ratio::from_ppm(200_000).expect("in range"), ..config() });
+    for _ in 0..50 {
+        bench.pass(60 * SECOND);
+        bench.breaker = Breaker::new(bench.breaker.config(), bench.now);
+        let open_for = bench.trip().open_for.expect("a trip has an open time");
+        assert!((SECOND * 4 / 5..=SECOND).contains(&open_for), "{open_for:?}");
+    }
+}
+
+#[test]
+fn late_result_from_before_the_trip_is_ignored() {
+    let mut bench = Bench::new(config());
+    let (early, late) = (bench.permit(), bench.permit());
+    bench.trip();
+    assert_eq!(bench.settle(early, Class::Success), None);
+    assert_eq!(bench.state(), State::Open);
+    bench.pass(SECOND);
+    let probe = bench.permit();
+    assert_eq!(bench.settle(late, Class::Failure), None);
+    assert_eq!(bench.state(), State::HalfOpen);
+    assert_eq!(bench.settle(probe, Class::Success).map(|m| m.to), Some(State::Closed));
+}
+
+#[test]
+fn half_open_admits_no_more_than_its_probes_and_closes_after_as_many_successes() {
+    let mut bench = Bench::new(Config { probes: NonZeroU32::new(3).expect("not zero"), ..config() });
+    bench.trip();
+    bench.pass(SECOND);
+    let mut probes: Vec<_> = (0..3).map(|_| bench.permit()).collect();
+    assert!(bench.acquire().permit.is_err() && !bench.breaker.admits(bench.now));
+    let first = probes.pop().expect("three");
+    assert_eq!(bench.settle(first, Class::Success), None);
+    assert!(bench.acquire().permit.is_err(), "one passed and two out are three");
+    let second = probes.pop().expect("two");
+    assert_eq!(bench.settle(second, Class::Success), None);
+    let third = probes.pop().expect("one");
+    assert_eq!(bench.settle(third, Class::Success).map(|m| m.to), Some(State::Closed));
+}
+
+#[test]
+fn a_dropped_probe_gives_its_place_back_and_a_neutral_one_too() {
+    let mut bench = Bench::new(config());
+    bench.trip();
+    bench.pass(SECOND);
+    drop(bench.permit());
+    assert_eq!(bench.attempt(Class::Neutral), None);
+    assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+}
+
+#[test]
+fn a_probe_that_is_never_settled_fails_when_its_lease_ends() {
+    let mut bench = Bench::new(config());
+    bench.trip();
+    bench.pass(SECOND);
+    let lost = bench.permit();
+    bench.pass(5 * SECOND - Duration::from_nanos(1));
+    assert!(bench.acquire().permit.is_err());
+    bench.pass(Duration::from_nanos(1));
+    let admission = bench.acquire();
+    assert_eq!(admission.moved.map(|m| (m.to, m.reason)), Some((State::Open, Reason::ProbeExpired)));
+    assert!(admission.permit.is_err());
+    assert_eq!(bench.settle(lost, Class::Success), None, "its verdict comes too late");
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn many_cores_trip_one_breaker_once() {
+    let breaker = Breaker::new(config(), Instant::now());
+    let now = Instant::now();
+    let trips: usize = std::thread::scope(|scope| {
+        let attempt = |seed| {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let attempts = (0..2_000).filter_map(|_| {
+                let permit = breaker.try_acquire(now, &mut rng).permit.ok()?;
+                breaker.on_result(permit, Class::Failure, now, &mut rng)
+            });
+            attempts.count()
+        };
+        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || attempt(seed))).collect();
+        threads.into_iter().map(|t| t.join().expect("no thread panics")).sum()
+    });
+    assert_eq!(trips, 1);
+}

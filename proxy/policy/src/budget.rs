@@ -1,0 +1,160 @@
+//! The retry budget: which share of extra attempts an upstream may be given, whatever happens.
+//!
+//! Over the last `window`, withdrawals may not exceed `ratio × deposits + floor × window`. Every request deposits once, before it is sent (a
+//! hung upstream must not look unloaded); every extra attempt withdraws one.
+//!
+//! **The law.** Each withdrawal was allowed by the window that ended with it. Walk back from the last withdrawal in disjoint windows: every
+//! withdrawal lies in one of them and each of them kept the bound, so over any time `T` it holds that
+//! `withdrawals ≤ ratio × deposits + floor × (T + window)`. The ratio is exact: integers in millionths, no truncated token costs (tower's
+//! `TpsBudget` makes 16.7 % of 15 % and 100 % of 60 %), and a rate, not a concurrency, so that it means the same at 5 and at 5 000 requests a second.
+//!
+//! **Cores.** A deposit is one atomic add. A withdrawal checks and subtracts under a mutex: two cores cannot both spend the last token, and
+//! retries are rare enough not to queue for it.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::units::{Epoch, Ratio};
+use crate::window::Window;
+
+/// What the budget allows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Extra attempts allowed per request.
+    pub ratio: Ratio,
+    /// Extra attempts per second that are always allowed, so that a quiet service can retry at all.
+    pub floor_per_second: u32,
+    /// The time over which both are counted.
+    pub window: Duration,
+}
+
+/// A retry budget shared by all cores.
+#[derive(Debug)]
+pub struct Budget {
+    config: Config,
+    /// First counter: deposits; second: withdrawals.
+    window: Window,
+    /// Held from the check to the subtraction of a withdrawal.
+    withdrawing: Mutex<()>,
+}
+
+/// The window does not cover this withdrawal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exhausted;
+
+impl Budget {
+    /// A budget that has only its floor to spend.
+    pub fn new(config: Config, now: Instant) -> Budget {
+        Budget { config, window: Window::new(Epoch::new(now), config.window), withdrawing: Mutex::new(()) }
+    }
+
+    /// What was asked for when it was made.
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Counts one request. To be called once per request, before its first attempt.
+    pub fn deposit(&self, now: Instant) {
+        self.window.add(now, 1, 0);
+    }
+
+    /// Takes one extra attempt out of the budget.
+    pub fn withdraw(&self, now: Instant) -> Result<(), Exhausted> {
+        // A poisoned lock guards no data: whoever panicked can have left nothing half done.
+        let _guard = self.withdrawing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.millionths(now) < i64::from(Ratio::ONE.ppm()) {
+            return Err(Exhausted);
+        }
+        self.window.add(now, 0, 1);
+        Ok(())
+    }
+
+    /// Extra attempts that could be withdrawn at `now`; negative when deposits have aged faster than withdrawals.
+    pub fn balance(&self, now: Instant) -> f64 {
+        self.millionths(now) as f64 / f64::from(Ratio::ONE.ppm())
+    }
+
+    fn millionths(&self, now: Instant) -> i64 {
+        let sums = self.window.sums(now);
+        let floor = u128::from(self.config.floor_per_second) * self.config.window.as_nanos() / 1_000;
+        let earned =
+            u64::try_from(floor).unwrap_or(u64::MAX).saturating_add(self.config.ratio.millionths_of(sums.first));
+        let spent = i64::from(sums.second) * i64::from(Ratio::ONE.ppm());
+        i64::try_from(earned).unwrap_or(i64::MAX).saturating_sub(spent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn budget(ratio: f64, floor_per_second: u32) -> (Budget, Instant) {
+        let now = Instant::now();
+        let ratio = Ratio::from_f64(ratio).expect("a test's ratio is in range");
+        (Budget::new(Config { ratio, floor_per_second, window: Duration::from_secs(10) }, now), now)
+    }
+
+    fn withdraw_all(budget: &Budget, now: Instant) -> u32 {
+        (0..).take_while(|_| budget.withdraw(now).is_ok()).count() as u32
+    }
+
+    #[test]
+    fn any_ratio_is_met_exactly() {
+        for ratio in [0.01, 0.1, 0.15, 0.2, 0.3, 0.333, 0.5, 0.6, 0.75, 1.0, 1.5] {
+            let (budget, now) = budget(ratio, 0);
+            (0..10_000).for_each(|_| budget.deposit(now));
+            assert_eq!(withdraw_all(&budget, now), (ratio * 10_000.0_f64).round() as u32, "ratio {ratio}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_there_without_any_request_and_comes_back_with_time() {
+        let (budget, now) = budget(0.2, 3);
+        assert_eq!(withdraw_all(&budget, now), 30);
+        assert_eq!(withdraw_all(&budget, now + Duration::from_secs(9)), 0);
+        assert_eq!(withdraw_all(&budget, now + Duration::from_secs(10)), 30);
+    }
+
+    #[test]
+    fn a_budget_of_nothing_gives_nothing() {
+        let (budget, now) = budget(0.0, 0);
+        budget.deposit(now);
+        assert_eq!(budget.withdraw(now), Err(Exhausted));
+    }
+
+    #[test]
+    fn the_last_token_is_spent_once_however_many_cores_reach_for_it() {
+        let (budget, now) = budget(0.2, 0);
+        (0..5_000).for_each(|_| budget.deposit(now));
+        let spent: u32 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| withdraw_all(&budget, now))).collect();
+            threads.into_iter().map(|t| t.join().expect("no thread panics")).sum()
+        });
+        assert_eq!(spent, 1_000);
+    }
+
+    proptest! {
+        /// The law of the module head, for any ratio, floor and order of events.
+        #[test]
+        fn withdrawals_never_exceed_the_law(
+            ppm in 0u32..2_000_000,
+            floor in 0u32..20,
+            steps in prop::collection::vec((0u64..3_000, 0u32..40, 0u32..40), 1..100),
+        ) {
+            let start = Instant::now();
+            let ratio = Ratio::from_ppm(ppm).expect("in range");
+            let budget = Budget::new(Config { ratio, floor_per_second: floor, window: Duration::from_secs(10) }, start);
+            let (mut now, mut deposits, mut withdrawals) = (start, 0u64, 0u64);
+            for (wait_ms, requests, wanted) in steps {
+                now += Duration::from_millis(wait_ms);
+                (0..requests).for_each(|_| budget.deposit(now));
+                deposits += u64::from(requests);
+                withdrawals += (0..wanted).filter(|_| budget.withdraw(now).is_ok()).count() as u64;
+                let seconds = (now - start).as_secs_f64() + 10.0;
+                let allowed = ratio.as_f64() * deposits as f64 + f64::from(floor) * seconds;
+                prop_assert!(withdrawals as f64 <= allowed + 1e-6, "{} > {}", withdrawals, allowed);
+            }
+        }
+    }
+}

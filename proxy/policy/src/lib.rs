@@ -1,0 +1,17 @@
+//! The ground floor of Outrigger: it decides, the upper floors do.
+//!
+//! Every policy of the proxy stands here as a plain state machine. Nothing in this crate sleeps, spawns, logs, counts, parses or reads a
+//! clock: `now` and the random generator are arguments, the answer is a value. So the very same code runs in the proxy, in a simulation of
+//! a hundred sidecars, and under property tests that try a million orders of events in a second.
+//!
+//! What many cores share (a breaker, a budget) takes `&self` and keeps its hot path in atomics; each module says what it takes a lock for.
+
+pub mod backoff;
+pub mod balance;
+pub mod breaker;
+pub mod budget;
+pub mod deadline;
+pub mod outcome;
+pub mod retry;
+pub mod units;
+mod window;

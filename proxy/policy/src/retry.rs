@@ -1,0 +1,247 @@
+//! Whether a failed attempt is followed by another, and after which wait.
+//!
+//! The answer is made in one place and in a fixed order, so that the reason a retry did not happen is always the first thing that stood in its way:
+//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → budget. The budget comes last because it is the
+//! only step that spends something: nothing is withdrawn for a retry that something else forbids.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use crate::backoff::{Backoff, draw_up_to};
+use crate::budget::Budget;
+use crate::deadline::Deadline;
+use crate::outcome::{Outcome, Processed, Pushback};
+
+/// The retry policy of a route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Attempts in all, the first included; 1 switches retries off.
+    pub attempts_max: u32,
+    /// Which outcomes are worth another attempt.
+    pub on: Conditions,
+    /// The wait before a retry that the upstream did not time itself.
+    pub backoff: Backoff,
+}
+
+/// Which outcomes are worth another attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conditions {
+    /// No connection could be made.
+    pub connect_failure: bool,
+    /// The connection broke before an answer, or what came was none.
+    pub reset: bool,
+    /// The attempt's time ran out.
+    pub attempt_timeout: bool,
+    /// Answers with one of these codes.
+    pub statuses: Vec<u16>,
+}
+
+/// Why an attempt is made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// No connection could be made.
+    ConnectFailure,
+    /// The connection broke before an answer.
+    Reset,
+    /// The attempt's time ran out.
+    AttemptTimeout,
+    /// The answer's status is one that the route retries.
+    Status,
+    /// The connection was dead before the first byte: sent again on a fresh one, outside of attempts and budget.
+    Unsent,
+}
+
+/// Why an attempt that was worth a retry is not made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// All attempts are used up.
+    Attempts,
+    /// The request may have been acted on and is not safe to repeat.
+    NotRepeatable,
+    /// The request's body did not fit the replay buffer.
+    BodyTooLarge,
+    /// The upstream asked for a pause that we cannot read.
+    Pushback,
+    /// The wait would not leave time for another attempt.
+    Deadline,
+    /// The budget is exhausted.
+    Budget,
+}
+
+/// The decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Hand this outcome to the caller: it is no candidate for a retry.
+    Return,
+    /// Hand it to the caller, though it was a candidate.
+    GiveUp(Refused),
+    /// Wait, then go again. The budget has been charged.
+    Again {
+        /// The wait before the next attempt.
+        wait: Duration,
+        /// What made it necessary.
+        reason: Reason,
+    },
+}
+
+/// What a decision is made about.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// How the last attempt ended.
+    pub outcome: Outcome,
+    /// Attempts made so far, the last included.
+    pub attempts: u32,
+    /// The caller's contract allows a repetition: an idempotent method, or the route says so.
+    pub is_repeatable: bool,
+    /// The whole body can be sent once more.
+    pub is_replayable: bool,
+    /// When the caller's patience ends.
+    pub deadline: Deadline,
+}
+
+impl Config {
+    /// Decides about one failed or finished attempt; on [`Verdict::Again`] one attempt has been withdrawn from `budget`.
+    pub fn decide(&self, ask: &Ask, budget: &Budget, now: Instant, rng: &mut impl Rng) -> Verdict {
+        let Some(reason) = self.on.reason(&ask.outcome).filter(|_| self.attempts_max > 1) else {
+            return Verdict::Return;
+        };
+        if ask.attempts >= self.attempts_max {
+            return Verdict::GiveUp(Refused::Attempts);
+        }
+        if !ask.is_repeatable && ask.outcome.processed() == Processed::Perhaps {
+            return Verdict::GiveUp(Refused::NotRepeatable);
+        }
+        if !ask.is_replayable {
+            return Verdict::GiveUp(Refused::BodyTooLarge);
+        }
+        let wait = match ask.outcome.pushback() {
+            Pushback::Unreadable => return Verdict::GiveUp(Refused::Pushback),
+            // Spread over half as much again, so that all who were sent away do not come back in one tick.
+            Pushback::After(asked) => asked.saturating_add(draw_up_to(asked / 2, rng)),
+            Pushback::None => self.backoff.draw(ask.attempts, rng),
+        };
+        if !ask.deadline.has_room_after(now, wait) {
+            return Verdict::GiveUp(Refused::Deadline);
+        }
+        match budget.withdraw(now) {
+            Ok(()) => Verdict::Again { wait, reason },
+            Err(_) => Verdict::GiveUp(Refused::Budget),
+        }
+    }
+}
+
+impl Conditions {
+    fn reason(&self, outcome: &Outcome) -> Option<Reason> {
+        match outcome {
+            Outcome::Answered { status, .. } => self.statuses.contains(status).then_some(Reason::Status),
+            Outcome::ConnectFailed => self.connect_failure.then_some(Reason::ConnectFailure),
+            Outcome::Unsent => Some(Reason::Unsent),
+            Outcome::Reset { .. } | Outcome::Garbled => self.reset.then_some(Reason::Reset),
+            Outcome::AttemptTimedOut => self.attempt_timeout.then_some(Reason::AttemptTimeout),
+            Outcome::CallerGone | Outcome::CallerFault => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget;
+    use crate::units::Ratio;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    const SERVER_ERROR: Outcome = Outcome::Answered { status: 503, pushback: Pushback::None };
+
+    fn config() -> Config {
+        Config {
+            attempts_max: 3,
+            on: Conditions { connect_failure: true, reset: true, attempt_timeout: true, statuses: vec![503] },
+            backoff: Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(250) },
+        }
+    }
+
+    struct Case {
+        config: Config,
+        ask: Ask,
+        floor: u32,
+    }
+
+    /// A first attempt of a repeatable request that failed with 503, with every resource at hand.
+    fn case(now: Instant) -> Case {
+        let deadline = Deadline::after(now, Duration::from_secs(30));
+        let ask = Ask { outcome: SERVER_ERROR, attempts: 1, is_repeatable: true, is_replayable: true, deadline };
+        Case { config: config(), ask, floor: 1 }
+    }
+
+    fn check(change: impl FnOnce(&mut Case), expected: Result<Reason, Option<Refused>>) {
+        let now = Instant::now();
+        let mut case = case(now);
+        change(&mut case);
+        let budget =
+            budget::Config { ratio: Ratio::ZERO, floor_per_second: case.floor, window: Duration::from_secs(1) };
+        let budget = Budget::new(budget, now);
+        let verdict = case.config.decide(&case.ask, &budget, now, &mut StdRng::seed_from_u64(1));
+        let spent = f64::from(case.floor) - budget.balance(now);
+        match (verdict, expected) {
+            (Verdict::Again { reason, .. }, Ok(wanted)) => assert_eq!((reason, spent), (wanted, 1.0)),
+            (Verdict::GiveUp(refused), Err(Some(wanted))) => assert_eq!((refused, spent), (wanted, 0.0)),
+            (Verdict::Return, Err(None)) => assert_eq!(spent, 0.0),
+            (verdict, expected) => panic!("{verdict:?} where {expected:?} was expected"),
+        }
+    }
+
+    #[test]
+    fn each_condition_has_its_reason_and_can_be_switched_off() {
+        for (outcome, reason) in [
+            (SERVER_ERROR, Reason::Status),
+            (Outcome::ConnectFailed, Reason::ConnectFailure),
+            (Outcome::Reset { reused: false }, Reason::Reset),
+            (Outcome::Garbled, Reason::Reset),
+            (Outcome::AttemptTimedOut, Reason::AttemptTimeout),
+        ] {
+            check(|c| c.ask.outcome = outcome, Ok(reason));
+            let off = Conditions { connect_failure: false, reset: false, attempt_timeout: false, statuses: vec![] };
+            check(|c| (c.ask.outcome, c.config.on) = (outcome, off), Err(None));
+        }
+        check(|c| c.ask.outcome = Outcome::CallerGone, Err(None));
+        check(|c| c.ask.outcome = Outcome::Answered { status: 200, pushback: Pushback::None }, Err(None));
+    }
+
+    #[test]
+    fn the_first_thing_in_the_way_is_the_reason() {
+        check(|c| c.ask.attempts = 3, Err(Some(Refused::Attempts)));
+        check(|c| c.ask.attempts = 2, Ok(Reason::Status));
+        check(|c| c.ask.is_repeatable = false, Err(Some(Refused::NotRepeatable)));
+        check(|c| (c.ask.is_repeatable, c.ask.outcome) = (false, Outcome::ConnectFailed), Ok(Reason::ConnectFailure));
+        check(|c| (c.ask.is_repeatable, c.ask.outcome) = (false, Outcome::Unsent), Ok(Reason::Unsent));
+        check(|c| c.ask.is_replayable = false, Err(Some(Refused::BodyTooLarge)));
+        check(|c| c.floor = 0, Err(Some(Refused::Budget)));
+        check(|c| (c.floor, c.ask.attempts) = (0, 3), Err(Some(Refused::Attempts)));
+    }
+
+    #[test]
+    fn retries_switched_off_are_no_refusals() {
+        check(|c| c.config.attempts_max = 1, Err(None));
+    }
+
+    #[test]
+    fn retry_after_replaces_the_backoff_and_ends_the_retries_when_it_does_not_fit() {
+        let asking = |pushback| Outcome::Answered { status: 503, pushback };
+        check(|c| c.ask.outcome = asking(Pushback::After(Duration::from_secs(1))), Ok(Reason::Status));
+        check(|c| c.ask.outcome = asking(Pushback::After(Duration::from_secs(30))), Err(Some(Refused::Deadline)));
+        check(|c| c.ask.outcome = asking(Pushback::Unreadable), Err(Some(Refused::Pushback)));
+        let now = Instant::now();
+        let ask = Ask { outcome: asking(Pushback::After(Duration::from_secs(2))), ..case(now).ask };
+        let budget = Budget::new(
+            budget::Config { ratio: Ratio::ZERO, floor_per_second: 100, window: Duration::from_secs(1) },
+            now,
+        );
+        for seed in 0..50 {
+            let verdict = config().decide(&ask, &budget, now, &mut StdRng::seed_from_u64(seed));
+            let Verdict::Again { wait, .. } = verdict else { panic!("{verdict:?}") };
+            assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&wait), "{wait:?}");
+        }
+    }
+}
