@@ -1,0 +1,6 @@
+//! The backend as its callers see it: real sockets on loopback, requests written by hand.
+
+mod control;
+mod data;
+mod program;
+mod wire;
