@@ -1,0 +1,26 @@
+//! The plain client: sends requests at a fixed rate or as fast as the answers come, measures, and reports.
+//!
+//! It is the ruler the proxy is held against, so it has nothing that could bend the reading: no retry, no circuit breaker,
+//! no pooled client that resends behind one's back. Each request is written to one connection at most once, and in open loop
+//! its latency starts when it was *due*, not when a connection became free, so a stalled server cannot hide its stall.
+//!
+//! The way of one request: [`load`] says when it is due, [`tickets`] hands it to a free worker of [`run`], [`connection`]
+//! exchanges it, [`record`] counts it. At the end [`report`] is the value that [`table`], [`csv`]'s neighbour JSON and
+//! [`page`] show. Other crates use [`report`] to read a run and [`page::plot`] to draw their own.
+//!
+//! Everything async runs on one thread; open loop adds one thread that only waits for the next due moment.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod connection;
+pub mod csv;
+pub mod format;
+pub mod load;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod table;
+pub mod target;
+pub mod tickets;
