@@ -10,7 +10,7 @@ use crate::cli::{Cli, Command, CompareArgs, RunArgs};
 use crate::clock::Clock;
 use crate::csv::Rows;
 use crate::report::Report;
-use crate::{run, table};
+use crate::{page, run, table};
 
 /// Does what the arguments say.
 ///
@@ -26,6 +26,7 @@ pub fn main(cli: Cli) -> Result<(), String> {
 fn measure(args: &RunArgs) -> Result<(), String> {
     let (plan, files) = (args.plan(), &args.files);
     let json = files.json.as_deref().map(Output::open).transpose()?;
+    let html = files.html.as_deref().map(Output::open).transpose()?;
     let csv = files.csv.as_deref().map(Output::open).transpose()?;
     let clock = Clock::start();
     let begin =
@@ -37,12 +38,15 @@ fn measure(args: &RunArgs) -> Result<(), String> {
     let report = runtime.block_on(run::run(plan, clock, rows, args.progress()));
     let report = report.map_err(|error| format!("the run broke off: {error}"))?;
     print(&table::run(&report))?;
-    json.map_or(Ok(()), |json| json.write(|file| report.write(file)))
+    json.map_or(Ok(()), |json| json.write(|file| report.write(file)))?;
+    html.map_or(Ok(()), |html| html.write(|mut file| file.write_all(page::run(&report).as_bytes())))
 }
 
 fn compare(args: &CompareArgs) -> Result<(), String> {
     let (a, b) = (Report::read(&args.a)?, Report::read(&args.b)?);
-    print(&table::compare(&a, &b))
+    let html = args.html.as_deref().map(Output::open).transpose()?;
+    print(&table::compare(&a, &b))?;
+    html.map_or(Ok(()), |html| html.write(|mut file| file.write_all(page::compare(&a, &b).as_bytes())))
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -17,6 +17,7 @@ pub mod connection;
 pub mod csv;
 pub mod format;
 pub mod load;
+pub mod page;
 pub mod progress;
 pub mod record;
 pub mod report;
