@@ -5,8 +5,8 @@
 //! its latency starts when it was *due*, not when a connection became free, so a stalled server cannot hide its stall.
 //!
 //! The way of one request: [`load`] says when it is due, [`tickets`] hands it to a free worker of [`run`], [`connection`]
-//! exchanges it, [`record`] counts it. At the end [`report`] is the value that [`table`], [`csv`]'s neighbour JSON and
-//! [`page`] show. Other crates use [`report`] to read a run and [`page::plot`] to draw their own.
+//! exchanges it, [`record`] counts it. At the end [`report`] is the value that [`table`] and [`page`] show and the
+//! JSON file holds; [`csv`] has each request by itself. Other crates use [`report`] to read a run and [`page::plot`] to draw their own.
 //!
 //! Everything async runs on one thread; open loop adds one thread that only waits for the next due moment.
 
