@@ -1,0 +1,3 @@
+//! The one integration test binary: each module drives the library from outside.
+
+mod config;
