@@ -1,2 +1,107 @@
-//! To be built.
-fn main() {}
+//! The program: arguments, signals, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use outrigger::app::{App, Command};
+use outrigger::config::Config;
+use outrigger::log;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// A sidecar HTTP proxy that gives a plain client retries, budgets and circuit breakers.
+#[derive(Parser)]
+#[command(name = "outrigger", version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The configuration file.
+    #[arg(long, short, env = "OUTRIGGER_CONFIG", value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Reads a configuration file, reports all its faults, and exits with 0 or 2.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
+/// The configuration is at fault; also what clap uses for wrong arguments.
+const EXIT_CONFIG: u8 = 2;
+/// Something else went wrong.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.action, arguments.config) {
+        (Some(Action::Check { file }), _) => check(&file),
+        (None, Some(path)) => run(path),
+        (None, None) => ExitCode::from(EXIT_CONFIG), // clap has required one of them
+    }
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => {
+            let routes: usize = config.upstreams.iter().map(|upstream| upstream.routes.len()).sum();
+            println!("{}: valid ({} upstreams, {routes} routes)", path.display(), config.upstreams.len());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn run(path: PathBuf) -> ExitCode {
+    let config = match Config::load(&path) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let _flushed_at_end = log::start(config.log);
+    let (sender, commands) = mpsc::channel(8);
+    let ended = App::bind(config, Some(path)).and_then(|app| {
+        listen_to_signals(sender)?;
+        app.run(commands)
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger: {error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// Turns signals into commands, on a thread of its own.
+fn listen_to_signals(commands: mpsc::Sender<Command>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut term, mut int, mut hup) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                // Signals that come while one is handled are kept by their streams.
+                let command = tokio::select! {
+                    _ = term.recv() => Command::Stop,
+                    _ = int.recv() => Command::Stop,
+                    _ = hup.recv() => Command::Reload,
+                };
+                if commands.send(command).await.is_err() {
+                    return; // the proxy has ended
+                }
+            }
+        });
+    })?;
+    Ok(())
+}

@@ -63,7 +63,7 @@ impl Window {
         self.buckets.iter().fold(Sums::default(), |sums, slot| {
             let bucket = Bucket::unpack(slot.load(Relaxed));
             let age = tick.wrapping_sub(bucket.tick) & TICK_MASK;
-            if age >= BUCKETS && age <= TICK_MASK / 2 {
+            if (BUCKETS..=TICK_MASK / 2).contains(&age) {
                 return sums;
             }
             Sums { first: sums.first + bucket.first as u32, second: sums.second + bucket.second as u32 }

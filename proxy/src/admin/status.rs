@@ -1,0 +1,247 @@
+//! What the proxy is doing, as one value: drawn as JSON for people, mirrored into gauges for Prometheus.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use outrigger_policy::breaker::{Breaker, State};
+use serde::Serialize;
+
+use crate::clock;
+use crate::events;
+use crate::metrics::Metrics;
+use crate::route::{Route, Routes};
+use crate::shared::Shared;
+use crate::upstream::Endpoint;
+
+/// The whole.
+#[derive(Serialize)]
+pub(super) struct Snapshot {
+    version: &'static str,
+    generation: u64,
+    state: &'static str,
+    connections: usize,
+    requests_total: u64,
+    requests_in_flight: u64,
+    replay_bytes: usize,
+    upstreams: Vec<UpstreamStatus>,
+}
+
+#[derive(Serialize)]
+struct UpstreamStatus {
+    name: String,
+    hosts: Vec<String>,
+    in_flight: u32,
+    in_flight_max: u32,
+    routes: Vec<RouteStatus>,
+    endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Serialize)]
+struct RouteStatus {
+    name: String,
+    /// `null` where the route shares the upstream's.
+    budget: Option<BudgetStatus>,
+    breaker: Option<BreakerStatus>,
+    #[serde(skip)]
+    breaker_scope: &'static str,
+    attempts_max: u32,
+    request_timeout_seconds: f64,
+    attempt_timeout_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct BudgetStatus {
+    balance: f64,
+    ratio: f64,
+    floor_per_second: u32,
+    window_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct EndpointStatus {
+    address: String,
+    in_flight: u32,
+    connections_busy: u32,
+    connections_idle: u32,
+    breaker: Option<BreakerStatus>,
+}
+
+#[derive(Serialize)]
+struct BreakerStatus {
+    state: &'static str,
+    since: String,
+    since_seconds: f64,
+    /// The rule that brought it there; `null` if it never moved.
+    reason: Option<&'static str>,
+    results_in_window: u32,
+    failures_in_window: u32,
+    consecutive_failures: u32,
+    trips: u32,
+    probes_out: u32,
+    /// Until the next probe may go; `null` unless open.
+    retry_after_seconds: Option<f64>,
+    #[serde(skip)]
+    number: i64,
+}
+
+/// Both clocks at one moment.
+struct Clocks {
+    now: Instant,
+    wall: SystemTime,
+}
+
+impl Snapshot {
+    /// Of this moment.
+    pub(super) fn take(shared: &Shared) -> Snapshot {
+        let clocks = Clocks { now: clock::now(), wall: clock::wall() };
+        let live = shared.live();
+        let (requests_total, requests_in_flight) = shared.requests();
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            generation: live.generation,
+            state: if shared.is_draining() { "draining" } else { "serving" },
+            connections: shared.connections(),
+            requests_total,
+            requests_in_flight,
+            replay_bytes: shared.replay.kept(),
+            upstreams: live.table.all().iter().map(|routes| UpstreamStatus::take(routes, &clocks)).collect(),
+        }
+    }
+
+    /// As JSON, with a line break at the end.
+    pub(super) fn json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a struct of strings and numbers can be written");
+        text.push('\n');
+        text
+    }
+
+    /// Sets the gauges that mirror a state; what no longer exists loses its series.
+    pub(super) fn mirror(&self, metrics: &Metrics) {
+        metrics.reset_mirrors();
+        metrics.connections.set(as_gauge(self.connections));
+        metrics.replay_bytes.set(as_gauge(self.replay_bytes));
+        for upstream in &self.upstreams {
+            let name = upstream.name.as_str();
+            metrics.in_flight.with_label_values(&[name]).set(i64::from(upstream.in_flight));
+            for route in &upstream.routes {
+                if let Some(budget) = &route.budget {
+                    metrics.budget_balance.with_label_values(&[name, &route.name]).set(budget.balance);
+                }
+                if let Some(breaker) = &route.breaker {
+                    let route_name = if route.breaker_scope == "route" { route.name.as_str() } else { "" };
+                    metrics
+                        .breaker_state
+                        .with_label_values(&[name, route.breaker_scope, route_name, ""])
+                        .set(breaker.number);
+                }
+            }
+            for endpoint in &upstream.endpoints {
+                let address = endpoint.address.as_str();
+                let connections = &metrics.endpoint_connections;
+                connections.with_label_values(&[name, address, "busy"]).set(i64::from(endpoint.connections_busy));
+                connections.with_label_values(&[name, address, "idle"]).set(i64::from(endpoint.connections_idle));
+                if let Some(breaker) = &endpoint.breaker {
+                    metrics.breaker_state.with_label_values(&[name, "endpoint", "", address]).set(breaker.number);
+                }
+            }
+        }
+    }
+}
+
+impl UpstreamStatus {
+    fn take(routes: &Routes, clocks: &Clocks) -> UpstreamStatus {
+        let upstream = &routes.default.upstream;
+        UpstreamStatus {
+            name: upstream.config.name.to_string(),
+            hosts: upstream.config.hosts.clone(),
+            in_flight: upstream.in_flight.load(Relaxed),
+            in_flight_max: upstream.config.in_flight_max,
+            routes: routes.all().map(|route| RouteStatus::take(route, &routes.default, clocks)).collect(),
+            endpoints: upstream
+                .endpoints
+                .load()
+                .iter()
+                .map(|endpoint| EndpointStatus::take(endpoint, clocks))
+                .collect(),
+        }
+    }
+}
+
+impl RouteStatus {
+    fn take(route: &std::sync::Arc<Route>, default: &std::sync::Arc<Route>, clocks: &Clocks) -> RouteStatus {
+        let is_default = std::sync::Arc::ptr_eq(route, default);
+        let has_own_budget = is_default || !std::sync::Arc::ptr_eq(&route.budget, &default.budget);
+        let has_own_breaker = is_default || route.breaker_scope == "route";
+        let timeouts = &route.policies.timeouts;
+        RouteStatus {
+            name: route.name.to_string(),
+            budget: has_own_budget.then(|| BudgetStatus::take(route, clocks)),
+            breaker: route
+                .breaker
+                .as_ref()
+                .filter(|_| has_own_breaker)
+                .map(|breaker| BreakerStatus::take(breaker, clocks)),
+            breaker_scope: route.breaker_scope,
+            attempts_max: route.policies.retry.attempts_max,
+            request_timeout_seconds: timeouts.request.as_secs_f64(),
+            attempt_timeout_seconds: timeouts.attempt.as_secs_f64(),
+        }
+    }
+}
+
+impl BudgetStatus {
+    fn take(route: &Route, clocks: &Clocks) -> BudgetStatus {
+        let config = route.budget.config();
+        BudgetStatus {
+            balance: route.budget.balance(clocks.now),
+            ratio: config.ratio.as_f64(),
+            floor_per_second: config.floor_per_second,
+            window_seconds: config.window.as_secs_f64(),
+        }
+    }
+}
+
+impl EndpointStatus {
+    fn take(endpoint: &Endpoint, clocks: &Clocks) -> EndpointStatus {
+        let idle = endpoint.idle.load(Relaxed);
+        EndpointStatus {
+            address: endpoint.address.to_string(),
+            in_flight: endpoint.in_flight.load(Relaxed),
+            connections_busy: endpoint.connections.load(Relaxed).saturating_sub(idle),
+            connections_idle: idle,
+            breaker: endpoint.breaker.as_ref().map(|breaker| BreakerStatus::take(breaker, clocks)),
+        }
+    }
+}
+
+impl BreakerStatus {
+    fn take(breaker: &Breaker, clocks: &Clocks) -> BreakerStatus {
+        let snapshot = breaker.snapshot(clocks.now);
+        let since = clocks.now.saturating_duration_since(snapshot.since);
+        BreakerStatus {
+            state: events::state(snapshot.state),
+            since: httpdate::fmt_http_date(clocks.wall.checked_sub(since).unwrap_or(clocks.wall)),
+            since_seconds: seconds(since),
+            reason: snapshot.reason.map(events::rule),
+            results_in_window: snapshot.results,
+            failures_in_window: snapshot.failures,
+            consecutive_failures: snapshot.consecutive_failures,
+            trips: snapshot.trips,
+            probes_out: snapshot.probes_out,
+            retry_after_seconds: snapshot.reopen_at.map(|at| seconds(at.saturating_duration_since(clocks.now))),
+            number: match snapshot.state {
+                State::Closed => 0,
+                State::HalfOpen => 1,
+                State::Open => 2,
+            },
+        }
+    }
+}
+
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
+}
+
+fn as_gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

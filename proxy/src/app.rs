@@ -1,0 +1,283 @@
+//! The composition root: from a configuration to running listeners, and in order to a stop.
+//!
+//! One **control thread** (the caller's) accepts, watches the configuration, resolves names and answers the operator; **workers** do
+//! the requests. A connection is handed to the worker with the fewest: an app holds few, long-lived connections, which the
+//! kernel's hashing would spread badly.
+//!
+//! The stop follows what an egress sidecar is for: the app may still need it after SIGTERM. So readiness goes first, serving goes on until the
+//! app has been silent for a while or the time is nearly over, then what is under way finishes, then it is over.
+
+use std::net::{SocketAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{Config, Drain};
+use crate::events::Event;
+use crate::http::client::Tcp;
+use crate::http::server::NO_PLACE;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::reload::{FileWatch, LOOK_INTERVAL};
+use crate::shared::Shared;
+use crate::worker::{Order, Worker};
+use crate::{admin, clock, names};
+
+/// When the system gives no connection (no descriptors left), the acceptor waits so long before it asks again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The first look-up of names may delay the start by no more than this: a dead resolver must not keep the app's pod from starting.
+const FIRST_LOOKUP_MAX: Duration = Duration::from_secs(1);
+/// Connections on their way to a worker.
+const HANDOFF_MAX: usize = 1024;
+/// How often the drain looks whether it is over.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// What the running proxy can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Load the configuration file again.
+    Reload,
+    /// Drain, then end.
+    Stop,
+    /// End now.
+    StopNow,
+}
+
+/// A proxy whose listeners are bound.
+pub struct App {
+    config: Config,
+    path: Option<PathBuf>,
+    app: StdTcpListener,
+    admin: StdTcpListener,
+}
+
+impl App {
+    /// Binds the listeners of `config`. `path` is the file it came from, watched for changes.
+    ///
+    /// # Errors
+    /// An address cannot be bound; the error names it.
+    pub fn bind(config: Config, path: Option<PathBuf>) -> io::Result<App> {
+        let app = listen(config.listen.app)?;
+        let admin = listen(config.listen.admin)?;
+        Ok(App { config, path, app, admin })
+    }
+
+    /// Where the app is served.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn app_address(&self) -> io::Result<SocketAddr> {
+        self.app.local_addr()
+    }
+
+    /// Where the operator is served.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until it is told to stop; the calling thread becomes the control thread.
+    ///
+    /// # Errors
+    /// A thread or a runtime cannot be had.
+    pub fn run(self, commands: mpsc::Receiver<Command>) -> io::Result<()> {
+        let workers = worker_count(self.config.listen.workers);
+        let metrics = Metrics::new();
+        let runtime = runtime()?;
+        let _inside = runtime.enter();
+        let live = Live::build(self.config.clone(), None, &metrics, clock::now());
+        let shared = Arc::new(Shared::new(live, metrics, workers));
+        runtime.block_on(self.control(shared, workers, commands))
+    }
+
+    async fn control(
+        self,
+        shared: Arc<Shared>,
+        workers: usize,
+        mut commands: mpsc::Receiver<Command>,
+    ) -> io::Result<()> {
+        let addresses = (self.app_address()?, self.admin_address()?);
+        let (app, admin_listener) = (TcpListener::from_std(self.app)?, TcpListener::from_std(self.admin)?);
+        let mut crew = Crew::start(&shared, workers)?;
+        names::look_up_all(&shared, FIRST_LOOKUP_MAX).await;
+        let mut watches = watch_names(&shared);
+        // Both tasks are aborted with this set: at the latest when this function returns.
+        let mut side_tasks = JoinSet::new();
+        side_tasks.spawn_local(admin::serve(Arc::clone(&shared), admin_listener));
+        let accepting = side_tasks.spawn_local(accept(Arc::clone(&shared), app, crew.handoffs.clone()));
+        shared.tell(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
+
+        let mut file = self.path.map(FileWatch::new);
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            // Each branch only waits; what it brings is handled whole before the next turn.
+            let is_reload = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Reload) => true,
+                    Some(Command::Stop) => break,
+                    Some(Command::StopNow) | None => return Ok(()),
+                },
+                _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
+            };
+            if is_reload && file.as_mut().is_some_and(|file| file.reload(&shared)) {
+                watches = watch_names(&shared);
+            }
+        }
+        let drain = shared.live().config.drain;
+        // Whichever is first; a second signal cuts the drain short.
+        tokio::select! {
+            () = drain_all(&shared, drain, accepting, &mut crew) => {}
+            () = stop_now(&mut commands) => {}
+        }
+        drop(watches);
+        Ok(())
+    }
+}
+
+/// Worker threads and the ways to reach them.
+struct Crew {
+    handoffs: Vec<mpsc::Sender<StdTcpStream>>,
+    orders: watch::Sender<Order>,
+    /// One message, without content, from each worker that has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Crew {
+    fn start(shared: &Arc<Shared>, workers: usize) -> io::Result<Crew> {
+        let (orders, order) = watch::channel(Order::Serve);
+        let (end, ended) = mpsc::channel(workers);
+        let mut handoffs = Vec::with_capacity(workers);
+        for number in 0..workers {
+            let (handoff, connections) = mpsc::channel(HANDOFF_MAX);
+            let (shared, order, end) = (Arc::clone(shared), order.clone(), end.clone());
+            let runtime_of_thread = runtime;
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                // Without a runtime there is no worker; the control thread sees its channel close.
+                let Ok(runtime) = runtime_of_thread() else { return };
+                runtime.block_on(async {
+                    Worker::new(shared, number, Box::new(Tcp)).run(connections, order).await;
+                });
+                // Nobody may be listening any more when the drain was cut short.
+                let _ = end.try_send(());
+            })?;
+            handoffs.push(handoff);
+        }
+        Ok(Crew { handoffs, orders, ended })
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
+    let listener = StdTcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+/// 0 asks for what suits a sidecar: one on a single core, else two.
+fn worker_count(configured: usize) -> usize {
+    match configured {
+        0 => thread::available_parallelism().map_or(1, |cores| cores.get().min(2)),
+        count => count,
+    }
+}
+
+/// One task per upstream that has names; aborted when dropped.
+fn watch_names(shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    for upstream in shared.live().upstreams() {
+        watches.spawn_local(names::watch(Arc::clone(shared), Arc::clone(upstream)));
+    }
+    watches
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
+    let connections_max = shared.live().config.listen.connections_max;
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) if shared.connections() >= connections_max => {
+                // One short write into an empty socket buffer: it goes out or the peer is gone.
+                let _ = tcp.try_write(NO_PLACE);
+                shared.tell(&Event::ConnectionRefused);
+            }
+            Ok((tcp, _)) => hand_over(&shared, tcp, &handoffs).await,
+            Err(error) => {
+                shared.tell(&Event::AcceptFailed(&error));
+                clock::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// To the worker with the fewest connections.
+async fn hand_over(shared: &Shared, tcp: TcpStream, handoffs: &[mpsc::Sender<StdTcpStream>]) {
+    let fewest =
+        (0..handoffs.len()).min_by_key(|number| shared.workers[*number].connections.load(Relaxed)).unwrap_or(0);
+    let Ok(stream) = tcp.set_nodelay(true).and_then(|()| tcp.into_std()) else {
+        return; // the peer has gone already
+    };
+    shared.workers[fewest].connections.fetch_add(1, Relaxed);
+    if handoffs[fewest].send(stream).await.is_err() {
+        shared.workers[fewest].connections.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn drain_all(shared: &Shared, drain: Drain, accepting: tokio::task::AbortHandle, crew: &mut Crew) {
+    let started = clock::now();
+    shared.begin_drain();
+    shared.tell(&Event::Draining { in_flight: shared.requests().1 });
+    wait_for_silence(shared, drain, started).await;
+    accepting.abort();
+    // No receiver is left only if every worker has ended already.
+    let _ = crew.orders.send(Order::Finish);
+    let workers = crew.handoffs.len();
+    let all_ended = async {
+        for _ in 0..workers {
+            crew.ended.recv().await;
+        }
+    };
+    let in_time = clock::until(started + drain.timeout, all_ended).await;
+    let cut_off = if in_time.is_some() { 0 } else { shared.requests().1 };
+    shared.tell(&Event::Drained { cut_off, took: clock::now().saturating_duration_since(started) });
+}
+
+/// Until no request has begun or been under way for `silence`, or only `grace` is left.
+async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant) {
+    let latest = started + drain.timeout.saturating_sub(drain.grace);
+    let (mut begun_before, _) = shared.requests();
+    let mut silent_since = started;
+    loop {
+        let now = clock::now();
+        let (begun, in_flight) = shared.requests();
+        if begun != begun_before || in_flight > 0 {
+            (begun_before, silent_since) = (begun, now);
+        }
+        if now >= latest || now.saturating_duration_since(silent_since) >= drain.silence {
+            return;
+        }
+        clock::sleep(DRAIN_LOOK).await;
+    }
+}
+
+async fn stop_now(commands: &mut mpsc::Receiver<Command>) {
+    loop {
+        match commands.recv().await {
+            Some(Command::Stop | Command::StopNow) => return,
+            Some(Command::Reload) => {}
+            // Nobody can say anything any more: let the drain take its time.
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Every answer that the proxy makes itself, in one table.
+//!
+//! A variant of [`ProxyError`] does not compile until the table says its status, its RFC 9209 error token, its own reason word (a metric's label and
+//! the caller's explanation) and on whose side it lies. Rejections happen before anything is sent; failures after.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Why the caller gets an answer of ours instead of the upstream's.
+#[derive(Clone, Debug)]
+pub enum ProxyError {
+    /// The request's head has no single meaning.
+    BadRequest(&'static str),
+    /// A method that an HTTP sidecar does not forward.
+    MethodRefused,
+    /// No upstream has this name.
+    UnknownHost {
+        /// What the caller asked for.
+        host: String,
+        /// What it could have asked for.
+        known: Arc<str>,
+    },
+    /// The upstream has all the requests under way that it may have.
+    InFlightLimit {
+        /// The limit.
+        max: u32,
+    },
+    /// The breaker that counts calls is open.
+    BreakerOpen(Box<OpenBreaker>),
+    /// Every endpoint's breaker is open.
+    EndpointsOpen(Box<OpenBreaker>),
+    /// No address is known: the name does not resolve.
+    NoAddress,
+    /// The connection was refused.
+    ConnectRefused,
+    /// There was no connection in time.
+    ConnectTimeout,
+    /// There was no connection for another reason.
+    ConnectFailed,
+    /// The connection broke before an answer.
+    Reset,
+    /// No answer within the attempt's time.
+    AttemptTimeout,
+    /// What came back is no HTTP answer.
+    Garbled,
+    /// The upstream switched protocols without being asked.
+    UnaskedUpgrade,
+    /// The caller's body broke off.
+    CallerBodyBroken,
+    /// The caller's body came too slowly.
+    CallerTooSlow,
+}
+
+/// What is open, why, and until when: for the caller's eyes.
+#[derive(Clone, Debug)]
+pub struct OpenBreaker {
+    /// `upstream`, `route` or `endpoint`.
+    pub scope: &'static str,
+    /// The rule that opened it.
+    pub rule: &'static str,
+    /// How long it has been open.
+    pub open_for: Duration,
+    /// Until the next probe may go.
+    pub retry_after: Duration,
+}
+
+/// Who has to act on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The app.
+    Caller,
+    /// The proxy refused, to protect somebody.
+    Proxy,
+    /// The upstream, or the way to it.
+    Upstream,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// Error type of RFC 9209 §2.3.
+    pub token: &'static str,
+    /// Our own word, unique per row.
+    pub reason: &'static str,
+    /// Who has to act.
+    pub side: Side,
+}
+
+impl ProxyError {
+    /// The table.
+    pub fn row(&self) -> Row {
+        use Side::{Caller, Proxy, Upstream};
+        let (status, token, reason, side) = match self {
+            ProxyError::BadRequest(_) => (400, "http_request_error", "bad_request", Caller),
+            ProxyError::MethodRefused => (405, "http_request_denied", "method_refused", Caller),
+            ProxyError::UnknownHost { .. } => (421, "destination_not_found", "unknown_host", Caller),
+            ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", "in_flight_limit", Proxy),
+            ProxyError::BreakerOpen(_) => (503, "destination_unavailable", "breaker_open", Proxy),
+            ProxyError::EndpointsOpen(_) => (503, "destination_unavailable", "endpoints_open", Proxy),
+            ProxyError::NoAddress => (502, "dns_error", "no_address", Upstream),
+            ProxyError::ConnectRefused => (502, "connection_refused", "connect_refused", Upstream),
+            ProxyError::ConnectTimeout => (504, "connection_timeout", "connect_timeout", Upstream),
+            ProxyError::ConnectFailed => (502, "destination_ip_unroutable", "connect_failed", Upstream),
+            ProxyError::Reset => (502, "connection_terminated", "reset", Upstream),
+            ProxyError::AttemptTimeout => (504, "http_response_timeout", "attempt_timeout", Upstream),
+            ProxyError::Garbled => (502, "http_protocol_error", "garbled", Upstream),
+            ProxyError::UnaskedUpgrade => (502, "http_upgrade_failed", "unasked_upgrade", Upstream),
+            ProxyError::CallerBodyBroken => (400, "http_request_error", "caller_body_broken", Caller),
+            ProxyError::CallerTooSlow => (408, "http_request_error", "caller_too_slow", Caller),
+        };
+        let status = StatusCode::from_u16(status).expect("the table holds valid codes");
+        Row { status, token, reason, side }
+    }
+
+    /// The breaker that refused, if one did.
+    pub fn open_breaker(&self) -> Option<&OpenBreaker> {
+        match self {
+            ProxyError::BreakerOpen(open) | ProxyError::EndpointsOpen(open) => Some(open),
+            _ => None,
+        }
+    }
+}
+
+/// One sentence for a person, lower case, without a full stop.
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxyError::BadRequest(what) => f.write_str(what),
+            ProxyError::MethodRefused => f.write_str("CONNECT and TRACE are not forwarded"),
+            ProxyError::UnknownHost { host, known } => write!(f, "no upstream is called \"{host}\"; known: {known}"),
+            ProxyError::InFlightLimit { max } => {
+                write!(f, "{max} requests are under way, as many as the upstream may have")
+            }
+            ProxyError::BreakerOpen(open) | ProxyError::EndpointsOpen(open) => write!(
+                f,
+                "{}: {} for {:.1} s, next probe in {:.1} s",
+                if open.scope == "endpoint" { "every endpoint's breaker is open" } else { "the breaker is open" },
+                open.rule,
+                open.open_for.as_secs_f64(),
+                open.retry_after.as_secs_f64()
+            ),
+            ProxyError::NoAddress => f.write_str("the upstream's name has no address"),
+            ProxyError::ConnectRefused => f.write_str("the endpoint refused the connection"),
+            ProxyError::ConnectTimeout => f.write_str("the endpoint did not accept the connection in time"),
+            ProxyError::ConnectFailed => f.write_str("the endpoint cannot be reached"),
+            ProxyError::Reset => f.write_str("the endpoint closed the connection before it answered"),
+            ProxyError::AttemptTimeout => f.write_str("the endpoint did not answer in time"),
+            ProxyError::Garbled => f.write_str("the endpoint's answer is not valid HTTP"),
+            ProxyError::UnaskedUpgrade => f.write_str("the endpoint switched protocols without being asked"),
+            ProxyError::CallerBodyBroken => f.write_str("the request's body broke off or is malformed"),
+            ProxyError::CallerTooSlow => f.write_str("the request's body did not arrive in time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<ProxyError> {
+        let open = || {
+            Box::new(OpenBreaker {
+                scope: "upstream",
+                rule: "failure_ratio",
+                open_for: Duration::ZERO,
+                retry_after: Duration::ZERO,
+            })
+        };
+        vec![
+            ProxyError::BadRequest("x"),
+            ProxyError::MethodRefused,
+            ProxyError::UnknownHost { host: String::new(), known: Arc::from("") },
+            ProxyError::InFlightLimit { max: 1 },
+            ProxyError::BreakerOpen(open()),
+            ProxyError::EndpointsOpen(open()),
+            ProxyError::NoAddress,
+            ProxyError::ConnectRefused,
+            ProxyError::ConnectTimeout,
+            ProxyError::ConnectFailed,
+            ProxyError::Reset,
+            ProxyError::AttemptTimeout,
+            ProxyError::Garbled,
+            ProxyError::UnaskedUpgrade,
+            ProxyError::CallerBodyBroken,
+            ProxyError::CallerTooSlow,
+        ]
+    }
+
+    #[test]
+    fn every_row_has_its_own_reason_and_a_status_of_its_side() {
+        let mut reasons: Vec<_> = all().iter().map(|e| e.row().reason).collect();
+        for error in all() {
+            let row = error.row();
+            assert_eq!(row.status.is_client_error(), row.side == Side::Caller, "{error:?}");
+        }
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), all().len());
+    }
+}

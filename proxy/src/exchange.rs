@@ -1,0 +1,124 @@
+//! THE file: one request through all policies, from top to bottom.
+//!
+//! ```text
+//! route → in-flight limit → breaker of calls → budget deposit ─▶ attempt: endpoint and its breaker → connection → send → classify
+//!                                                                   ▲                                            │
+//!                                                                   └── wait ◀── retry.decide: condition, safety, │ deadline, budget
+//! ```
+//!
+//! The order of the policies is the order of the lines of [`through_policies`]; it is not configurable. What must happen however a request ends (slots
+//! and permits given back, the exchange counted and logged) hangs on the [`Record`] and the guards in it, so that a caller who leaves halfway undoes
+//! exactly what had been done.
+
+mod attempt;
+mod body;
+mod record;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use outrigger_policy::breaker::Permit;
+use outrigger_policy::retry::{Ask, Verdict};
+
+use self::attempt::{Attempt, Call};
+use self::body::Passing;
+pub use self::body::{BrokenOff, Down};
+use self::record::Record;
+use crate::clock;
+use crate::error::ProxyError;
+use crate::events::Event;
+use crate::http::body::Upload;
+use crate::http::headers;
+use crate::http::io::Progress;
+use crate::live::Live;
+use crate::route::Route;
+use crate::worker::Worker;
+
+/// Answers one request.
+pub async fn run(worker: Rc<Worker>, progress: Arc<Progress>, request: Request<Incoming>) -> Response<Down> {
+    let mut record = Record::begin(worker, progress, request.method(), clock::now());
+    match through_policies(&mut record, request).await {
+        Ok(passing) => record.answer(passing),
+        Err(error) => record.refuse(&error),
+    }
+}
+
+async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Result<Passing, ProxyError> {
+    let worker = Rc::clone(&record.worker);
+    let now = record.started;
+    let live = worker.live();
+    let (mut head, incoming) = request.into_parts();
+
+    let (route, is_by_name) = find_route(&live, &head)?;
+    record.routed(&route);
+    let upstream = &route.upstream;
+    let in_flight_max = upstream.config.in_flight_max;
+    record.slot = Some(upstream.enter().ok_or(ProxyError::InFlightLimit { max: in_flight_max })?);
+    record.permit = call_permit(&worker, &route)?;
+    route.budget.deposit(now);
+
+    let is_repeatable = attempt::is_repeatable(&route.policies.repeat, &head);
+    let kept_bytes_max = if is_repeatable { route.policies.repeat.replay_bytes_max } else { 0 };
+    let upload = Upload::new(incoming, kept_bytes_max, &worker.shared.replay, now);
+    headers::forward_request(&mut head, None, !upload.is_empty());
+    let mut call = Call::new(&worker, &route, head, upload, now);
+    (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
+
+    let mut last_answer = None;
+    loop {
+        let Attempt { outcome, result } = match call.attempt(record).await {
+            Ok(attempt) => attempt,
+            // Nothing admits another attempt: what the last one brought is truer than a refusal of ours.
+            Err(refusal) => return last_answer.ok_or(refusal),
+        };
+        let ask = Ask {
+            outcome,
+            attempts: record.attempts,
+            is_repeatable,
+            is_replayable: call.upload.is_replayable(),
+            deadline: call.deadline(),
+        };
+        let now = clock::now();
+        let verdict = route.policies.retry.decide(&ask, &route.budget, now, &mut *worker.dice());
+        match verdict {
+            Verdict::Return => return result,
+            Verdict::GiveUp(why) => {
+                record.given_up(&route, why);
+                return result;
+            }
+            Verdict::Again { wait, reason } => {
+                worker.counters().retry(&worker.shared, &route, reason);
+                last_answer = attempt::pause(result.ok(), now + wait).await;
+            }
+        }
+    }
+}
+
+/// Host → upstream, path and method → route. An absolute target means exactly the host it names; a `Host` may fall to the default upstream.
+fn find_route(live: &Live, head: &http::request::Parts) -> Result<(Arc<Route>, bool), ProxyError> {
+    let target = headers::target(head)?;
+    let by_default = || live.table.by_default().filter(|_| !target.is_absolute);
+    let unknown = || ProxyError::UnknownHost { host: target.host.clone(), known: Arc::clone(&live.table.known) };
+    let found = live.table.by_name(&target.host).or_else(by_default).ok_or_else(unknown)?;
+    Ok((Arc::clone(found.routes.find(head.uri.path(), &head.method)), found.is_by_name))
+}
+
+/// The right to make this call; `None` where no breaker counts calls.
+fn call_permit(worker: &Worker, route: &Route) -> Result<Option<Permit>, ProxyError> {
+    let Some(breaker) = &route.breaker else {
+        return Ok(None);
+    };
+    let now = clock::now();
+    let admission = breaker.try_acquire(now, &mut *worker.dice());
+    if let Some(moved) = admission.moved {
+        worker.shared.tell(&Event::BreakerMoved { route, endpoint: None, moved });
+    }
+    match admission.permit {
+        Ok(permit) => Ok(Some(permit)),
+        Err(refusal) => {
+            Err(ProxyError::BreakerOpen(attempt::open_breaker(route.breaker_scope, breaker, refusal.retry_at, now)))
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! One attempt: choose an endpoint, get its permit and a connection, send, wait under one timer, classify.
+//!
+//! The timer measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has its own limit of
+//! stillness.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use http::{Method, Request, StatusCode, header, request};
+use http_body_util::BodyExt;
+use outrigger_policy::balance;
+use outrigger_policy::breaker::{Breaker, Permit};
+use outrigger_policy::deadline::Deadline;
+use outrigger_policy::outcome::{Class, Outcome};
+use outrigger_policy::retry;
+
+use super::body::{Passing, Source};
+use super::record::Record;
+use crate::clock;
+use crate::config::Repeat;
+use crate::error::{OpenBreaker, ProxyError};
+use crate::events::{self, Event};
+use crate::http::body::{Replay, Upload, Upstate};
+use crate::http::client::{Conn, Reuse, SendFailure};
+use crate::http::headers;
+use crate::route::Route;
+use crate::upstream::Endpoint;
+use crate::worker::Worker;
+
+/// An answer that a retry supersedes is read to its end if it is no longer than this, so that its connection lives on.
+const SUPERSEDED_BYTES_MAX: usize = 16 * 1024;
+/// How long that may take beyond the wait before the retry.
+const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
+
+/// Everything that stays the same from attempt to attempt.
+pub(super) struct Call {
+    worker: Rc<Worker>,
+    route: Arc<Route>,
+    head: request::Parts,
+    pub(super) upload: Upload,
+    started: Instant,
+    /// The caller addressed us, not the upstream: `Host` becomes the endpoint's.
+    pub(super) names_endpoint: bool,
+    pub(super) is_repeatable: bool,
+    tried: Vec<u64>,
+}
+
+/// What an attempt came to, for the policies and for the caller.
+pub(super) struct Attempt {
+    pub(super) outcome: Outcome,
+    pub(super) result: Result<Passing, ProxyError>,
+}
+
+/// An endpoint with an attempt on it: counted as in flight until dropped, and its permit with it.
+pub(super) struct Busy {
+    pub(super) endpoint: Arc<Endpoint>,
+    permit: Option<Permit>,
+    worker: Rc<Worker>,
+    route: Arc<Route>,
+}
+
+/// Whether a request may be sent again although it may have been acted on (RFC 9110 §9.2.2, or the route's word).
+pub(super) fn is_repeatable(repeat: &Repeat, head: &request::Parts) -> bool {
+    let is_idempotent =
+        matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    is_idempotent || repeat.idempotent || (repeat.idempotency_key && head.headers.contains_key("idempotency-key"))
+}
+
+/// Waits until `moment`; meanwhile reads a superseded answer to its end. Returns it if it was read whole.
+pub(super) async fn pause(superseded: Option<Passing>, moment: Instant) -> Option<Passing> {
+    let whole = match superseded {
+        None => None,
+        Some(passing) => clock::until(moment + SUPERSEDED_GRACE, read_whole(passing)).await.flatten(),
+    };
+    clock::sleep_until(moment).await;
+    whole
+}
+
+async fn read_whole(mut passing: Passing) -> Option<Passing> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = passing.body.frame().await {
+        let data = frame.ok()?.into_data().ok()?;
+        if whole.len() + data.len() > SUPERSEDED_BYTES_MAX {
+            return None;
+        }
+        whole.extend_from_slice(&data);
+    }
+    Some(Passing { head: passing.head, body: Source::Whole(whole.freeze()), class: passing.class })
+}
+
+/// What the caller is told about an open breaker.
+pub(super) fn open_breaker(
+    scope: &'static str,
+    breaker: &Breaker,
+    retry_at: Instant,
+    now: Instant,
+) -> Box<OpenBreaker> {
+    let snapshot = breaker.snapshot(now);
+    Box::new(OpenBreaker {
+        scope,
+        rule: snapshot.reason.map_or("", events::rule),
+        open_for: now.saturating_duration_since(snapshot.since),
+        retry_after: retry_at.saturating_duration_since(now),
+    })
+}
+
+impl Call {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        route: &Arc<Route>,
+        head: request::Parts,
+        upload: Upload,
+        started: Instant,
+    ) -> Call {
+        let (worker, route) = (Rc::clone(worker), Arc::clone(route));
+        Call { worker, route, head, upload, started, names_endpoint: false, is_repeatable: false, tried: Vec::new() }
+    }
+
+    /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness.
+    pub(super) fn deadline(&self) -> Deadline {
+        let request = self.route.policies.timeouts.request;
+        match self.upload.state() {
+            Upstate::Ended(None) | Upstate::Broken => Deadline::after(self.started, request),
+            Upstate::Ended(Some(at)) => Deadline::after(at.max(self.started), request),
+            Upstate::AwaitingCaller(_) | Upstate::AwaitingEndpoint(_) => Deadline::after(clock::now(), request),
+        }
+    }
+
+    /// Makes one attempt.
+    ///
+    /// # Errors
+    /// A refusal: no endpoint may be tried, so no attempt was made.
+    pub(super) async fn attempt(&mut self, record: &mut Record) -> Result<Attempt, ProxyError> {
+        let started = clock::now();
+        let busy = self.choose(started)?;
+        record.attempts += 1;
+        record.endpoint = Some(busy.endpoint.address);
+        self.tried.push(busy.endpoint.id);
+        let sent = self.with_patience(started, self.send(&busy.endpoint)).await;
+        let now = clock::now();
+        let (outcome, result) = match sent.and_then(|sent| sent) {
+            Ok((answer, conn)) => self.read_head(answer, conn, busy, now),
+            Err(failure) => {
+                busy.settle(failure.outcome.class(), now);
+                (failure.outcome, Err(failure.error))
+            }
+        };
+        let took = now.saturating_duration_since(started);
+        self.worker.counters().attempt(&self.worker.shared, &self.route, record.attempts, &outcome, took);
+        Ok(Attempt { outcome, result })
+    }
+
+    /// Power of two choices among the endpoints whose breaker admits; one that has not been tried yet goes first.
+    fn choose(&self, now: Instant) -> Result<Busy, ProxyError> {
+        let endpoints = self.route.upstream.endpoints.load();
+        if endpoints.is_empty() {
+            self.route.upstream.endpoints.lookup.notify_one();
+            return Err(ProxyError::NoAddress);
+        }
+        let admits = |at: usize| endpoints[at].admits(now);
+        let is_new = |at: usize| !self.tried.contains(&endpoints[at].id) && admits(at);
+        let load = |at: usize| endpoints[at].in_flight.load(Relaxed);
+        let mut dice = self.worker.dice();
+        // A permit can be refused after all when another worker was faster; each refusal takes one endpoint out.
+        for _ in 0..endpoints.len() {
+            let choice = balance::pick(endpoints.len(), is_new, load, &mut *dice)
+                .or_else(|| balance::pick(endpoints.len(), admits, load, &mut *dice));
+            let Some(endpoint) = choice.map(|at| &endpoints[at]) else { break };
+            let Some(breaker) = &endpoint.breaker else {
+                return Ok(Busy::new(endpoint, None, self));
+            };
+            let admission = breaker.try_acquire(now, &mut *dice);
+            if let Some(moved) = admission.moved {
+                self.worker.shared.tell(&Event::BreakerMoved {
+                    route: &self.route,
+                    endpoint: Some(endpoint.address),
+                    moved,
+                });
+            }
+            if let Ok(permit) = admission.permit {
+                return Ok(Busy::new(endpoint, Some(permit), self));
+            }
+        }
+        Err(all_open(&endpoints, now))
+    }
+
+    async fn send(
+        &self,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<(http::Response<hyper::body::Incoming>, Conn), SendFailure> {
+        let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
+        if let Some(conn) = self.worker.pool.take(endpoint, reuse, clock::now()) {
+            match conn.send(self.request(endpoint)).await {
+                // It had died while idle. Nothing was written: the same attempt goes on over a new connection.
+                Err(failure) if failure.outcome == Outcome::Unsent => {
+                    self.worker.counters().retry(&self.worker.shared, &self.route, retry::Reason::Unsent);
+                }
+                done => return done,
+            }
+        }
+        let connected = self.worker.pool.connect(endpoint, self.route.policies.timeouts.connect).await;
+        let result = connected.as_ref().map_or_else(|failure| failure.error.row().reason, |_| "ok");
+        self.worker.shared.tell(&Event::Connected { upstream: &self.route.upstream.config.name, result });
+        if connected.is_err() {
+            self.route.upstream.endpoints.lookup.notify_one();
+        }
+        connected?.send(self.request(endpoint)).await
+    }
+
+    fn request(&self, endpoint: &Endpoint) -> Request<Replay> {
+        let mut head = self.head.clone();
+        if self.names_endpoint {
+            head.headers.insert(header::HOST, endpoint.authority.clone());
+        }
+        Request::from_parts(head, self.upload.read())
+    }
+
+    /// The output of `work`, or the failure of having waited too long for it.
+    async fn with_patience<F: Future>(&self, started: Instant, work: F) -> Result<F::Output, SendFailure> {
+        let mut work = pin!(work);
+        let first = self.waits_until(started, clock::now()).unwrap_or_else(|_| clock::now());
+        let mut timer = pin!(clock::sleep_until(first));
+        loop {
+            // The work goes first: an answer that is there is taken even at the last moment. When the timer wins, the work is dropped and its connection closed.
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = &mut timer => {
+                    let later = self.waits_until(started, clock::now())?;
+                    timer.as_mut().reset(tokio::time::Instant::from_std(later));
+                }
+            }
+        }
+    }
+
+    /// Until when this attempt may take, as things stand at `now`.
+    fn waits_until(&self, started: Instant, now: Instant) -> Result<Instant, SendFailure> {
+        let timeouts = &self.route.policies.timeouts;
+        let timed_out = SendFailure { outcome: Outcome::AttemptTimedOut, error: ProxyError::AttemptTimeout };
+        let caller_slow = SendFailure { outcome: Outcome::CallerFault, error: ProxyError::CallerTooSlow };
+        let (until, failure) = match self.upload.state() {
+            Upstate::Ended(None) | Upstate::Broken => {
+                (Deadline::after(started, timeouts.attempt).min(self.deadline()), timed_out)
+            }
+            Upstate::Ended(Some(at)) => {
+                (Deadline::after(at.max(started), timeouts.attempt).min(self.deadline()), timed_out)
+            }
+            Upstate::AwaitingEndpoint(since) => (Deadline::after(since.max(started), timeouts.attempt), timed_out),
+            Upstate::AwaitingCaller(since) => (Deadline::after(since, timeouts.idle_body), caller_slow),
+        };
+        if until.at() > now { Ok(until.at()) } else { Err(failure) }
+    }
+
+    fn read_head(
+        &self,
+        answer: http::Response<hyper::body::Incoming>,
+        conn: Conn,
+        busy: Busy,
+        now: Instant,
+    ) -> (Outcome, Result<Passing, ProxyError>) {
+        let (mut head, incoming) = answer.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            busy.settle(Class::Failure, now);
+            return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
+        }
+        let notes = headers::forward_answer(&mut head, clock::wall());
+        let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: notes.pushback };
+        let class = outcome.class();
+        let source = Source::streaming(incoming, conn, busy.answered(class, now), notes.keep_alive);
+        (outcome, Ok(Passing { head, body: source, class }))
+    }
+}
+
+fn all_open(endpoints: &[Arc<Endpoint>], now: Instant) -> ProxyError {
+    // The one that admits first decides when coming back makes sense.
+    let open = endpoints.iter().filter_map(|endpoint| endpoint.breaker.as_ref());
+    let first = open.min_by_key(|breaker| breaker.snapshot(now).reopen_at.unwrap_or(now));
+    let Some(breaker) = first else { return ProxyError::NoAddress };
+    let snapshot = breaker.snapshot(now);
+    let retry_at = snapshot.reopen_at.unwrap_or(now + breaker.config().open_base);
+    ProxyError::EndpointsOpen(open_breaker("endpoint", breaker, retry_at, now))
+}
+
+impl Busy {
+    fn new(endpoint: &Arc<Endpoint>, permit: Option<Permit>, call: &Call) -> Busy {
+        endpoint.in_flight.fetch_add(1, Relaxed);
+        Busy { endpoint: Arc::clone(endpoint), permit, worker: Rc::clone(&call.worker), route: Arc::clone(&call.route) }
+    }
+
+    /// An answer's head has come. A probe is settled by it, so that a long stream cannot hold half-open; a failure too. Another answer
+    /// is a success only when its body has come whole.
+    fn answered(mut self, class: Class, now: Instant) -> Busy {
+        if class != Class::Success || self.permit.as_ref().is_some_and(Permit::is_probe) {
+            self.tell_breaker(class, now);
+        }
+        self
+    }
+
+    /// The attempt is over.
+    pub(super) fn settle(mut self, class: Class, now: Instant) {
+        self.tell_breaker(class, now);
+    }
+
+    fn tell_breaker(&mut self, class: Class, now: Instant) {
+        let (Some(breaker), Some(permit)) = (&self.endpoint.breaker, self.permit.take()) else {
+            return;
+        };
+        if let Some(moved) = breaker.on_result(permit, class, now, &mut *self.worker.dice()) {
+            self.worker.shared.tell(&Event::BreakerMoved {
+                route: &self.route,
+                endpoint: Some(self.endpoint.address),
+                moved,
+            });
+        }
+    }
+
+    /// Gives a connection back to its pool.
+    pub(super) fn put_back(&self, conn: Conn, keep_alive: Option<Duration>, now: Instant) {
+        self.worker.pool.put_back(conn, &self.route.upstream.config.pool, keep_alive, now);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+    }
+}

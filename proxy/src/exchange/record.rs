@@ -1,0 +1,208 @@
+//! What is known of one exchange, and the guard that settles it: whatever happens, when the record is dropped the call's permit has its result,
+//! the slot is free, and the exchange is counted and told, once.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use http::{Method, Response};
+use outrigger_policy::breaker::Permit;
+use outrigger_policy::outcome::Class;
+use outrigger_policy::retry::Refused;
+
+use super::body::{Down, Passing, Source};
+use crate::clock;
+use crate::error::{ProxyError, Side};
+use crate::events::{self, Event, Exchange};
+use crate::http::io::{Ending, Phase, Progress};
+use crate::http::problem;
+use crate::route::Route;
+use crate::upstream::Slot;
+use crate::worker::{Worker, ticks};
+
+/// An exchange under way.
+pub(super) struct Record {
+    pub(super) worker: Rc<Worker>,
+    pub(super) started: Instant,
+    pub(super) slot: Option<Slot>,
+    /// The right to make this call, until it has a result.
+    pub(super) permit: Option<Permit>,
+    pub(super) attempts: u32,
+    pub(super) endpoint: Option<SocketAddr>,
+    progress: Arc<Progress>,
+    method: &'static str,
+    route: Option<Arc<Route>>,
+    status: u16,
+    given_up: Option<Refused>,
+    state: State,
+}
+
+/// How far an exchange has come.
+#[derive(Clone, Copy)]
+enum State {
+    /// No answer yet: who leaves now leaves without one.
+    Waiting,
+    /// The endpoint's answer is on its way.
+    Passing(Class),
+    /// It has gone down whole.
+    Passed(Class),
+    /// It broke off on the endpoint's side.
+    BrokenOff,
+    /// The answer is ours.
+    Refused(&'static str, Class),
+}
+
+impl Record {
+    pub(super) fn begin(worker: Rc<Worker>, progress: Arc<Progress>, method: &Method, now: Instant) -> Record {
+        progress.enter(Phase::Exchange);
+        let load = worker.load();
+        // Only this worker's thread writes it: no read-modify-write is needed.
+        load.begun.store(load.begun.load(Relaxed) + 1, Relaxed);
+        Record {
+            worker,
+            started: now,
+            slot: None,
+            permit: None,
+            attempts: 0,
+            endpoint: None,
+            progress,
+            method: method_label(method),
+            route: None,
+            status: 0,
+            given_up: None,
+            state: State::Waiting,
+        }
+    }
+
+    pub(super) fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// A retry was called for and is not made.
+    pub(super) fn given_up(&mut self, route: &Route, why: Refused) {
+        self.given_up = Some(why);
+        self.worker.counters().retry_refused(&self.worker.shared, route, why);
+    }
+
+    /// The endpoint's answer goes down.
+    pub(super) fn answer(mut self, mut passing: Passing) -> Response<Down> {
+        self.status = passing.head.status.as_u16();
+        self.state = State::Passing(passing.class);
+        if self.permit.as_ref().is_some_and(Permit::is_probe) {
+            self.settle(passing.class);
+        }
+        if let Some(why) = self.given_up {
+            problem::mark_given_up(&mut passing.head, events::refused(why));
+        }
+        problem::mark_attempts(&mut passing.head.headers, self.attempts);
+        Response::from_parts(passing.head, self.into_body(passing.body))
+    }
+
+    /// An answer of our own goes down.
+    pub(super) fn refuse(mut self, error: &ProxyError) -> Response<Down> {
+        let row = error.row();
+        let class = if row.side == Side::Upstream { Class::Failure } else { Class::Neutral };
+        self.status = row.status.as_u16();
+        self.state = State::Refused(row.reason, class);
+        self.settle(class);
+        let upstream = self.route.as_ref().map_or("", |route| &route.upstream.config.name);
+        let mut answer = problem::answer(error, upstream, self.attempts);
+        problem::mark_attempts(answer.headers_mut(), self.attempts);
+        answer.map(|bytes| self.into_body(Source::Whole(bytes)))
+    }
+
+    fn into_body(self, source: Source) -> Down {
+        let idle_body = self.route.as_ref().map(|route| route.policies.timeouts.idle_body);
+        self.progress.enter_body(idle_body.map_or(u32::MAX, ticks));
+        Down::new(source, self)
+    }
+
+    /// A piece of the body has gone on.
+    pub(super) fn body_moved(&self) {
+        self.progress.set_awaits_endpoint(false);
+        self.progress.moved();
+    }
+
+    /// The endpoint has no piece of the body ready.
+    pub(super) fn body_awaited(&self) {
+        self.progress.set_awaits_endpoint(true);
+    }
+
+    /// The body has been handed over whole.
+    pub(super) fn body_ended(&mut self) {
+        if let State::Passing(class) = self.state {
+            self.state = State::Passed(class);
+        }
+    }
+
+    /// The endpoint broke it off: the caller's connection must not end cleanly.
+    pub(super) fn body_broke_off(&mut self) {
+        self.state = State::BrokenOff;
+        self.progress.end(Ending::Truncated);
+    }
+
+    fn settle(&mut self, class: Class) {
+        let (Some(route), Some(permit)) = (&self.route, self.permit.take()) else {
+            return;
+        };
+        let Some(breaker) = &route.breaker else { return };
+        let moved = breaker.on_result(permit, class, clock::now(), &mut *self.worker.dice());
+        if let Some(moved) = moved {
+            self.worker.shared.tell(&Event::BreakerMoved { route, endpoint: None, moved });
+        }
+    }
+
+    /// The word for how it ended, and how the breaker of calls counts that.
+    fn ending(&self) -> (&'static str, Class) {
+        match self.state {
+            State::Passed(class) => (events::class(class), class),
+            State::BrokenOff => ("truncated", Class::Failure),
+            State::Refused(reason, class) => (reason, class),
+            State::Waiting | State::Passing(_) => match self.progress.ending() {
+                Ending::EndpointStalled => ("stalled", Class::Failure),
+                _ => ("caller_gone", Class::Neutral),
+            },
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let (outcome, class) = self.ending();
+        self.settle(class);
+        self.slot = None;
+        let worker = &self.worker;
+        let exchange = Exchange {
+            route: self.route.as_deref(),
+            method: self.method,
+            status: self.status,
+            outcome,
+            attempts: self.attempts,
+            endpoint: self.endpoint,
+            given_up: self.given_up,
+            took: clock::now().saturating_duration_since(self.started),
+        };
+        let is_logged = worker.live().config.log.access;
+        worker.counters().exchange(&worker.shared, &exchange, is_logged);
+        let load = worker.load();
+        load.ended.store(load.ended.load(Relaxed) + 1, Relaxed);
+        self.progress.enter(Phase::Idle);
+    }
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "other",
+    }
+}

@@ -1,0 +1,287 @@
+//! Request bodies: streamed to the endpoint, kept for another attempt as long as they fit.
+//!
+//! An [`Upload`] owns the caller's body. Each attempt gets a [`Replay`] of it, which first repeats what is kept and then goes on with what still
+//! comes in. Only the newest reader may draw on the caller's body; an older one, left over in a connection that is being torn down, is cut off. What
+//! is kept is bounded twice: by the route for one body, and by [`ReplayMemory`] for all of them. Past either bound the body goes on streaming,
+//! is no longer kept, and the request can no longer be repeated.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::clock;
+
+/// Bytes that all replay buffers together may keep.
+#[derive(Debug)]
+pub struct ReplayMemory {
+    kept: AtomicUsize,
+    max: AtomicUsize,
+}
+
+/// A caller's body.
+#[derive(Clone)]
+pub struct Upload(Rc<RefCell<Source>>);
+
+/// One reading of an [`Upload`], for one attempt.
+pub struct Replay {
+    upload: Upload,
+    reader: u32,
+    at: usize,
+    sent: u64,
+}
+
+/// Why a body cannot be read on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UploadError {
+    /// The caller's side broke off or sent no valid framing.
+    Broken,
+    /// A later attempt has taken over.
+    Detached,
+}
+
+/// How an upload stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upstate {
+    /// Everything has been read, at this moment; there was no body if it is `None`.
+    Ended(Option<Instant>),
+    /// The caller is awaited; it last sent something at this moment.
+    AwaitingCaller(Instant),
+    /// The endpoint is not taking more; it last did at this moment.
+    AwaitingEndpoint(Instant),
+    /// The caller's side broke.
+    Broken,
+}
+
+struct Source {
+    incoming: Option<Incoming>,
+    length: Option<u64>,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    kept_bytes_max: usize,
+    memory: Arc<ReplayMemory>,
+    /// Everything read so far is in `kept`.
+    is_whole: bool,
+    trailers: Option<HeaderMap>,
+    state: Upstate,
+    reader: u32,
+}
+
+impl ReplayMemory {
+    /// Room for `max` bytes.
+    pub fn new(max: usize) -> ReplayMemory {
+        ReplayMemory { kept: AtomicUsize::new(0), max: AtomicUsize::new(max) }
+    }
+
+    /// Changes the bound; what is kept beyond it stays until its request ends.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Relaxed);
+    }
+
+    /// Bytes kept now.
+    pub fn kept(&self) -> usize {
+        self.kept.load(Relaxed)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let after = self.kept.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        let fits = after <= self.max.load(Relaxed);
+        if !fits {
+            self.release(bytes);
+        }
+        fits
+    }
+
+    fn release(&self, bytes: usize) {
+        self.kept.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl Upload {
+    /// Keeps up to `kept_bytes_max` of `incoming` for repetitions.
+    pub fn new(incoming: Incoming, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, now: Instant) -> Upload {
+        let is_empty = incoming.is_end_stream();
+        let length = incoming.size_hint().exact();
+        // A body that announces more than fits is not kept at all: copying its first part would help nobody.
+        let fits = length.is_none_or(|length| length <= kept_bytes_max as u64);
+        Upload(Rc::new(RefCell::new(Source {
+            incoming: (!is_empty).then_some(incoming),
+            length,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            kept_bytes_max: if fits { kept_bytes_max } else { 0 },
+            memory: Arc::clone(memory),
+            is_whole: true,
+            trailers: None,
+            state: if is_empty { Upstate::Ended(None) } else { Upstate::AwaitingEndpoint(now) },
+            reader: 0,
+        })))
+    }
+
+    /// A reading from the beginning; the former one is cut off. Only of use while [`Upload::is_replayable`].
+    pub fn read(&self) -> Replay {
+        let mut source = self.0.borrow_mut();
+        source.reader += 1;
+        Replay { upload: self.clone(), reader: source.reader, at: 0, sent: 0 }
+    }
+
+    /// Whether a further reading would be the whole body.
+    pub fn is_replayable(&self) -> bool {
+        self.0.borrow().is_whole
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.state() == Upstate::Ended(None)
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> Upstate {
+        self.0.borrow().state
+    }
+}
+
+impl Source {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let now = clock::now();
+        match polled {
+            Poll::Pending => {
+                if !matches!(self.state, Upstate::AwaitingCaller(_)) {
+                    self.state = Upstate::AwaitingCaller(now);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                self.end(now);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => {
+                self.incoming = None;
+                self.state = Upstate::Broken;
+                Poll::Ready(Some(Err(UploadError::Broken)))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.state = Upstate::AwaitingEndpoint(now);
+                let is_last = incoming.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    self.keep(data);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    self.trailers = Some(trailers.clone());
+                }
+                if is_last {
+                    self.end(now);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.incoming = None;
+        self.state = Upstate::Ended(Some(now));
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if !self.is_whole {
+            return;
+        }
+        let fits = self.kept_bytes + data.len() <= self.kept_bytes_max && self.memory.reserve(data.len());
+        if fits {
+            self.kept_bytes += data.len();
+            self.kept.push(data.clone());
+        } else {
+            self.is_whole = false;
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.memory.release(self.kept_bytes);
+        self.kept_bytes = 0;
+        self.kept = Vec::new();
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+impl Body for Replay {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let this = &mut *self;
+        let mut source = this.upload.0.borrow_mut();
+        if source.reader != this.reader {
+            return Poll::Ready(Some(Err(UploadError::Detached)));
+        }
+        if let Some(data) = source.kept.get(this.at) {
+            this.at += 1;
+            this.sent += data.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if source.incoming.is_none() {
+            let trailers = source.trailers.clone().filter(|_| this.at == source.kept.len());
+            this.at += 1; // trailers go out once
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let polled = source.poll_incoming(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.at = if frame.is_trailers() { source.kept.len() + 1 } else { source.kept.len() };
+            this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = self.upload.0.borrow();
+        let trailers_due = source.trailers.is_some() && self.at <= source.kept.len();
+        matches!(source.state, Upstate::Ended(_)) && self.at >= source.kept.len() && !trailers_due
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.upload.0.borrow().length {
+            Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl std::fmt::Display for UploadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            UploadError::Broken => "the caller's body broke off",
+            UploadError::Detached => "another attempt has taken the body over",
+        })
+    }
+}
+
+impl std::error::Error for UploadError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_buffers_share_one_bound() {
+        let memory = ReplayMemory::new(100);
+        assert!(memory.reserve(60) && !memory.reserve(41) && memory.reserve(40));
+        memory.release(60);
+        assert_eq!(memory.kept(), 40);
+    }
+}

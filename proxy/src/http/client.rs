@@ -1,0 +1,238 @@
+//! Connections to endpoints: one pool per worker, without a lock.
+//!
+//! A connection is taken from the pool (the last one put back is the first one taken, so that the others may age and go) or made; it carries one exchange at a
+//! time and comes back only after that exchange ended exactly: answer read to its end, nothing broken off. Each connection is driven by a small task of its
+//! own, which ends with it.
+//!
+//! Nothing here retries. What hyper does not tell about a failure, whether a byte was written and whether one came back, is read from the connection's [`Meter`].
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use outrigger_policy::outcome::Outcome;
+use tokio::net::TcpStream;
+
+use super::body::Replay;
+use super::io::{Meter, Stream, Watched};
+use crate::clock;
+use crate::config;
+use crate::error::ProxyError;
+use crate::upstream::Endpoint;
+
+/// A head of an answer may be as large as a head of a request by default.
+const ANSWER_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// A request that must not be sent twice takes no connection that has been idle for longer: the endpoint may be closing it at this moment.
+const UNREPEATABLE_IDLE_MAX: Duration = Duration::from_secs(1);
+/// An endpoint that announces when it closes idle connections is believed, less this.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+/// How a connection is made; tests put an in-memory network in its place.
+pub trait Dial {
+    /// Connects to `address`.
+    fn dial(&self, address: SocketAddr) -> Pin<Box<dyn Future<Output = io::Result<Stream>>>>;
+}
+
+/// The real network.
+pub struct Tcp;
+
+impl Dial for Tcp {
+    fn dial(&self, address: SocketAddr) -> Pin<Box<dyn Future<Output = io::Result<Stream>>>> {
+        Box::pin(async move {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            Ok(Stream::Tcp(tcp))
+        })
+    }
+}
+
+/// A worker's idle connections, and how it makes new ones.
+pub struct Pool {
+    dial: Box<dyn Dial>,
+    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+}
+
+struct Idle {
+    conn: Conn,
+    since: Instant,
+    expires_at: Instant,
+}
+
+/// A connection that carries one exchange.
+pub struct Conn {
+    sender: SendRequest<Replay>,
+    meter: Arc<Meter>,
+    endpoint: Arc<Endpoint>,
+    born: Instant,
+    is_reused: bool,
+}
+
+/// An attempt that got no answer's head.
+pub struct SendFailure {
+    /// For the policies.
+    pub outcome: Outcome,
+    /// For the caller.
+    pub error: ProxyError,
+}
+
+/// Which pooled connections may be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reuse {
+    /// Any that still lives.
+    Any,
+    /// Only one that was busy a moment ago: the request cannot be repeated.
+    Fresh,
+    /// None: the last one turned out to be dead.
+    Never,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(dial: Box<dyn Dial>) -> Pool {
+        Pool { dial, idle: RefCell::default() }
+    }
+
+    /// The connection last put back that still lives.
+    pub fn take(&self, endpoint: &Endpoint, reuse: Reuse, now: Instant) -> Option<Conn> {
+        if reuse == Reuse::Never {
+            return None;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let waiting = idle.get_mut(&endpoint.id)?;
+        while let Some(Idle { conn, since, expires_at }) = waiting.pop() {
+            endpoint.idle.fetch_sub(1, Relaxed);
+            if !conn.sender.is_ready() || now >= expires_at {
+                continue;
+            }
+            if reuse == Reuse::Fresh && now.saturating_duration_since(since) > UNREPEATABLE_IDLE_MAX {
+                // Still good for others, and all below it are older.
+                endpoint.idle.fetch_add(1, Relaxed);
+                waiting.push(Idle { conn, since, expires_at });
+                return None;
+            }
+            conn.meter.reset();
+            return Some(Conn { is_reused: true, ..conn });
+        }
+        None
+    }
+
+    /// Makes a connection.
+    ///
+    /// # Errors
+    /// The outcome is always one that proves that nothing was sent.
+    pub async fn connect(&self, endpoint: &Arc<Endpoint>, timeout: Duration) -> Result<Conn, SendFailure> {
+        let started = clock::now();
+        let failed = |error| SendFailure { outcome: Outcome::ConnectFailed, error };
+        let stream = match clock::until(started + timeout, self.dial.dial(endpoint.address)).await {
+            None => return Err(failed(ProxyError::ConnectTimeout)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(failed(ProxyError::ConnectRefused));
+            }
+            Some(Err(_)) => return Err(failed(ProxyError::ConnectFailed)),
+            Some(Ok(stream)) => stream,
+        };
+        let meter = Arc::new(Meter::default());
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&meter)));
+        let handshake = http1::Builder::new().max_buf_size(ANSWER_HEAD_BYTES_MAX).handshake(io).await;
+        let Ok((mut sender, connection)) = handshake else {
+            return Err(failed(ProxyError::ConnectFailed));
+        };
+        endpoint.connections.fetch_add(1, Relaxed);
+        let counted = Counted(Arc::clone(endpoint));
+        // The task owns the socket. It ends when the peer closes, and when the sender is dropped; its errors reach us through the sender.
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            let _ = connection.await;
+        });
+        if sender.ready().await.is_err() {
+            return Err(failed(ProxyError::ConnectFailed));
+        }
+        Ok(Conn { sender, meter, endpoint: Arc::clone(endpoint), born: started, is_reused: false })
+    }
+
+    /// Keeps `conn` for the next request, if it may be kept.
+    pub fn put_back(&self, conn: Conn, limits: &config::Pool, keep_alive: Option<Duration>, now: Instant) {
+        let hinted = keep_alive.map(|hint| hint.saturating_sub(KEEP_ALIVE_MARGIN));
+        let idle_time = hinted.unwrap_or(limits.idle_timeout).min(limits.idle_timeout);
+        let expires_at = (now + idle_time).min(conn.born + limits.age_max);
+        if !conn.sender.is_ready() || expires_at <= now {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let waiting = idle.entry(conn.endpoint.id).or_default();
+        if waiting.len() < limits.idle_max {
+            conn.endpoint.idle.fetch_add(1, Relaxed);
+            waiting.push(Idle { conn, since: now, expires_at });
+        }
+    }
+
+    /// Closes what has waited too long or was closed by the endpoint.
+    pub fn reap(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|_, waiting| {
+            waiting.retain(|idle| {
+                let is_kept = idle.conn.sender.is_ready() && now < idle.expires_at;
+                if !is_kept {
+                    idle.conn.endpoint.idle.fetch_sub(1, Relaxed);
+                }
+                is_kept
+            });
+            !waiting.is_empty()
+        });
+    }
+
+    /// Closes all idle connections.
+    pub fn close(&self) {
+        for idle in self.idle.borrow_mut().drain().flat_map(|(_, waiting)| waiting) {
+            idle.conn.endpoint.idle.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Conn {
+    /// Sends a request and waits for the answer's head. The connection is lost when this fails or is dropped.
+    ///
+    /// # Errors
+    /// The outcome says what is proven about the request.
+    pub async fn send(
+        mut self,
+        request: http::Request<Replay>,
+    ) -> Result<(http::Response<Incoming>, Conn), SendFailure> {
+        match self.sender.try_send_request(request).await {
+            Ok(answer) => Ok((answer, self)),
+            Err(mut failure) => {
+                let was_returned = failure.take_message().is_some();
+                Err(self.explain(was_returned, &failure.into_error()))
+            }
+        }
+    }
+
+    fn explain(&self, was_returned: bool, error: &hyper::Error) -> SendFailure {
+        let (outcome, error) = if was_returned || !self.meter.has_written() {
+            (Outcome::Unsent, ProxyError::Reset)
+        } else if error.is_user() {
+            (Outcome::CallerFault, ProxyError::CallerBodyBroken)
+        } else if self.meter.has_read() {
+            (Outcome::Garbled, ProxyError::Garbled)
+        } else {
+            (Outcome::Reset { reused: self.is_reused }, ProxyError::Reset)
+        };
+        SendFailure { outcome, error }
+    }
+}
+
+/// One of an endpoint's open connections.
+struct Counted(Arc<Endpoint>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,108 @@
+//! Answers of our own: RFC 9457 problem bodies with an RFC 9209 `Proxy-Status`.
+//!
+//! The field is for machines that know nothing of Outrigger, the body for the person who ran `curl`: which upstream, which rule, since when, and when to
+//! try again.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderValue, Response, response};
+use serde_json::json;
+
+use crate::clock;
+use crate::error::ProxyError;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// How often the request was sent, on answers that took more than one attempt.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("outrigger-attempts");
+
+/// The answer for `error`; `upstream` is empty where none was found, `attempts` counts what was sent.
+pub fn answer(error: &ProxyError, upstream: &str, attempts: u32) -> Response<Bytes> {
+    let row = error.row();
+    let mut problem = json!({
+        "type": "about:blank",
+        "title": row.status.canonical_reason().unwrap_or("Error"),
+        "status": row.status.as_u16(),
+        "detail": format!("outrigger: {error}"),
+        "reason": row.reason,
+        "attempts": attempts,
+    });
+    let mut status = format!("outrigger; error={}; details=\"{}\"", row.token, row.reason);
+    if !upstream.is_empty() {
+        problem["upstream"] = json!(upstream);
+        let _infallible = write!(status, "; upstream={upstream}");
+    }
+    let mut builder = Response::builder().status(row.status).header(header::CONTENT_TYPE, "application/problem+json");
+    if let Some(open) = error.open_breaker() {
+        let since = clock::wall() - open.open_for;
+        problem["breaker"] = json!({
+            "scope": open.scope,
+            "state": "open",
+            "rule": open.rule,
+            "since": httpdate::fmt_http_date(since),
+            "retry_after_seconds": open.retry_after.as_secs_f64(),
+        });
+        builder = builder.header(header::RETRY_AFTER, retry_after_seconds(open.retry_after));
+    }
+    if matches!(error, ProxyError::MethodRefused) {
+        builder = builder.header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    }
+    let mut body = serde_json::to_vec(&problem).expect("a map with string keys can be written");
+    body.push(b'\n');
+    let mut answer = builder.body(Bytes::from(body)).expect("the fields above are valid");
+    if let Ok(value) = HeaderValue::from_str(&status) {
+        answer.headers_mut().insert(PROXY_STATUS, value);
+    }
+    answer
+}
+
+/// Marks an upstream's answer that went down although a retry was called for: `why` is the word for what stood in the way.
+pub fn mark_given_up(head: &mut response::Parts, why: &str) {
+    let status = head.status.as_u16();
+    if let Ok(value) =
+        HeaderValue::from_str(&format!("outrigger; received-status={status}; details=\"no retry: {why}\""))
+    {
+        head.headers.append(PROXY_STATUS, value);
+    }
+}
+
+/// Marks an answer that took more than one attempt.
+pub fn mark_attempts(headers: &mut http::HeaderMap, attempts: u32) {
+    if attempts > 1 {
+        headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    }
+}
+
+/// Whole seconds, rounded up: who comes back at the second named finds the probe due.
+fn retry_after_seconds(wait: std::time::Duration) -> u64 {
+    wait.as_millis().div_ceil(1_000).max(1).try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::OpenBreaker;
+    use std::time::Duration;
+
+    #[test]
+    fn an_open_breaker_says_which_rule_since_when_and_when_to_come_back() {
+        let open = OpenBreaker {
+            scope: "upstream",
+            rule: "failure_ratio",
+            open_for: Duration::from_secs(2),
+            retry_after: Duration::from_millis(1_200),
+        };
+        let answer = answer(&ProxyError::BreakerOpen(Box::new(open)), "checkout", 0);
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "2");
+        assert_eq!(
+            answer.headers()["proxy-status"],
+            "outrigger; error=destination_unavailable; details=\"breaker_open\"; upstream=checkout"
+        );
+        let problem: serde_json::Value = serde_json::from_slice(answer.body()).expect("JSON");
+        assert_eq!(problem["upstream"], "checkout");
+        assert_eq!(problem["breaker"]["rule"], "failure_ratio");
+        assert!(problem["breaker"]["since"].as_str().is_some_and(|since| since.ends_with("GMT")));
+    }
+}

@@ -1,0 +1,118 @@
+//! The door: a connection of the app, from its first byte to its last.
+//!
+//! hyper parses and frames; this file owns the connection's life. It ends when the app closes it, when a limit is passed (the worker's tick says so through
+//! [`Progress`]), when the worker finishes, or when an answer broke off: then the connection is reset, so that no reader can take half an answer for
+//! a whole one.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+
+use super::io::{Ending, Progress, Stream, Watched};
+use crate::events::Event;
+use crate::exchange;
+use crate::worker::{Connection, Worker};
+
+/// Said to a caller whose head did not come in time; then the connection ends.
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"slow_head\"\r\n\r\n";
+/// Said to a caller beyond the last place; by the acceptor, which has no worker to hand it to.
+pub const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=connection_limit_reached; details=\"connections_max\"\r\n\r\n";
+
+/// Serves `stream` to its end.
+pub async fn serve(worker: Rc<Worker>, stream: Stream) {
+    let progress = Arc::new(Progress::new(worker.tick()));
+    let mut enlisted = Enlisted::new(&worker, Arc::clone(&progress));
+    let listen = worker.live().config.listen.clone();
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
+    let door = {
+        let (worker, progress) = (Rc::clone(&worker), Arc::clone(&progress));
+        tower::service_fn(move |request| {
+            let exchange = exchange::run(Rc::clone(&worker), Arc::clone(&progress), request);
+            async move { Ok::<_, Infallible>(exchange.await) }
+        })
+    };
+    let mut connection = http1::Builder::new()
+        .max_buf_size(listen.head_bytes_max)
+        .max_headers(listen.headers_max)
+        .serve_connection(io, TowerToHyperService::new(door));
+    let mut is_told_to_finish = false;
+    let result = std::future::poll_fn(|cx| {
+        enlisted.connection.waker.replace(Some(cx.waker().clone()));
+        if progress.ending() != Ending::None && progress.ending() != Ending::Truncated {
+            return Poll::Ready(Ok(()));
+        }
+        if worker.is_finishing() && !is_told_to_finish {
+            is_told_to_finish = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await;
+    enlisted.reason = reason(progress.ending(), &result);
+    match progress.ending() {
+        Ending::None | Ending::Idle => {}
+        Ending::SlowHead => {
+            let mut io = connection.into_parts().io.into_inner();
+            // The caller may be gone; then there is nobody to tell.
+            let _ = io.write_all(SLOW_HEAD).await;
+        }
+        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated => {
+            connection.into_parts().io.into_inner().abort()
+        }
+    }
+}
+
+/// The word for how a connection ended.
+fn reason(ending: Ending, result: &hyper::Result<()>) -> &'static str {
+    match ending {
+        Ending::None => result.as_ref().map_or_else(error_reason, |()| "done"),
+        Ending::Idle => "idle",
+        Ending::SlowHead => "slow_head",
+        Ending::EndpointStalled => "endpoint_stalled",
+        Ending::CallerStalled => "caller_stalled",
+        Ending::Truncated => "truncated",
+    }
+}
+
+fn error_reason(error: &hyper::Error) -> &'static str {
+    if error.is_parse_too_large() {
+        "head_too_large"
+    } else if error.is_parse() {
+        "bad_head"
+    } else {
+        "broken"
+    }
+}
+
+/// A connection's place in its worker's list; given up however its task ends.
+struct Enlisted {
+    worker: Rc<Worker>,
+    number: u64,
+    connection: Rc<Connection>,
+    reason: &'static str,
+}
+
+impl Enlisted {
+    fn new(worker: &Rc<Worker>, progress: Arc<Progress>) -> Enlisted {
+        let (number, connection) = worker.enlist(progress);
+        Enlisted { worker: Rc::clone(worker), number, connection, reason: "cut_off" }
+    }
+}
+
+impl Drop for Enlisted {
+    fn drop(&mut self) {
+        self.worker.delist(self.number);
+        if std::thread::panicking() {
+            self.worker.shared.tell(&Event::Panicked);
+            self.reason = "panic";
+        }
+        self.worker.shared.tell(&Event::ConnectionClosed(self.reason));
+    }
+}

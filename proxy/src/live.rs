@@ -1,0 +1,116 @@
+//! One generation: the routes and upstreams of one configuration, ready to serve.
+//!
+//! A request takes one [`Live`] at the door and keeps it to its end. A reload builds the next one beside it and swaps the pointer; nothing in a
+//! generation is edited. State that outlives it (breakers, budgets, addresses, counts) is handed over here, and only here, by name and
+//! unchanged numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use outrigger_policy::breaker::Breaker;
+use outrigger_policy::budget::Budget;
+
+use crate::config::{self, Config, Policies};
+use crate::metrics::Metrics;
+use crate::names;
+use crate::route::{Pattern, Route, Routes, Table};
+use crate::upstream::{Endpoints, Upstream};
+
+/// One generation.
+pub struct Live {
+    /// Counts up from 1.
+    pub generation: u64,
+    /// What it was built from.
+    pub config: Config,
+    /// From a request to its route.
+    pub table: Table,
+}
+
+/// The name of the route that an upstream has without configuring one.
+const DEFAULT_ROUTE: &str = "default";
+
+impl Live {
+    /// Builds a generation from `config`, taking over from `before` what did not change.
+    pub fn build(config: Config, before: Option<&Live>, metrics: &Metrics, now: Instant) -> Live {
+        let mut hosts = HashMap::new();
+        let mut routes = Vec::with_capacity(config.upstreams.len());
+        for (at, upstream) in config.upstreams.iter().enumerate() {
+            hosts.extend(upstream.hosts.iter().map(|host| (host.clone(), at)));
+            let old = before.and_then(|live| live.routes_of(&upstream.name));
+            routes.push(build_upstream(upstream, old, metrics, now));
+        }
+        let table = Table::new(routes, hosts, config.default_upstream);
+        Live { generation: before.map_or(1, |live| live.generation + 1), config, table }
+    }
+
+    /// Every upstream.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.table.all().iter().map(|routes| &routes.default.upstream)
+    }
+
+    fn routes_of(&self, upstream: &str) -> Option<&Routes> {
+        self.table.all().iter().find(|routes| &*routes.default.upstream.config.name == upstream)
+    }
+}
+
+fn build_upstream(config: &config::Upstream, old: Option<&Routes>, metrics: &Metrics, now: Instant) -> Routes {
+    let upstream = Arc::new(Upstream {
+        config: config.clone(),
+        endpoints: old.map_or_else(Endpoints::empty, |old| Arc::clone(&old.default.upstream.endpoints)),
+        in_flight: old.map_or_else(|| Arc::new(AtomicU32::new(0)), |old| Arc::clone(&old.default.upstream.in_flight)),
+        metrics: metrics.upstream(&config.name),
+    });
+    names::apply_known(&upstream, now);
+    let builder = Builder { upstream: &upstream, old, metrics, now };
+    let default = builder.route(DEFAULT_ROUTE, &config.policies, None, (true, true));
+    let configured = config.routes.iter().map(|route| {
+        let own = (route.has_own_budget, route.has_own_breaker);
+        let built = builder.route(&route.name, &route.policies, Some(&default), own);
+        (Pattern { path_prefix: route.path_prefix.clone(), methods: route.methods.clone() }, built)
+    });
+    let configured = configured.collect();
+    Routes::new(default, configured)
+}
+
+struct Builder<'a> {
+    upstream: &'a Arc<Upstream>,
+    old: Option<&'a Routes>,
+    metrics: &'a Metrics,
+    now: Instant,
+}
+
+impl Builder<'_> {
+    /// `shared` is the upstream's default route, whose budget and breaker a route uses unless it has its `own` (budget, breaker).
+    fn route(&self, name: &str, policies: &Policies, shared: Option<&Arc<Route>>, own: (bool, bool)) -> Arc<Route> {
+        static NEXT_ID: AtomicU32 = AtomicU32::new(0);
+        let old = self.old.and_then(|old| old.all().find(|route| &*route.name == name));
+        let budget = match shared.filter(|_| !own.0) {
+            Some(shared) => Arc::clone(&shared.budget),
+            None => carried_budget(old, policies).unwrap_or_else(|| Arc::new(Budget::new(policies.budget, self.now))),
+        };
+        let breaker = match shared.filter(|_| !own.1) {
+            Some(shared) => shared.breaker.clone(),
+            None => policies.breaker.map(|config| {
+                let kept = old.and_then(|old| old.breaker.clone()).filter(|breaker| breaker.config() == config);
+                kept.unwrap_or_else(|| Breaker::new(config, self.now))
+            }),
+        };
+        Arc::new(Route {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            name: Arc::from(name),
+            upstream: Arc::clone(self.upstream),
+            policies: policies.clone(),
+            budget,
+            breaker,
+            breaker_scope: if shared.is_some() && own.1 { "route" } else { "upstream" },
+            metrics: self.metrics.route(&self.upstream.config.name, name),
+        })
+    }
+}
+
+fn carried_budget(old: Option<&Arc<Route>>, policies: &Policies) -> Option<Arc<Budget>> {
+    old.map(|old| Arc::clone(&old.budget)).filter(|budget| budget.config() == policies.budget)
+}

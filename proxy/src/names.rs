@@ -1,0 +1,122 @@
+//! Names of endpoints and their addresses, looked up again and again while the proxy runs.
+//!
+//! A backend that comes back under a new address must be found without a restart: each upstream with a name in its endpoints has one task that resolves
+//! all of its names every `resolve_interval`, and at once when a connection fails. A look-up that fails changes nothing: yesterday's address is a
+//! better guess than none. It runs on the control thread; the blocking resolver of the system is called by tokio on a thread of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::config::Address;
+use crate::events::Event;
+use crate::shared::Shared;
+use crate::upstream::Upstream;
+
+/// A burst of failed connections asks once: at most two look-ups a second.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
+/// A resolver that says nothing for so long has failed.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The last addresses of each name; `None` while a name has never been resolved.
+type Known = HashMap<String, Vec<IpAddr>>;
+
+/// Sets the endpoints that need no look-up: literal addresses. Endpoints from names that a former generation resolved stay until the next look-up.
+pub fn apply_known(upstream: &Upstream, now: Instant) {
+    apply(upstream, &known_of(upstream), now);
+}
+
+/// What the endpoints of a former generation tell about names.
+fn known_of(upstream: &Upstream) -> Known {
+    let mut known = Known::new();
+    for endpoint in upstream.endpoints.load().iter() {
+        let host = endpoint
+            .authority
+            .to_str()
+            .ok()
+            .and_then(|authority| authority.rsplit_once(':'))
+            .map_or("", |(host, _)| host);
+        known.entry(host.to_owned()).or_default().push(endpoint.address.ip());
+    }
+    known
+}
+
+/// Looks all names of all upstreams up once, but does not wait longer than `at_most`.
+pub async fn look_up_all(shared: &Arc<Shared>, at_most: Duration) {
+    let mut look_ups = JoinSet::new();
+    for upstream in shared.live().upstreams() {
+        let (shared, upstream) = (Arc::clone(shared), Arc::clone(upstream));
+        look_ups.spawn_local(async move {
+            let mut known = known_of(&upstream);
+            look_up(&shared, &upstream, &names_of(&upstream), &mut known).await;
+        });
+    }
+    // What takes longer is left to the watch of that upstream.
+    let _in_time = clock::until(clock::now() + at_most, look_ups.join_all()).await;
+}
+
+fn names_of(upstream: &Upstream) -> Vec<Address> {
+    upstream.config.endpoints.iter().filter(|address| address.host.parse::<IpAddr>().is_err()).cloned().collect()
+}
+
+/// Looks the names of `upstream` up for as long as it is polled.
+pub async fn watch(shared: Arc<Shared>, upstream: Arc<Upstream>) {
+    let names = names_of(&upstream);
+    if names.is_empty() {
+        return;
+    }
+    let mut known = known_of(&upstream);
+    loop {
+        clock::sleep(LOOKUP_PAUSE).await;
+        let pause = upstream.config.resolve_interval.saturating_sub(LOOKUP_PAUSE);
+        // Whichever is first; a notification that comes during a look-up is kept for the next turn.
+        let _woken = clock::until(clock::now() + pause, upstream.endpoints.lookup.notified()).await;
+        look_up(&shared, &upstream, &names, &mut known).await;
+    }
+}
+
+async fn look_up(shared: &Shared, upstream: &Upstream, names: &[Address], known: &mut Known) {
+    for name in names {
+        let asked = tokio::net::lookup_host((name.host.as_str(), name.port));
+        let answer = clock::until(clock::now() + LOOKUP_TIMEOUT, asked).await;
+        let result = match answer {
+            Some(Ok(found)) => {
+                let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+                addresses.sort_unstable();
+                addresses.dedup();
+                known.insert(name.host.clone(), addresses);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err("the resolver did not answer".to_owned()),
+        };
+        shared.tell(&Event::NameLookedUp { upstream: &upstream.config.name, host: &name.host, result });
+    }
+    if apply(upstream, known, clock::now()) {
+        let addresses: Vec<_> = upstream.endpoints.load().iter().map(|e| e.address).collect();
+        shared.tell(&Event::EndpointsChanged { upstream: &upstream.config.name, addresses: &addresses });
+    }
+}
+
+/// Sets the endpoints to the literal addresses and to what is known of the names; returns whether any came or went.
+fn apply(upstream: &Upstream, known: &Known, now: Instant) -> bool {
+    let mut wanted: Vec<(SocketAddr, HeaderValue)> = Vec::new();
+    for Address { host, port } in &upstream.config.endpoints {
+        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let authority =
+            HeaderValue::try_from(authority).expect("the configuration admits only hosts that fit a header");
+        match host.parse::<IpAddr>() {
+            Ok(ip) => wanted.push((SocketAddr::new(ip, *port), authority)),
+            Err(_) => {
+                let addresses = known.get(host).into_iter().flatten();
+                wanted.extend(addresses.map(|ip| (SocketAddr::new(*ip, *port), authority.clone())));
+            }
+        }
+    }
+    upstream.endpoints.replace(&wanted, upstream.config.endpoint_breaker, now)
+}

@@ -1,0 +1,95 @@
+//! What the control thread and the workers share: the generation in force, the metrics, a few counts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+use arc_swap::ArcSwap;
+
+use crate::http::body::ReplayMemory;
+use crate::live::Live;
+use crate::metrics::Metrics;
+
+/// One per process.
+pub struct Shared {
+    live: ArcSwap<Live>,
+    /// Number of the generation in `live`, so that workers see with one plain read that theirs is still in force.
+    generation: AtomicU64,
+    /// All families.
+    pub metrics: Metrics,
+    /// Bytes that replay buffers may keep.
+    pub replay: Arc<ReplayMemory>,
+    /// One per worker, written by that worker and by the acceptor.
+    pub workers: Vec<Load>,
+    draining: AtomicBool,
+}
+
+/// How busy a worker is.
+#[derive(Default)]
+pub struct Load {
+    /// Open connections from the app; the acceptor adds, the worker subtracts.
+    pub connections: AtomicUsize,
+    /// Requests that have begun.
+    pub begun: AtomicU64,
+    /// Requests that have ended, bodies included.
+    pub ended: AtomicU64,
+}
+
+impl Shared {
+    /// For a first generation.
+    pub fn new(live: Live, metrics: Metrics, workers: usize) -> Shared {
+        let replay = Arc::new(ReplayMemory::new(live.config.replay_memory_bytes_max));
+        let workers = (0..workers).map(|_| Load::default()).collect();
+        let generation = AtomicU64::new(live.generation);
+        Shared {
+            live: ArcSwap::from_pointee(live),
+            generation,
+            metrics,
+            replay,
+            workers,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The generation in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Its number.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// Puts another generation in force.
+    pub fn swap(&self, live: Live) {
+        self.replay.set_max(live.config.replay_memory_bytes_max);
+        let generation = live.generation;
+        self.live.store(Arc::new(live));
+        // Release, after the store: whoever reads this number finds that generation, or a later one.
+        self.generation.store(generation, Release);
+    }
+
+    /// From now on `/readyz` says no.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether the stop has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Open connections from the app.
+    pub fn connections(&self) -> usize {
+        self.workers.iter().map(|load| load.connections.load(Relaxed)).sum()
+    }
+
+    /// Requests that have begun, and those of them that have not ended.
+    pub fn requests(&self) -> (u64, u64) {
+        // Ended first: a request that ends between the two readings may be counted as under way, never the other way round.
+        let ended: u64 = self.workers.iter().map(|load| load.ended.load(Relaxed)).sum();
+        let begun: u64 = self.workers.iter().map(|load| load.begun.load(Relaxed)).sum();
+        (begun, begun.saturating_sub(ended))
+    }
+}
