@@ -1,0 +1,289 @@
+//! A worker without a network: in-memory pipes on both sides, scripted endpoints, and a clock that only moves when everybody waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::config::Config;
+use crate::http::client::Dial;
+use crate::http::io::Stream;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+use crate::worker::{Order, Worker};
+
+/// What an endpoint does with its n-th connection (from 0).
+type Script = Rc<dyn Fn(usize, Peer) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// The endpoints of a test.
+#[derive(Clone, Default)]
+pub(super) struct Net(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    scripts: RefCell<HashMap<SocketAddr, (Script, usize)>>,
+    arrived: RefCell<Vec<String>>,
+    dialed: Cell<usize>,
+}
+
+/// One end of a pipe that speaks HTTP by hand.
+pub(super) struct Peer {
+    pipe: DuplexStream,
+    net: Net,
+    name: String,
+}
+
+/// The app's side of a connection.
+pub(super) struct Caller {
+    pipe: DuplexStream,
+    unread: Vec<u8>,
+}
+
+/// A running worker.
+pub(super) struct Bench {
+    pub(super) shared: Arc<Shared>,
+    worker: Rc<Worker>,
+    _orders: watch::Sender<Order>,
+    _handoff: mpsc::Sender<std::net::TcpStream>,
+}
+
+/// An answer as the app saw it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+/// Runs a test in a runtime whose clock is paused.
+pub(super) fn paused<F: Future<Output = ()>>(test: F) {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build_local(LocalOptions::default());
+    runtime.expect("a runtime").block_on(test);
+}
+
+impl Net {
+    /// `address` does `script` with each of its connections.
+    pub(super) fn endpoint<F>(&self, address: &str, script: impl Fn(usize, Peer) -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let script: Script = Rc::new(move |n, peer| Box::pin(script(n, peer)));
+        self.0.scripts.borrow_mut().insert(address.parse().expect("an address"), (script, 0));
+    }
+
+    /// `address` gives the answers in turn, over as many connections as it takes, and the last one for ever.
+    pub(super) fn answers(&self, address: &str, answers: &[&str]) {
+        let answers: Rc<Vec<String>> = Rc::new(answers.iter().map(|answer| (*answer).to_owned()).collect());
+        let next = Rc::new(Cell::new(0));
+        self.endpoint(address, move |_, mut peer| {
+            let (answers, next) = (Rc::clone(&answers), Rc::clone(&next));
+            async move {
+                while peer.request().await.is_some() {
+                    let at = next.get().min(answers.len() - 1);
+                    next.set(next.get() + 1);
+                    peer.say(&answers[at]).await;
+                }
+            }
+        });
+    }
+
+    /// Requests that endpoints have read whole: `"address METHOD path body"`.
+    pub(super) fn arrived(&self) -> Vec<String> {
+        self.0.arrived.borrow().clone()
+    }
+
+    /// Connections tried.
+    pub(super) fn dialed(&self) -> usize {
+        self.0.dialed.get()
+    }
+}
+
+impl Dial for Net {
+    fn dial(&self, address: SocketAddr) -> Pin<Box<dyn Future<Output = io::Result<Stream>>>> {
+        let inner = &self.0;
+        inner.dialed.set(inner.dialed.get() + 1);
+        let mut scripts = inner.scripts.borrow_mut();
+        let result = match scripts.get_mut(&address) {
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+            Some((script, n)) => {
+                let (ours, theirs) = tokio::io::duplex(16 * 1024);
+                let peer = Peer { pipe: theirs, net: self.clone(), name: address.to_string() };
+                tokio::task::spawn_local(script(*n, peer));
+                *n += 1;
+                Ok(Stream::Memory(ours))
+            }
+        };
+        Box::pin(async move { result })
+    }
+}
+
+impl Peer {
+    /// Reads a whole request; `None` when the connection has ended.
+    pub(super) async fn request(&mut self) -> Option<String> {
+        let (head, body) = read_message(&mut self.pipe, &mut Vec::new()).await?;
+        let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
+        let text = format!("{} {line} {body}", self.name).trim_end().to_owned();
+        self.net.0.arrived.borrow_mut().push(text);
+        Some(head)
+    }
+
+    /// Writes bytes as they are.
+    pub(super) async fn say(&mut self, bytes: &str) {
+        // The proxy may have closed: then the test sees it from the other side.
+        let _ = self.pipe.write_all(bytes.as_bytes()).await;
+    }
+
+    /// Waits until the proxy closes the connection.
+    pub(super) async fn closed(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.pipe.read_to_end(&mut rest).await;
+    }
+}
+
+impl Bench {
+    /// A worker for `config`, whose upstream endpoints are those of `net`.
+    pub(super) fn new(net: &Net, config: &str) -> Bench {
+        let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
+        let metrics = Metrics::new();
+        let live = Live::build(config, None, &metrics, clock::now());
+        let shared = Arc::new(Shared::new(live, metrics, 1));
+        let worker = Worker::new(Arc::clone(&shared), 0, Box::new(net.clone()));
+        let (orders, order) = watch::channel(Order::Serve);
+        let (handoff, connections) = mpsc::channel(1);
+        tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
+        Bench { shared, worker, _orders: orders, _handoff: handoff }
+    }
+
+    /// Another configuration comes into force.
+    pub(super) fn reload(&self, config: &str) {
+        let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
+        let before = self.shared.live();
+        self.shared.swap(Live::build(config, Some(&before), &self.shared.metrics, clock::now()));
+    }
+
+    /// A connection of the app.
+    pub(super) fn connect(&self) -> Caller {
+        let (ours, theirs) = tokio::io::duplex(16 * 1024);
+        self.shared.workers[0].connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.worker.serve(Stream::Memory(theirs));
+        Caller { pipe: ours, unread: Vec::new() }
+    }
+
+    /// One request over a connection of its own.
+    pub(super) async fn get(&self, path: &str) -> Seen {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: backend\r\n\r\n")).await
+    }
+
+    /// One POST over a connection of its own.
+    pub(super) async fn post(&self, path: &str, body: &str) -> Seen {
+        let length = body.len();
+        self.send(&format!("POST {path} HTTP/1.1\r\nhost: backend\r\ncontent-length: {length}\r\n\r\n{body}")).await
+    }
+
+    async fn send(&self, request: &str) -> Seen {
+        let mut caller = self.connect();
+        caller.say(request).await;
+        caller.answer().await.expect("an answer")
+    }
+
+    /// The value of a sample, 0 if it is not there; `labels` are parts that must all stand in its line.
+    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.shared.metrics.text();
+        let lines =
+            text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Requests under way on the upstream, attempts under way on its endpoints.
+    pub(super) fn under_way(&self) -> (u32, u32) {
+        let live = self.shared.live();
+        let upstream = live.upstreams().next().expect("one upstream");
+        let endpoints = upstream.endpoints.load();
+        let attempts = endpoints.iter().map(|e| e.in_flight.load(std::sync::atomic::Ordering::Relaxed)).sum();
+        (upstream.in_flight.load(std::sync::atomic::Ordering::Relaxed), attempts)
+    }
+}
+
+impl Caller {
+    /// Writes bytes as they are.
+    pub(super) async fn say(&mut self, bytes: &str) {
+        let _ = self.pipe.write_all(bytes.as_bytes()).await;
+    }
+
+    /// Reads a whole answer; `None` if the connection ended before it was whole.
+    pub(super) async fn answer(&mut self) -> Option<Seen> {
+        let (head, body) = read_message(&mut self.pipe, &mut self.unread).await?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Seen { status, head: head.to_ascii_lowercase(), body })
+    }
+
+    /// Reads what comes next; `None` at the end.
+    pub(super) async fn piece(&mut self) -> Option<String> {
+        let mut piece = vec![0; 4096];
+        let n = self.pipe.read(&mut piece).await.ok().filter(|n| *n > 0)?;
+        Some(String::from_utf8_lossy(&piece[..n]).into_owned())
+    }
+}
+
+/// Head and body of one message, `None` if the stream ends before it is whole.
+async fn read_message(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<(String, String)> {
+    let head_end = loop {
+        if let Some(at) = find(unread, b"\r\n\r\n") {
+            break at + 4;
+        }
+        fill(pipe, unread).await?;
+    };
+    let head = String::from_utf8(unread.drain(..head_end).collect()).ok()?;
+    let lower = head.to_ascii_lowercase();
+    if lower.contains("transfer-encoding: chunked") {
+        let end = loop {
+            if let Some(at) = find(unread, b"0\r\n\r\n") {
+                break at + 5;
+            }
+            fill(pipe, unread).await?;
+        };
+        let framed = String::from_utf8(unread.drain(..end).collect()).ok()?;
+        return Some((head, unchunk(&framed)));
+    }
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    while unread.len() < length {
+        fill(pipe, unread).await?;
+    }
+    Some((head, String::from_utf8(unread.drain(..length).collect()).ok()?))
+}
+
+fn unchunk(framed: &str) -> String {
+    framed.split("\r\n").skip(1).step_by(2).collect()
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+async fn fill(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<()> {
+    let n = pipe.read_buf(unread).await.ok()?;
+    (n > 0).then_some(())
+}
+
+/// Lets everything that can go on without time passing go on.
+pub(super) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Time passes.
+pub(super) async fn pass(time: Duration) {
+    clock::sleep(time).await;
+}
