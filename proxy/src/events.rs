@@ -150,7 +150,7 @@ impl Shared {
         let route = if scope == "route" { &*route.name } else { "" };
         match moved.open_for {
             Some(open_for) => {
-                warn!(upstream, scope, route, endpoint, from, to, reason, open_ms = ms(open_for), "breaker moved")
+                warn!(upstream, scope, route, endpoint, from, to, reason, open_ms = ms(open_for), "breaker moved");
             }
             None => info!(upstream, scope, route, endpoint, from, to, reason, "breaker moved"),
         }

@@ -62,7 +62,7 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
     let is_repeatable = attempt::is_repeatable(&route.policies.repeat, &head);
     let kept_bytes_max = if is_repeatable { route.policies.repeat.replay_bytes_max } else { 0 };
     let upload = Upload::new(incoming, kept_bytes_max, &worker.shared.replay, now);
-    headers::forward_request(&mut head, None, !upload.is_empty());
+    headers::forward_request(&mut head, upload.length());
     let mut call = Call::new(&worker, &route, head, upload, now);
     (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
 

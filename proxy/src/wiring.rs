@@ -113,6 +113,25 @@ fn a_route_may_declare_a_post_repeatable_and_its_body_is_sent_again_whole() {
 }
 
 #[test]
+fn every_method_keeps_its_body_whatever_its_framing() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, ONE);
+        for method in ["GET", "DELETE", "POST", "PUT"] {
+            for framed in
+                ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+            {
+                let mut caller = bench.connect();
+                caller.say(&format!("{method} / HTTP/1.1\r\nhost: backend\r\n{framed}")).await;
+                assert_eq!(caller.answer().await.expect("an answer").status, 200);
+                assert_eq!(net.arrived().pop(), Some(format!("{A} {method} / hello")), "{framed:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_body_beyond_the_replay_buffer_streams_through_and_is_not_repeated() {
     paused(async {
         let net = Net::default();

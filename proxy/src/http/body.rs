@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::headers::BodyLength;
 use crate::clock;
 
 /// Bytes that all replay buffers together may keep.
@@ -138,9 +139,14 @@ impl Upload {
         self.0.borrow().is_whole
     }
 
-    /// Whether there is no body at all.
-    pub fn is_empty(&self) -> bool {
-        self.state() == Upstate::Ended(None)
+    /// What is known of it before it is read.
+    pub fn length(&self) -> BodyLength {
+        let source = self.0.borrow();
+        match source.length {
+            _ if source.state == Upstate::Ended(None) => BodyLength::None,
+            Some(_) => BodyLength::Known,
+            None => BodyLength::Unknown,
+        }
     }
 
     /// How it stands.

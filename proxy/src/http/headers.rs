@@ -106,20 +106,36 @@ fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Turns a caller's head into the one that is sent on. `host` replaces the caller's `Host` where it only named us.
-pub fn forward_request(head: &mut request::Parts, host: Option<HeaderValue>, has_body: bool) {
+/// What is known of a request's body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyLength {
+    /// There is none.
+    None,
+    /// It has a length; hyper writes it.
+    Known,
+    /// It goes on until it ends.
+    Unknown,
+}
+
+/// Turns a caller's head into the one that is sent on; the host of an absolute target becomes its `Host`.
+pub fn forward_request(head: &mut request::Parts, length: BodyLength) {
     strip_hop_by_hop(&mut head.headers);
-    let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    if let Some(host) = authority.or(host) {
+    if let Some(host) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         head.headers.insert(header::HOST, host);
     }
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
     head.headers.remove(header::CONTENT_LENGTH);
-    let wants_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    if !has_body && wants_length {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    match length {
+        BodyLength::None if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        BodyLength::None | BodyLength::Known => {}
+        // hyper sends no body with a GET unless it is told how that is framed.
+        BodyLength::Unknown => {
+            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
     head.headers.append(header::VIA, VIA);
 }
@@ -222,7 +238,7 @@ mod tests {
             let found = target(&request(uri, &headers));
             match (found, expected) {
                 (Ok(t), Ok((host, is_absolute))) => {
-                    assert_eq!((t.host.as_str(), t.is_absolute), (host, is_absolute), "{uri} {headers:?}")
+                    assert_eq!((t.host.as_str(), t.is_absolute), (host, is_absolute), "{uri} {headers:?}");
                 }
                 (Err(error), Err(wanted)) => assert_eq!(error.to_string(), wanted, "{uri} {headers:?}"),
                 (found, expected) => panic!("{uri} {headers:?}: {found:?} where {expected:?} was expected"),
@@ -248,7 +264,7 @@ mod tests {
                 ("x-kept", "1"),
             ],
         );
-        forward_request(&mut head, None, true);
+        forward_request(&mut head, BodyLength::Known);
         let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["authorization", "host", "via", "x-kept"]);

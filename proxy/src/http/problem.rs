@@ -3,58 +3,87 @@
 //! The field is for machines that know nothing of Outrigger, the body for the person who ran `curl`: which upstream, which rule, since when, and when to
 //! try again.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderValue, Response, response};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::clock;
-use crate::error::ProxyError;
+use crate::error::{OpenBreaker, ProxyError};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// How often the request was sent, on answers that took more than one attempt.
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("outrigger-attempts");
 
+/// The body, in the order in which a person wants to read it.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    upstream: &'a str,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerPart>,
+}
+
+#[derive(Serialize)]
+struct BreakerPart {
+    scope: &'static str,
+    state: &'static str,
+    rule: &'static str,
+    since: String,
+    retry_after_seconds: f64,
+}
+
 /// The answer for `error`; `upstream` is empty where none was found, `attempts` counts what was sent.
 pub fn answer(error: &ProxyError, upstream: &str, attempts: u32) -> Response<Bytes> {
     let row = error.row();
-    let mut problem = json!({
-        "type": "about:blank",
-        "title": row.status.canonical_reason().unwrap_or("Error"),
-        "status": row.status.as_u16(),
-        "detail": format!("outrigger: {error}"),
-        "reason": row.reason,
-        "attempts": attempts,
-    });
-    let mut status = format!("outrigger; error={}; details=\"{}\"", row.token, row.reason);
-    if !upstream.is_empty() {
-        problem["upstream"] = json!(upstream);
-        let _infallible = write!(status, "; upstream={upstream}");
+    let breaker = error.open_breaker();
+    let problem = Problem {
+        r#type: "about:blank",
+        title: row.status.canonical_reason().unwrap_or("Error"),
+        status: row.status.as_u16(),
+        detail: format!("outrigger: {error}"),
+        reason: row.reason,
+        upstream,
+        attempts,
+        breaker: breaker.map(BreakerPart::of),
+    };
+    let mut body = serde_json::to_vec(&problem).expect("a struct of strings and numbers can be written");
+    body.push(b'\n');
+    let mut answer = Response::new(Bytes::from(body));
+    *answer.status_mut() = row.status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let next_hop = if upstream.is_empty() { String::new() } else { format!("; next-hop=\"{upstream}\"") };
+    let status = format!("outrigger; error={}; details=\"{}\"{next_hop}", row.token, row.reason);
+    if let Ok(value) = HeaderValue::from_str(&status) {
+        headers.insert(PROXY_STATUS, value);
     }
-    let mut builder = Response::builder().status(row.status).header(header::CONTENT_TYPE, "application/problem+json");
-    if let Some(open) = error.open_breaker() {
-        let since = clock::wall() - open.open_for;
-        problem["breaker"] = json!({
-            "scope": open.scope,
-            "state": "open",
-            "rule": open.rule,
-            "since": httpdate::fmt_http_date(since),
-            "retry_after_seconds": open.retry_after.as_secs_f64(),
-        });
-        builder = builder.header(header::RETRY_AFTER, retry_after_seconds(open.retry_after));
+    if let Some(open) = breaker {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds(open.retry_after)));
     }
     if matches!(error, ProxyError::MethodRefused) {
-        builder = builder.header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    }
-    let mut body = serde_json::to_vec(&problem).expect("a map with string keys can be written");
-    body.push(b'\n');
-    let mut answer = builder.body(Bytes::from(body)).expect("the fields above are valid");
-    if let Ok(value) = HeaderValue::from_str(&status) {
-        answer.headers_mut().insert(PROXY_STATUS, value);
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     answer
+}
+
+impl BreakerPart {
+    fn of(open: &OpenBreaker) -> BreakerPart {
+        let wall = clock::wall();
+        BreakerPart {
+            scope: open.scope,
+            state: "open",
+            rule: open.rule,
+            since: httpdate::fmt_http_date(wall.checked_sub(open.open_for).unwrap_or(wall)),
+            retry_after_seconds: (open.retry_after.as_secs_f64() * 1e3).round() / 1e3,
+        }
+    }
 }
 
 /// Marks an upstream's answer that went down although a retry was called for: `why` is the word for what stood in the way.
@@ -82,7 +111,6 @@ fn retry_after_seconds(wait: std::time::Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::OpenBreaker;
     use std::time::Duration;
 
     #[test]
@@ -98,7 +126,7 @@ mod tests {
         assert_eq!(answer.headers()["retry-after"], "2");
         assert_eq!(
             answer.headers()["proxy-status"],
-            "outrigger; error=destination_unavailable; details=\"breaker_open\"; upstream=checkout"
+            "outrigger; error=destination_unavailable; details=\"breaker_open\"; next-hop=\"checkout\""
         );
         let problem: serde_json::Value = serde_json::from_slice(answer.body()).expect("JSON");
         assert_eq!(problem["upstream"], "checkout");

@@ -64,7 +64,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
             let _ = io.write_all(SLOW_HEAD).await;
         }
         Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated => {
-            connection.into_parts().io.into_inner().abort()
+            connection.into_parts().io.into_inner().abort();
         }
     }
 }

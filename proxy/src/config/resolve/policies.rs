@@ -109,7 +109,7 @@ impl BreakerBase {
             volume_min: 20,
             consecutive_failures: NonZeroU32::MIN.saturating_add(19),
             open_base: secs(1),
-            open_cap: secs(30),
+            open_cap: secs(10),
             open_jitter: percent(20),
             probes: NonZeroU32::MIN,
             // Settled from what the breaker watches.

@@ -1,0 +1,139 @@
+//! What happened in a world, one line an event, and the few questions that scenarios ask about it.
+//!
+//! Everything is kept, so that a scenario says in its own words what it looks at; moments are the time since the start.
+
+use std::fmt::Debug;
+use std::ops::{Range, RangeBounds};
+use std::time::Duration;
+
+use outrigger_policy::breaker::{State, Transition};
+use outrigger_policy::retry::Refused;
+
+use crate::sidecar::{Ending, Level};
+
+/// A request and its end.
+pub(crate) struct Ended {
+    pub(crate) caller: usize,
+    pub(crate) begun: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) ending: Ending,
+}
+
+/// An attempt as it leaves the sidecar.
+pub(crate) struct Sent {
+    pub(crate) at: Duration,
+    pub(crate) sidecar: usize,
+    pub(crate) endpoint: usize,
+    /// 1 is the first of its request.
+    pub(crate) attempt: u32,
+    pub(crate) is_probe: bool,
+}
+
+/// A breaker's change of state.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) at: Duration,
+    pub(crate) sidecar: usize,
+    pub(crate) level: Level,
+    pub(crate) moved: Transition,
+}
+
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) length: Duration,
+    pub(crate) begun: usize,
+    pub(crate) ended: Vec<Ended>,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) moves: Vec<Moved>,
+    /// Retries that did not happen.
+    pub(crate) given_up: Vec<Refused>,
+    /// Requests that a budget has counted, by sidecar.
+    pub(crate) deposits: Vec<u32>,
+    /// Retries that a budget has paid for, by sidecar.
+    pub(crate) withdrawals: Vec<u32>,
+}
+
+impl Report {
+    pub(crate) fn new(seed: u64) -> Report {
+        Report {
+            seed,
+            length: Duration::ZERO,
+            begun: 0,
+            ended: Vec::new(),
+            sent: Vec::new(),
+            moves: Vec::new(),
+            given_up: Vec::new(),
+            deposits: Vec::new(),
+            withdrawals: Vec::new(),
+        }
+    }
+
+    /// A number that must lie in a band; printed in any case, so that a failure shows all numbers before it.
+    #[track_caller]
+    pub(crate) fn expect(&self, what: &str, number: f64, band: impl RangeBounds<f64> + Debug) {
+        println!("seed {}: {what}: {number:.4} (band {band:?})", self.seed);
+        assert!(band.contains(&number), "seed {}: {what} is {number:.4}, not in {band:?}", self.seed);
+    }
+
+    /// The share of the requests begun in this time that were answered well; 1 if there were none.
+    pub(crate) fn success(&self, during: Range<Duration>) -> f64 {
+        let of_time = self.ended.iter().filter(|request| during.contains(&request.begun));
+        share(of_time.map(|request| request.ending.is_success()))
+    }
+
+    /// Attempts per request.
+    pub(crate) fn amplification(&self) -> f64 {
+        self.sent.len() as f64 / self.begun as f64
+    }
+
+    /// The attempts sent in this time.
+    pub(crate) fn sent_during(&self, during: Range<Duration>) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(move |sent| during.contains(&sent.at))
+    }
+
+    /// The most attempts that left in any second of this time, counted by whole seconds.
+    pub(crate) fn busiest_second(&self, during: Range<Duration>) -> usize {
+        let mut seconds = vec![0; during.end.as_secs() as usize + 1];
+        self.sent_during(during).for_each(|sent| seconds[sent.at.as_secs() as usize] += 1);
+        seconds.into_iter().max().unwrap_or(0)
+    }
+
+    /// How often breakers tripped, the failed probes not counted.
+    pub(crate) fn trips(&self) -> usize {
+        self.moves.iter().filter(|to| to.moved.from == State::Closed).count()
+    }
+
+    /// When a breaker of this kind tripped first.
+    pub(crate) fn first_trip(&self, level: Level) -> Option<Duration> {
+        self.moves.iter().find(|to| to.level == level && to.moved.to == State::Open).map(|to| to.at)
+    }
+
+    /// The open times of this kind of breaker, in order.
+    pub(crate) fn open_times(&self, level: Level) -> Vec<Duration> {
+        self.moves.iter().filter(|to| to.level == level).filter_map(|to| to.moved.open_for).collect()
+    }
+
+    /// How many requests ended so.
+    pub(crate) fn endings(&self, ending: Ending) -> usize {
+        self.ended.iter().filter(|request| request.ending == ending).count()
+    }
+
+    /// From which moment on every second has at least this share of successes until the end; `None` if the last has not.
+    pub(crate) fn well_from(&self, least: f64) -> Option<Duration> {
+        let mut seconds = vec![(0u32, 0u32); self.length.as_secs() as usize];
+        for request in &self.ended {
+            let (all, good) = &mut seconds[request.begun.as_secs() as usize];
+            (*all, *good) = (*all + 1, *good + u32::from(request.ending.is_success()));
+        }
+        let is_ill = |(all, good): &(u32, u32)| f64::from(*good) < least * f64::from(*all);
+        let first_well = seconds.iter().rposition(is_ill).map_or(0, |last_ill| last_ill + 1);
+        (first_well < seconds.len()).then(|| Duration::from_secs(first_well as u64))
+    }
+}
+
+/// The share of `true`; 1 of nothing.
+pub(crate) fn share(of: impl Iterator<Item = bool>) -> f64 {
+    let (all, yes) = of.fold((0u32, 0u32), |(all, yes), is| (all + 1, yes + u32::from(is)));
+    if all == 0 { 1.0 } else { f64::from(yes) / f64::from(all) }
+}
