@@ -415,6 +415,20 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
 }
 
 #[test]
+fn the_end_of_an_answer_waits_for_a_slow_reader_longer_than_an_idle_connection_may() {
+    paused(async {
+        let net = Net::default();
+        let body = "x".repeat(40_000); // more than the pipe holds: the rest stays in hyper's buffer
+        net.answers(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n{body}")]);
+        let bench = Bench::new(&net, &format!("listen.idle_timeout = \"5s\"\n{ONE}"));
+        let mut caller = bench.connect();
+        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        pass(seconds(20)).await;
+        assert_eq!(caller.answer().await.expect("a whole answer").body.len(), 40_000);
+    });
+}
+
+#[test]
 fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
     paused(async {
         let net = Net::default();

@@ -210,6 +210,7 @@ impl Connection {
 fn overdue(progress: &Progress, live: &Live) -> Option<Ending> {
     let listen = &live.config.listen;
     let (limit, why) = match progress.phase() {
+        Phase::Idle if progress.is_blocked() => (progress.body_limit_ticks(), Ending::CallerStalled),
         Phase::Idle => (ticks(listen.idle_timeout), Ending::Idle),
         Phase::Head => (ticks(listen.head_timeout), Ending::SlowHead),
         Phase::Exchange => return None,

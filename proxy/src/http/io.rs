@@ -27,6 +27,8 @@ pub trait Watch {
     fn on_read(&self, n: usize);
     /// `n` bytes were handed to the network.
     fn on_write(&self, n: usize);
+    /// The network takes no more bytes for now.
+    fn on_blocked(&self) {}
 }
 
 /// A stream and who watches it.
@@ -112,6 +114,8 @@ pub struct Progress {
     body_limit: AtomicU32,
     /// The last look for a piece of the body found none.
     awaits_endpoint: AtomicBool,
+    /// The network did not take all that was to be written: the caller is not reading.
+    is_blocked: AtomicBool,
     /// The worker's tick now, shared by all its connections: reading a clock for every packet would cost more than it tells.
     tick: std::sync::Arc<AtomicU32>,
 }
@@ -126,6 +130,7 @@ impl Progress {
             moved_at,
             body_limit: AtomicU32::new(u32::MAX),
             awaits_endpoint: AtomicBool::new(false),
+            is_blocked: AtomicBool::new(false),
             tick,
         }
     }
@@ -173,6 +178,11 @@ impl Progress {
         self.awaits_endpoint.store(awaits, Relaxed);
     }
 
+    /// Whether written bytes wait for the caller to read. Between two requests too: the end of an answer may still be in hyper's buffer.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Relaxed)
+    }
+
     /// Whose fault it is that a body stands still.
     pub fn stalled_side(&self) -> Ending {
         if self.awaits_endpoint.load(Relaxed) { Ending::EndpointStalled } else { Ending::CallerStalled }
@@ -207,9 +217,14 @@ impl Watch for std::sync::Arc<Progress> {
     }
 
     fn on_write(&self, n: usize) {
-        if n > 0 && self.phase() == Phase::Body {
+        if n > 0 && (self.is_blocked() || self.phase() == Phase::Body) {
+            self.is_blocked.store(false, Relaxed);
             self.moved();
         }
+    }
+
+    fn on_blocked(&self) {
+        self.is_blocked.store(true, Relaxed);
     }
 }
 
@@ -287,8 +302,10 @@ impl<W: Watch + Unpin> AsyncWrite for Watched<W> {
 
 impl<W: Watch> Watched<W> {
     fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(n)) = &polled {
-            self.watch.on_write(*n);
+        match &polled {
+            Poll::Ready(Ok(n)) => self.watch.on_write(*n),
+            Poll::Pending => self.watch.on_blocked(),
+            Poll::Ready(Err(_)) => {}
         }
         polled
     }
