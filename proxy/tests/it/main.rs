@@ -1,3 +1,5 @@
 //! The one integration test binary: each module drives the library from outside.
 
 mod config;
+mod docs;
+mod tidy;
