@@ -1,0 +1,105 @@
+//! The client's CSV, one row a request: what the summary of a run cannot tell, such as which answers came while a breaker was open.
+
+use std::path::Path;
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// When it was due, in seconds since the start of the load.
+    pub due_s: f64,
+    /// Absent if it was never sent.
+    pub latency_ms: Option<f64>,
+    /// Absent if there was no answer.
+    pub status: Option<u16>,
+    /// Empty if the answer is complete.
+    pub error: String,
+}
+
+impl Row {
+    /// By the client's rule: a complete answer of 2xx or 3xx.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.error.is_empty() && self.status.is_some_and(|status| (200..400).contains(&status))
+    }
+
+    /// When it ended.
+    #[must_use]
+    pub fn ended_s(&self) -> f64 {
+        self.due_s + self.latency_ms.unwrap_or_default() / 1_000.0
+    }
+}
+
+/// Reads a CSV file, in the order in which requests were due.
+///
+/// # Errors
+/// A sentence that names the file, and the line that is none.
+pub fn read(path: &Path, load_began_unix_ms: f64) -> Result<Vec<Row>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    parse(&text, load_began_unix_ms).map_err(|line| format!("{}: no row: {line}", path.display()))
+}
+
+fn parse(text: &str, load_began_unix_ms: f64) -> Result<Vec<Row>, &str> {
+    let rows = text.lines().skip(1).map(|line| row(line, load_began_unix_ms).ok_or(line));
+    let mut rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
+    rows.sort_by(|a, b| a.due_s.total_cmp(&b.due_s));
+    Ok(rows)
+}
+
+/// `n,id,due_unix_ms,latency_ms,status,error`
+fn row(line: &str, load_began_unix_ms: f64) -> Option<Row> {
+    let fields: Vec<&str> = line.split(',').collect();
+    let &[_, _, due, latency, status, error] = fields.as_slice() else { return None };
+    let due_unix_ms: f64 = due.parse().ok()?;
+    Some(Row {
+        due_s: (due_unix_ms - load_began_unix_ms) / 1_000.0,
+        latency_ms: if latency.is_empty() { None } else { Some(latency.parse().ok()?) },
+        status: if status.is_empty() { None } else { Some(status.parse().ok()?) },
+        error: error.to_owned(),
+    })
+}
+
+/// The smallest value that so many of the values (0 to 1) do not exceed; `None` of nothing.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "ranks are small"
+)]
+pub fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let rank = (share * values.len() as f64).ceil() as usize;
+    values.get(rank.clamp(1, values.len().max(1)) - 1).copied()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A row of an answer, or of none if `status` is 0.
+    pub(crate) fn row_at(due_s: f64, latency_ms: f64, status: u16) -> Row {
+        let error = if status == 0 { "refused" } else { "" };
+        Row { due_s, latency_ms: Some(latency_ms), status: (status > 0).then_some(status), error: error.to_owned() }
+    }
+
+    #[test]
+    fn rows_are_sorted_by_due_time_and_empty_fields_are_absent() {
+        let text = "n,id,due_unix_ms,latency_ms,status,error\n1,x-1,1500.000,2.5,200,\n0,x-0,1000.250,,,overload\n";
+        let rows = parse(text, 1_000.0).expect("valid");
+        assert_eq!(rows[0], Row { due_s: 0.00025, latency_ms: None, status: None, error: "overload".to_owned() });
+        assert_eq!((rows[1].due_s, rows[1].is_success(), rows[1].ended_s()), (0.5, true, 0.5025));
+        assert_eq!(parse("head\n1,2,3\n", 0.0), Err("1,2,3"));
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let check = |values: &[f64], share: f64, expected: Option<f64>| {
+            assert_eq!(quantile(values.to_vec(), share), expected, "{values:?} {share}");
+        };
+        check(&[], 0.5, None);
+        check(&[7.0], 0.99, Some(7.0));
+        check(&[3.0, 1.0, 2.0, 4.0], 0.5, Some(2.0));
+        check(&[3.0, 1.0, 2.0, 4.0], 0.0, Some(1.0));
+        check(&[3.0, 1.0, 2.0, 4.0], 1.0, Some(4.0));
+    }
+}
