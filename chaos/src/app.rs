@@ -1,0 +1,86 @@
+//! What the command line asks for, done.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::cli::{Cli, Command, RunArgs};
+use crate::experiment::{ALL, Experiment};
+use crate::interrupt::Interrupt;
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::results::{Results, SCHEMA};
+use crate::run::{Error, Lab};
+use crate::{clock, expect, readme, report, table};
+
+/// How the lab ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// As hoped.
+    Well,
+    /// An expectation does not hold, or a cell has drifted.
+    Otherwise,
+}
+
+/// Does it.
+///
+/// # Errors
+/// What could not be done.
+pub fn main(cli: Cli) -> Result<Ended, Error> {
+    match cli.command {
+        None => run(cli.run),
+        Some(Command::Readme { write: false, readme, results }) => check_readme(&readme, &results),
+        Some(Command::Readme { write: true, readme, results }) => write_readme(&readme, &results),
+    }
+}
+
+fn run(args: RunArgs) -> Result<Ended, Error> {
+    let programs = args.bin_dir.map_or_else(Programs::beside_this, Programs::in_folder).map_err(Error::Unreadable)?;
+    let interrupt = Interrupt::listen().map_err(|cause| io_error("signals", cause))?;
+    fs::create_dir_all(&args.out).map_err(|cause| io_error(&args.out.display().to_string(), cause))?;
+    let (rate, lasts, seed) = (args.rate, args.seconds, args.seed);
+    let lab = Lab { programs, folder: args.out, rate, lasts, seed, interrupt, progress: Progress::to_stderr() };
+    let is_wanted = |experiment: &&Experiment| {
+        args.only.as_ref().is_none_or(|only| only.iter().any(|wanted| wanted.name == experiment.name))
+    };
+
+    let started = clock::today();
+    let mut results = Results { schema: SCHEMA, started, seed, parts: Default::default(), expectations: Vec::new() };
+    for experiment in ALL.iter().filter(is_wanted) {
+        results.parts.insert(experiment.name.to_owned(), lab.run(experiment)?);
+    }
+    results.expectations = expect::all(&results);
+
+    let json = lab.write("results.json", |mut file| {
+        serde_json::to_writer_pretty(&mut file, &results)?;
+        file.write_all(b"\n")
+    })?;
+    let page = report::page(&results, &lab.folder).map_err(Error::Unreadable)?;
+    let page = lab.write("report.html", |mut file| file.write_all(page.as_bytes()))?;
+    let text = format!("{}\nresults  {}\nreport   {}\n", table::text(&results), json.display(), page.display());
+    io::stdout().write_all(text.as_bytes()).map_err(|cause| io_error("stdout", cause))?;
+    let all_hold = results.expectations.iter().all(|claim| claim.holds);
+    Ok(if all_hold || args.no_check { Ended::Well } else { Ended::Otherwise })
+}
+
+fn check_readme(readme: &Path, results: &Path) -> Result<Ended, Error> {
+    let results = Results::read(results).map_err(Error::Unreadable)?;
+    let text = fs::read_to_string(readme).map_err(|cause| io_error(&readme.display().to_string(), cause))?;
+    let named = |message| Error::Unreadable(format!("{}: {message}", readme.display()));
+    let drifted = readme::drift(&text, &results).map_err(named)?;
+    drifted.iter().for_each(|cell| eprintln!("{}: {cell}", readme.display()));
+    Ok(if drifted.is_empty() { Ended::Well } else { Ended::Otherwise })
+}
+
+fn write_readme(readme: &Path, results: &Path) -> Result<Ended, Error> {
+    let results = Results::read(results).map_err(Error::Unreadable)?;
+    let of_file = |cause| io_error(&readme.display().to_string(), cause);
+    let text = fs::read_to_string(readme).map_err(of_file)?;
+    let named = |message| Error::Unreadable(format!("{}: {message}", readme.display()));
+    fs::write(readme, readme::write(&text, &results).map_err(named)?).map_err(of_file)?;
+    Ok(Ended::Well)
+}
+
+fn io_error(what: &str, cause: io::Error) -> Error {
+    Error::Io { what: what.to_owned(), cause }
+}

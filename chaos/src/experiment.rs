@@ -1,0 +1,189 @@
+//! What is tried: one row of a table for each experiment.
+//!
+//! Parts A and B differ in one thing only, the way the requests take; load, faults and seed are the same, so that what differs in the
+//! result is the sidecar's doing.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+/// One experiment.
+#[derive(Debug, Clone, Copy)]
+pub struct Experiment {
+    /// Its name in results, files and `--only`.
+    pub name: &'static str,
+    /// A few words.
+    pub title: &'static str,
+    /// How the requests reach the backend.
+    pub way: Way,
+    /// The requests' method.
+    pub method: &'static str,
+    /// What the backend does to them.
+    pub faults: Faults,
+    /// Of the rate asked for.
+    pub rate_factor: f64,
+    /// Whether the backend is killed under load.
+    pub has_outage: bool,
+}
+
+/// How requests reach the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// With nothing in between.
+    Straight,
+    /// Through the proxy, with these lines in its configuration and defaults for the rest.
+    Sidecar {
+        /// TOML, within the upstream `backend`.
+        policies: &'static str,
+    },
+}
+
+/// What the backend does to requests, besides a latency of a few milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Faults {
+    /// The share answered with 500 or 503.
+    pub errors: f64,
+    /// The share whose connection is reset before the answer, after the request has been read.
+    pub resets: f64,
+    /// The share that takes [`TAIL_MS`] longer.
+    pub tail: f64,
+}
+
+/// By how much the tail is slower.
+pub const TAIL_MS: u64 = 200;
+/// The median of the latency of all others, ms.
+const LATENCY_MEDIAN_MS: u64 = 3;
+/// The spread of its logarithm: one in a hundred takes over three times the median.
+const LATENCY_SIGMA: f64 = 0.5;
+
+/// From the start of the load to the kill: the breakers have seen a healthy backend by then.
+pub const KILL_AFTER: Duration = Duration::from_secs(2);
+/// From the kill to the new start.
+pub const DOWN_FOR: Duration = Duration::from_secs(3);
+/// An outage is watched for at least so long. Open times double from 1 s: the worst case is a probe just before the return, after which the
+/// breaker stays open for 4 s more; 3 s remain to see that success lasts.
+const OUTAGE_MIN: Duration = Duration::from_secs(12);
+
+const FIFTEEN: Faults = Faults { errors: 0.15, resets: 0.0, tail: 0.05 };
+const THIRTY: Faults = Faults { errors: 0.3, ..FIFTEEN };
+const NONE: Faults = Faults { errors: 0.0, resets: 0.0, tail: 0.0 };
+const DEFAULTS: Way = Way::Sidecar { policies: "" };
+
+const A: Experiment = Experiment {
+    name: "a",
+    title: "15 % errors, straight to the backend",
+    way: Way::Straight,
+    method: "GET",
+    faults: FIFTEEN,
+    rate_factor: 1.0,
+    has_outage: false,
+};
+
+/// All experiments, in the order in which they run.
+pub const ALL: [Experiment; 7] = [
+    A,
+    Experiment { name: "b", title: "15 % errors, through the sidecar", way: DEFAULTS, ..A },
+    Experiment {
+        name: "b_storm",
+        title: "30 % errors: the retry budget holds",
+        way: DEFAULTS,
+        faults: THIRTY,
+        // The floor of 10/s is a fifth of what the budget gives at 200/s and a ninth at 400/s: there the ratio tells the story.
+        rate_factor: 2.0,
+        ..A
+    },
+    Experiment {
+        name: "b_tuned",
+        title: "30 % errors, 5 attempts, budget ratio 0.5",
+        // Five, not four: four leave 0.3⁴ = 0.81 % failed, too near to the 1 % of the claim to tell skill from luck in 2 000 requests.
+        way: Way::Sidecar {
+            policies: "[upstreams.backend.retry]\nattempts_max = 5\n\n[upstreams.backend.budget]\nratio = 0.5\n",
+        },
+        faults: THIRTY,
+        ..A
+    },
+    Experiment {
+        name: "b_post",
+        title: "POST, 15 % errors and 2 % resets",
+        way: DEFAULTS,
+        method: "POST",
+        faults: Faults { resets: 0.02, ..FIFTEEN },
+        ..A
+    },
+    Experiment { name: "c_direct", title: "backend killed for 3 s, straight", faults: NONE, has_outage: true, ..A },
+    Experiment {
+        name: "c",
+        title: "backend killed for 3 s, through the sidecar",
+        way: DEFAULTS,
+        faults: NONE,
+        has_outage: true,
+        ..A
+    },
+];
+
+impl Experiment {
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|experiment| experiment.name == name)
+    }
+
+    /// How long its load lasts if `asked` is asked for.
+    #[must_use]
+    pub fn lasts(&self, asked: Duration) -> Duration {
+        if self.has_outage { asked.max(OUTAGE_MIN) } else { asked }
+    }
+
+    /// The proxy's configuration file; `None` if there is no proxy.
+    #[must_use]
+    pub fn config(&self, endpoint: &str) -> Option<String> {
+        let Way::Sidecar { policies } = self.way else { return None };
+        Some(format!(
+            "# Written by the lab for part {}: the defaults, and what follows [upstreams.backend].\n\
+             [listen]\napp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\n\
+             [log]\nformat = \"json\"\n\n\
+             [drain]\nsilence = \"0s\"   # The load is over when the lab stops the proxy.\n\n\
+             [upstreams.backend]\nendpoints = [\"{endpoint}\"]\n\n{policies}",
+            self.name
+        ))
+    }
+}
+
+impl Faults {
+    /// For the backend's `--faults`.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json!({
+            "latency": { "kind": "log_normal", "median_ms": LATENCY_MEDIAN_MS, "sigma": LATENCY_SIGMA },
+            "slow": { "share": self.tail, "by_ms": TAIL_MS },
+            "errors": { "share": self.errors, "statuses": [500, 503] },
+            "reset_before": { "share": self.resets },
+        })
+        .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_and_b_differ_only_in_the_way() {
+        let [a, b] = ["a", "b"].map(|name| Experiment::named(name).expect(name));
+        assert_eq!((a.faults, a.method, a.rate_factor), (b.faults, b.method, b.rate_factor));
+        assert_eq!((a.way, b.way), (Way::Straight, DEFAULTS));
+    }
+
+    #[test]
+    fn an_outage_is_watched_long_enough_for_the_worst_open_time() {
+        let outage = Experiment::named("c").expect("it is there").lasts(Duration::from_secs(1));
+        assert!(outage >= KILL_AFTER + DOWN_FOR + Duration::from_secs(4 + 2));
+    }
+
+    #[test]
+    fn only_what_goes_through_the_sidecar_has_a_configuration() {
+        assert_eq!(A.config("127.0.0.1:1"), None);
+        let tuned = Experiment::named("b_tuned").and_then(|tuned| tuned.config("127.0.0.1:1")).expect("a config");
+        assert!(tuned.contains("endpoints = [\"127.0.0.1:1\"]") && tuned.contains("ratio = 0.5"), "{tuned}");
+    }
+}

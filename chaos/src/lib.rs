@@ -1,0 +1,30 @@
+//! The lab: what breaker and retry buy and what they cost, measured with real processes on loopback.
+//!
+//! [`experiment`] says what is tried, [`run`] does it, [`outage`] reads a killed backend's story out of it, [`results`] is what was
+//! measured and [`expect`] holds the product's claims against it; [`report`], [`table`] and [`readme`] show it. `target/lab` gets the
+//! results, the report, and every raw file they were made of.
+//!
+//! The lower floor is for end-to-end tests as well: [`process`] owns children, [`programs`] starts backend, client and proxy and knows
+//! their ports, [`http`] speaks to them byte by byte, [`exposition`], [`proxy_log`] and [`rows`] read what they write.
+//!
+//! Everything blocks and waits with a limit; the load is the client's, in its own process. Only [`clock`] reads the time.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod expect;
+pub mod experiment;
+pub mod exposition;
+pub mod http;
+pub mod interrupt;
+pub mod outage;
+pub mod process;
+pub mod programs;
+pub mod progress;
+pub mod proxy_log;
+pub mod readme;
+pub mod report;
+pub mod results;
+pub mod rows;
+pub mod run;
+pub mod table;

@@ -1,0 +1,310 @@
+//! Runs one experiment: starts what it needs, lets the load pass, does what is to be done meanwhile, and reads what came of it.
+//!
+//! Whatever happens, the programs end with the values that own them. Raw files are written even for a part that shows the unexpected: they
+//! are what one wants to look at then.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use client::report::Report;
+
+use crate::clock::{self, Deadline};
+use crate::experiment::{DOWN_FOR, Experiment, KILL_AFTER};
+use crate::exposition::Samples;
+use crate::interrupt::Interrupt;
+use crate::outage::Outage;
+use crate::process::{Failed, Process, Signal};
+use crate::programs::{Backend, BudgetStatus, Programs, Proxy};
+use crate::progress::Progress;
+use crate::proxy_log;
+use crate::results::{Breaker, Part, Sidecar, number};
+use crate::rows;
+
+/// Connections of the client: more than are ever busy, so that no request waits within the client.
+const CONNECTIONS: &str = "64";
+/// Beyond the load's end: the client's patience with its last request, and its files.
+const CLIENT_MAX: Duration = Duration::from_secs(20);
+/// For a proxy that has nothing left to do.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Why an experiment came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A program did not do what it should.
+    #[error(transparent)]
+    Process(#[from] Failed),
+    /// A file or a control port.
+    #[error("{what}: {cause}")]
+    Io {
+        /// Which.
+        what: String,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// A program wrote what cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Somebody wants to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What all experiments share.
+#[derive(Debug)]
+pub struct Lab {
+    /// Backend, client and proxy.
+    pub programs: Programs,
+    /// Where raw files go.
+    pub folder: PathBuf,
+    /// Requests per second.
+    pub rate: f64,
+    /// How long each load lasts.
+    pub lasts: Duration,
+    /// Of the backend's generator.
+    pub seed: u64,
+    /// Looked at while a load passes.
+    pub interrupt: Interrupt,
+    /// Where it is told.
+    pub progress: Progress,
+}
+
+/// When the backend went and came, and what it had received before.
+#[derive(Debug, Clone, Copy)]
+struct Kill {
+    killed_unix_ms: f64,
+    returned_unix_ms: f64,
+    received_before: u64,
+}
+
+/// How a wait ended.
+enum Pass {
+    Interrupted,
+    Ended,
+}
+
+impl Lab {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// A program, a port or a file was not as it should be, or somebody interrupted.
+    pub fn run(&self, experiment: &Experiment) -> Result<Part, Error> {
+        self.progress.begin(experiment.name, experiment.title, experiment.lasts(self.lasts));
+        let mut backend = self.programs.backend(&self.backend_arguments(experiment).each_ref().map(String::as_str))?;
+        let mut proxy = self.start_proxy(experiment, backend.data)?;
+        let mut client = self.start_client(experiment, &backend, proxy.as_ref())?;
+        let kill = match experiment.has_outage {
+            true => Some(self.kill_and_return(experiment, &mut backend, &mut client)?),
+            false => None,
+        };
+        self.let_pass(experiment, &mut client, experiment.lasts(self.lasts) + CLIENT_MAX, "")?;
+        self.progress.end();
+        let status = client.wait(Duration::ZERO)?;
+        if !status.success() {
+            return Err(Error::Unreadable(format!("client failed ({status}){}", client.tail())));
+        }
+        self.read(experiment, &backend, proxy.as_mut(), kill)
+    }
+
+    fn backend_arguments(&self, experiment: &Experiment) -> [String; 4] {
+        ["--faults".to_owned(), experiment.faults.json(), "--seed".to_owned(), self.seed.to_string()]
+    }
+
+    fn start_proxy(&self, experiment: &Experiment, backend: SocketAddr) -> Result<Option<Proxy>, Error> {
+        let Some(config) = experiment.config(&backend.to_string()) else { return Ok(None) };
+        let path = self.file(experiment, "toml");
+        fs::write(&path, config).map_err(|cause| at(&path, cause))?;
+        Ok(Some(self.programs.proxy(&path)?))
+    }
+
+    fn start_client(
+        &self,
+        experiment: &Experiment,
+        backend: &Backend,
+        proxy: Option<&Proxy>,
+    ) -> Result<Process, Error> {
+        // Through the proxy the app names the upstream and leaves it to the proxy to know where that is.
+        let (target, via) = match proxy {
+            Some(proxy) => ("http://backend/".to_owned(), format!("http://{}", proxy.app)),
+            None => (format!("http://{}/", backend.data), String::new()),
+        };
+        let rate = (self.rate * experiment.rate_factor).to_string();
+        let lasts = format!("{}ms", experiment.lasts(self.lasts).as_millis());
+        let (json, csv) = (self.file(experiment, "json"), self.file(experiment, "csv"));
+        let (json, csv) = (json.to_string_lossy(), csv.to_string_lossy());
+        let (method, connections) = (experiment.method, CONNECTIONS);
+        let arguments = ["run", &target, "--proxy", &via, "--rate", &rate, "--duration", &lasts, "--method", method];
+        let more = ["--connections", connections, "--json", &json, "--csv", &csv, "--quiet"];
+        let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
+        Ok(self.programs.client([&arguments[..], &more[..], body].concat())?)
+    }
+
+    /// Kills the backend under load and starts it again on its port.
+    fn kill_and_return(
+        &self,
+        experiment: &Experiment,
+        backend: &mut Backend,
+        client: &mut Process,
+    ) -> Result<Kill, Error> {
+        self.let_pass(experiment, client, KILL_AFTER, "")?;
+        let received = backend.received().map_err(|cause| named("the backend's control port", cause))?;
+        let killed_unix_ms = clock::unix_ms();
+        backend.process.signal(Signal::KILL);
+        backend.process.wait(STOP_MAX)?;
+        self.let_pass(experiment, client, DOWN_FOR, ", backend killed")?;
+        let arguments = self.backend_arguments(experiment);
+        *backend = self.programs.backend_at(backend.data, &arguments.each_ref().map(String::as_str))?;
+        Ok(Kill { killed_unix_ms, returned_unix_ms: clock::unix_ms(), received_before: received.requests })
+    }
+
+    /// Waits until the client has ended or so much time has passed.
+    fn let_pass(&self, experiment: &Experiment, client: &mut Process, time: Duration, note: &str) -> Result<(), Error> {
+        let deadline = Deadline::after(time);
+        let mut shown_s = u64::MAX;
+        let passed = deadline.poll(|| {
+            let elapsed = time - deadline.left();
+            if elapsed.as_secs() != shown_s {
+                shown_s = elapsed.as_secs();
+                self.progress.tick(
+                    experiment.name,
+                    experiment.title,
+                    elapsed,
+                    time.min(experiment.lasts(self.lasts)),
+                    note,
+                );
+            }
+            if self.interrupt.is_set() {
+                return Some(Pass::Interrupted);
+            }
+            client.ended().map(|_| Pass::Ended)
+        });
+        match passed {
+            Some(Pass::Interrupted) => Err(Error::Interrupted),
+            Some(Pass::Ended) | None => Ok(()),
+        }
+    }
+
+    /// What came of it.
+    fn read(
+        &self,
+        experiment: &Experiment,
+        backend: &Backend,
+        proxy: Option<&mut Proxy>,
+        kill: Option<Kill>,
+    ) -> Result<Part, Error> {
+        let report = Report::read(&self.file(experiment, "json")).map_err(Error::Unreadable)?;
+        let began = number(report.setting.started_unix_ms);
+        let sidecar = proxy.map(|proxy| self.read_proxy(experiment, proxy, &report)).transpose()?;
+        let received = backend.received().map_err(|cause| named("the backend's control port", cause))?;
+        let outage = match kill {
+            None => None,
+            Some(kill) => {
+                let rows = rows::read(&self.file(experiment, "csv"), began).map_err(Error::Unreadable)?;
+                let moves = sidecar.as_ref().map_or(&[][..], |sidecar| &sidecar.breaker.transitions);
+                let at = |unix_ms: f64| (unix_ms - began) / 1_000.0;
+                Some(Outage::read(&rows, moves, at(kill.killed_unix_ms), at(kill.returned_unix_ms)))
+            }
+        };
+        let counts = &report.counts;
+        let backend_received = received.requests + kill.map_or(0, |kill| kill.received_before);
+        Ok(Part {
+            title: experiment.title.to_owned(),
+            rate: self.rate * experiment.rate_factor,
+            elapsed_s: report.elapsed_s,
+            started_unix_ms: began,
+            requests: counts.requests,
+            succeeded: counts.succeeded,
+            success_rate: report.success_rate.unwrap_or_default(),
+            p50_ms: report.latency_ms.p50,
+            p95_ms: report.latency_ms.p95,
+            p99_ms: report.latency_ms.p99,
+            p99_ok_ms: report.latency_ok_ms.p99,
+            statuses: counts.statuses.clone(),
+            errors: counts.errors.iter().map(|(failure, count)| (failure.name().to_owned(), *count)).collect(),
+            backend_received,
+            extra_load: number(backend_received) / number(counts.requests.max(1)) - 1.0,
+            repeated_ids: number_of(received.ids.len()),
+            sidecar,
+            outage,
+        })
+    }
+
+    /// The proxy's counters and log, which are kept as files, too; then it is stopped.
+    fn read_proxy(&self, experiment: &Experiment, proxy: &mut Proxy, report: &Report) -> Result<Sidecar, Error> {
+        let admin = |cause| named("the proxy's admin port", cause);
+        let (metrics, status) = (proxy.metrics().map_err(admin)?, proxy.status().map_err(admin)?);
+        proxy.process.signal(Signal::TERM);
+        let stopped = proxy.process.wait(STOP_MAX);
+        self.keep(experiment, "proxy.log", &(proxy.process.stdout().join("\n") + "\n"))?;
+        let stopped = stopped?;
+        if !stopped.success() {
+            return Err(Error::Unreadable(format!("the proxy ended badly ({stopped}){}", proxy.process.tail())));
+        }
+        let route = status.upstreams.first().and_then(|upstream| upstream.routes.first());
+        let (attempts_max, budget) = route
+            .and_then(|route| Some((route.attempts_max, route.budget?)))
+            .ok_or_else(|| Error::Unreadable("the proxy's /status has no budget".to_owned()))?;
+        let transitions = proxy_log::transitions(&proxy.log(), number(report.setting.started_unix_ms));
+        let open = proxy_log::spans(&transitions, "open", report.elapsed_s);
+        let open_s = open.iter().map(|(from, to)| to - from).sum();
+        Ok(Sidecar {
+            // `unsent` replaces an attempt that never left over a dead connection: it is none more.
+            retries: metrics.count("outrigger_retries_total", &[])
+                - metrics.count("outrigger_retries_total", &[("reason", "unsent")]),
+            retries_refused: by_label(&metrics, "outrigger_retries_refused_total", "reason"),
+            retries_refused_by_budget: metrics.count("outrigger_retries_refused_total", &[("reason", "budget")]),
+            budget_exhausted: metrics.count("outrigger_budget_exhausted_total", &[]),
+            attempts_max,
+            budget,
+            backend_received_max: received_max(&budget, report),
+            connects_refused: metrics.count("outrigger_connects_total", &[("result", "connect_refused")]),
+            breaker: Breaker { transitions, open_s },
+        })
+    }
+
+    /// `a.csv` for part a.
+    #[must_use]
+    pub fn file(&self, experiment: &Experiment, ending: &str) -> PathBuf {
+        self.folder.join(format!("{}.{ending}", experiment.name))
+    }
+
+    fn keep(&self, experiment: &Experiment, ending: &str, text: &str) -> Result<(), Error> {
+        let path = self.file(experiment, ending);
+        fs::write(&path, text).map_err(|cause| at(&path, cause))
+    }
+
+    /// Writes a file of the whole run.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn write(&self, name: &str, write: impl FnOnce(File) -> io::Result<()>) -> Result<PathBuf, Error> {
+        let path = self.folder.join(name);
+        File::create(&path).and_then(write).map_err(|cause| at(&path, cause))?;
+        Ok(path)
+    }
+}
+
+/// The budget's law: each request may bring `ratio` extra attempts, and each second, with one window in advance, the floor.
+fn received_max(budget: &BudgetStatus, report: &Report) -> f64 {
+    let seconds = report.elapsed_s + budget.window_seconds;
+    (1.0 + budget.ratio) * number(report.counts.requests) + budget.floor_per_second * seconds
+}
+
+fn by_label(metrics: &Samples, name: &str, label: &str) -> std::collections::BTreeMap<String, u64> {
+    let values = metrics.of(name, &[]).filter_map(|sample| sample.label(label));
+    values.map(|value| (value.to_owned(), metrics.count(name, &[(label, value)]))).collect()
+}
+
+fn number_of(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+fn at(path: &Path, cause: io::Error) -> Error {
+    named(&path.display().to_string(), cause)
+}
+
+fn named(what: &str, cause: io::Error) -> Error {
+    Error::Io { what: what.to_owned(), cause }
+}
