@@ -1,0 +1,173 @@
+//! The table of results in README.md: written from a run, and held against a later one.
+//!
+//! Numbers that depend on machine and moment are judged in bands, so that the README is wrong when it misleads and not when it is a
+//! millisecond off. Pure: text in; text, or a list of what has drifted, out.
+
+use crate::results::Results;
+use crate::table::{self, HEADS};
+
+/// The block lies between these lines.
+const BEGIN: &str = "<!-- lab:begin -->";
+const END: &str = "<!-- lab:end -->";
+
+/// Points by which a share of successes may differ.
+const SUCCESS_POINTS: f64 = 1.5;
+/// The same where a backend was killed: open times are jittered, and when the last probe goes decides over seconds of success.
+const OUTAGE_POINTS: f64 = 15.0;
+/// Factor by which a latency may differ,
+const LATENCY_FACTOR: f64 = 3.0;
+/// if either is above this: below lie scheduling and the machine.
+const LATENCY_FROM_MS: f64 = 5.0;
+/// Share by which the number of retries may differ,
+const RETRIES_SHARE: f64 = 0.25;
+/// and the number that chance makes of few.
+const RETRIES_SLACK: f64 = 20.0;
+/// Share by which what the backend received may differ.
+const RECEIVED_SHARE: f64 = 0.1;
+/// Requests per request by which it may differ where a backend was killed: what succeeds has been received.
+const OUTAGE_RECEIVED: f64 = OUTAGE_POINTS / 100.0;
+
+/// README with its block replaced by these results.
+///
+/// # Errors
+/// A sentence if there is no block.
+pub fn write(readme: &str, results: &Results) -> Result<String, String> {
+    let (before, _, after) = split(readme)?;
+    Ok(format!("{before}{BEGIN}\n{}{END}{after}", markdown(results)))
+}
+
+/// The cells of the block that these results contradict, a sentence each.
+///
+/// # Errors
+/// A sentence if there is no block.
+pub fn drift(readme: &str, results: &Results) -> Result<Vec<String>, String> {
+    let (_, block, _) = split(readme)?;
+    let mut drifted = Vec::new();
+    let written = rows(block);
+    for (name, part) in results.in_order() {
+        let Some(row) = written.iter().find(|row| row.first().is_some_and(|cell| cell == name)) else {
+            drifted.push(format!("{name}: not in the table"));
+            continue;
+        };
+        let is_outage = part.outage.is_some();
+        for (column, measured) in table::cells(name, part).iter().enumerate() {
+            let cell = row.get(column).map_or("", String::as_str);
+            if !agrees(column, cell, measured, is_outage) {
+                drifted.push(format!("{name}, {}: the table says {cell:?}, measured {measured:?}", HEADS[column]));
+            }
+        }
+    }
+    let is_known = |row: &Vec<String>| row.first().is_some_and(|name| results.part(name).is_some());
+    let unknown = written.iter().filter(|row| !is_known(row));
+    drifted.extend(unknown.map(|row| format!("{}: in the table, not in the results", row.join(" | "))));
+    Ok(drifted)
+}
+
+fn split(readme: &str) -> Result<(&str, &str, &str), String> {
+    let missing = || format!("no lines {BEGIN} and {END}, in this order");
+    let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
+    let (block, after) = rest.split_once(END).ok_or_else(missing)?;
+    Ok((before, block, after))
+}
+
+fn markdown(results: &Results) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let heads = line(&HEADS.map(str::to_owned));
+    let rule = "|---|---|--:|--:|--:|--:|--:|--:|\n";
+    let rows: String = results.in_order().map(|(name, part)| line(&table::cells(name, part))).collect();
+    format!("{heads}{rule}{rows}")
+}
+
+/// The rows below the rule.
+fn rows(block: &str) -> Vec<Vec<String>> {
+    let lines = block.lines().map(str::trim).filter(|line| line.starts_with('|')).skip(2);
+    lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// Whether the written cell may stand beside what was measured.
+fn agrees(column: usize, written: &str, measured: &str, is_outage: bool) -> bool {
+    if written == measured {
+        return true;
+    }
+    let (Some(written), Some(measured)) = (number(written), number(measured)) else { return false };
+    let differs_by = (written - measured).abs();
+    match HEADS[column] {
+        "success" => differs_by <= if is_outage { OUTAGE_POINTS } else { SUCCESS_POINTS },
+        "p50" | "p95" | "p99" => {
+            let (low, high) = (written.min(measured), written.max(measured));
+            high < LATENCY_FROM_MS || high <= low * LATENCY_FACTOR
+        }
+        "retries" => differs_by <= (written * RETRIES_SHARE).max(RETRIES_SLACK),
+        "backend received per request" => {
+            differs_by <= if is_outage { OUTAGE_RECEIVED } else { written * RECEIVED_SHARE }
+        }
+        _ => false,
+    }
+}
+
+/// `99.70 %`, `12.3 ms` or `1,234`, without its unit and its commas.
+fn number(cell: &str) -> Option<f64> {
+    cell.split(' ').next()?.replace(',', "").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::example;
+
+    const README: &str = "# Title\n\nBefore.\n<!-- lab:begin -->\nold\n<!-- lab:end -->\nAfter.\n";
+
+    #[test]
+    fn a_written_table_agrees_with_its_own_results() {
+        let written = write(README, &example()).expect("there is a block");
+        assert!(written.starts_with("# Title\n\nBefore.\n<!-- lab:begin -->\n| part | what |"), "{written}");
+        assert!(written.ends_with("| 170 | 1.17 |\n<!-- lab:end -->\nAfter.\n"), "{written}");
+        assert_eq!(drift(&written, &example()), Ok(Vec::new()));
+        assert_eq!(write(&written, &example()), Ok(written), "writing twice changes nothing");
+    }
+
+    #[test]
+    fn each_cell_has_its_band() {
+        let check = |column: &str, written: &str, measured: &str, expected: bool| {
+            let column = HEADS.iter().position(|head| *head == column).expect(column);
+            assert_eq!(agrees(column, written, measured, false), expected, "{column}: {written} {measured}");
+        };
+        check("success", "99.70 %", "98.21 %", true);
+        check("success", "99.70 %", "98.19 %", false);
+        check("p50", "1.00 ms", "4.99 ms", true);
+        check("p50", "1.00 ms", "5.01 ms", false);
+        check("p99", "200 ms", "600 ms", true);
+        check("p99", "200 ms", "601 ms", false);
+        check("p99", "200 ms", "66.0 ms", false);
+        check("retries", "1,000", "751", true);
+        check("retries", "1,000", "749", false);
+        check("retries", "5", "25", true);
+        check("retries", "–", "–", true);
+        check("retries", "–", "5", false);
+        check("backend received per request", "1.17", "1.06", true);
+        check("backend received per request", "1.17", "1.05", false);
+        check("what", "something", "something else", false);
+    }
+
+    #[test]
+    fn an_outage_is_judged_more_widely() {
+        assert!(agrees(2, "60.00 %", "74.99 %", true));
+        assert!(!agrees(2, "60.00 %", "75.01 %", true));
+    }
+
+    #[test]
+    fn each_drifted_cell_and_each_missing_or_unknown_row_is_named() {
+        let written = write(README, &example()).expect("there is a block");
+        let edited = written.replace("85.00 %", "90.00 %").replace("| b |", "| z |");
+        let drifted = drift(&edited, &example()).expect("there is a block");
+        assert_eq!(drifted[0], "a, success: the table says \"90.00 %\", measured \"85.00 %\"");
+        assert_eq!(drifted[1], "b: not in the table");
+        assert!(drifted[2].starts_with("z | 15 % errors") && drifted.len() == 3, "{drifted:?}");
+    }
+
+    #[test]
+    fn a_readme_without_the_block_is_refused() {
+        assert!(write("# Title\n", &example()).is_err());
+        assert!(drift("<!-- lab:end --><!-- lab:begin -->", &example()).is_err());
+    }
+}
