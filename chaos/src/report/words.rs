@@ -1,0 +1,366 @@
+//! The page's sentences. What a part was set up to do comes from its experiment, everything else from what was measured.
+
+use client::format;
+use client::page::html::escape;
+
+use crate::experiment::{Experiment, Faults, TAIL_MS};
+use crate::results::{Part, Results, Sidecar, number};
+
+/// How to read the page; the same for every run.
+pub(super) const READING: &str = "\
+<details>
+<summary>How this was measured</summary>
+<p>Backend, client and sidecar are three processes on one machine. The client sends at a constant rate, whatever the answers (open loop), \
+and a request’s latency counts from the moment it was <em>due</em>. It never sends a request twice itself. Latencies are of all requests, \
+failed ones too.</p>
+<p>The backend draws the fate of the n-th request it gets from a seeded generator, so that parts a and b meet the same faults. \
+What it has received it counts itself; retries, refusals and the breaker’s moves are the sidecar’s own metrics and log lines.</p>
+<p>The raw files are beside this page: per part the client’s <code>.json</code> and <code>.csv</code>, the sidecar’s \
+<code>.toml</code> and <code>.proxy.log</code>.</p>
+</details>
+";
+
+/// A line of the balance: a pattern, what it bought, what it cost. HTML.
+pub(super) struct Balance {
+    pub(super) pattern: &'static str,
+    pub(super) bought: String,
+    pub(super) cost: String,
+}
+
+pub(super) fn baseline(part: &Part) -> String {
+    let faults = faults_of("a");
+    paragraphs(&[
+        format!(
+            "The client sends {} requests a second straight to a backend that answers {} of them with 500 or 503 and lets {} wait {TAIL_MS} ms \
+             longer than the rest.",
+            part.rate,
+            percent(faults.errors),
+            percent(faults.tail)
+        ),
+        format!(
+            "<b>{}</b> succeeded: what the backend gets wrong, the client gets wrong. Nobody repeats anything, so the backend received {} \
+             requests for {}.",
+            succeeded(part),
+            format::count(part.backend_received),
+            format::count(part.requests)
+        ),
+    ])
+}
+
+pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
+    let Some(sidecar) = &part.sidecar else { return String::new() };
+    let errors = faults_of("b").errors;
+    let attempts = sidecar.attempts_max;
+    let all_fail = errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
+    let slower = baseline.map_or_else(String::new, |baseline| {
+        format!(
+            " The median went from {} to {} ms (the way through the sidecar), p95 from {} to {} ms: who fails at first waits for a back-off \
+             and a second answer.",
+            format::ms(baseline.p50_ms),
+            format::ms(part.p50_ms),
+            format::ms(baseline.p95_ms),
+            format::ms(part.p95_ms)
+        )
+    });
+    paragraphs(&[
+        format!(
+            "The same load and the same faults, now through the sidecar with its defaults: up to {attempts} attempts, as long as the budget \
+             allows them. If an attempt fails with {}, {attempts} fail with {}.",
+            percent(errors),
+            percent(all_fail)
+        ),
+        format!(
+            "<b>{}</b> succeeded. It cost {} retries, {} more requests for the backend.{slower}",
+            succeeded(part),
+            format::count(sidecar.retries),
+            percent(part.extra_load)
+        ),
+    ])
+}
+
+pub(super) fn storm(part: &Part) -> String {
+    let Some(sidecar) = &part.sidecar else { return String::new() };
+    let errors = faults_of("b_storm").errors;
+    let budget = &sidecar.budget;
+    let from_ratio = budget.ratio * number(part.requests);
+    let from_floor = budget.floor_per_second * part.elapsed_s;
+    let called_for = sidecar.retries + sidecar.retries_refused_by_budget;
+    paragraphs(&[
+        format!(
+            "{} of the answers are errors now, still with defaults. Retrying them all would be {} attempts for each request, and {} if the \
+             backend were dead: load that a backend in trouble can least bear. The budget is there to stop that.",
+            percent(errors),
+            ratio(without_budget(errors, sidecar.attempts_max)),
+            sidecar.attempts_max
+        ),
+        format!(
+            "Of {} retries called for, {} were made and {} were <b>refused because the budget was exhausted</b>. The arithmetic: \
+             {} × {} requests are {:.0} extra attempts, the floor of {}/s over {:.1} s gives {:.0} more, {:.0} in all.",
+            format::count(called_for),
+            format::count(sidecar.retries),
+            format::count(sidecar.retries_refused_by_budget),
+            budget.ratio,
+            format::count(part.requests),
+            from_ratio,
+            budget.floor_per_second,
+            part.elapsed_s,
+            from_floor,
+            from_ratio + from_floor
+        ),
+        format!(
+            "The backend received {} requests for each of the client’s; {} succeeded instead of {}.",
+            ratio(part.received_per_request()),
+            succeeded(part),
+            percent(1.0 - errors)
+        ),
+    ])
+}
+
+pub(super) fn tuned(part: &Part) -> String {
+    let Some(sidecar) = &part.sidecar else { return String::new() };
+    let errors = faults_of("b_tuned").errors;
+    let attempts = sidecar.attempts_max;
+    paragraphs(&[
+        format!(
+            "Who knows that the backend can bear it may allow more: {attempts} attempts and a budget of {} × the requests. \
+             {attempts} attempts in a row fail with {}.",
+            sidecar.budget.ratio,
+            percent(errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX)))
+        ),
+        format!(
+            "<b>{}</b> succeeded at {} errors. The price: the backend received {} requests for each of the client’s, and 99 % of the \
+             answers took up to {} ms.",
+            succeeded(part),
+            percent(errors),
+            ratio(part.received_per_request()),
+            format::ms(part.p99_ms)
+        ),
+    ])
+}
+
+pub(super) fn post(part: &Part) -> String {
+    let Some(sidecar) = &part.sidecar else { return String::new() };
+    let faults = faults_of("b_post");
+    paragraphs(&[
+        format!(
+            "A POST may be an order. If {} of the answers are errors and {} of the connections break before the answer, \
+             nobody but the backend knows whether the order was taken, and a second one might be a second parcel.",
+            percent(faults.errors),
+            percent(faults.resets)
+        ),
+        format!(
+            "So the sidecar repeats none that may have been received: {} requests for {} reached the backend, \
+             <b>{} of them twice</b>. Instead the client saw what happened: {}. {} times a retry was called for and not made because the \
+             request was not repeatable; the answer’s <code>proxy-status</code> says so. A connection that breaks before the answer is told as 502.",
+            format::count(part.backend_received),
+            format::count(part.requests),
+            part.repeated_ids,
+            outcomes(part),
+            format::count(sidecar.refused("not_repeatable"))
+        ),
+    ])
+}
+
+pub(super) fn outage_straight(part: &Part) -> String {
+    let Some(outage) = &part.outage else { return String::new() };
+    paragraphs(&[format!(
+        "The backend is killed with SIGKILL {:.1} s into the load and listens again at {:.1} s. Without a sidecar every request in \
+         between is refused by the kernel, at once because nothing listens: {} failed ({}). {} after the return all succeeded again.",
+        outage.killed_at_s,
+        outage.returned_at_s,
+        format::count(part.failed()),
+        failed(part),
+        ms_or_never(outage.recovered_after_ms)
+    )])
+}
+
+pub(super) fn outage(part: &Part) -> String {
+    let (Some(outage), Some(sidecar)) = (&part.outage, &part.sidecar) else { return String::new() };
+    let openings = sidecar.breaker.transitions.iter().filter(|moved| moved.to == "open").count();
+    paragraphs(&[
+        format!(
+            "The same kill behind the sidecar. {} after it the breaker opened: from then on the client was answered 503 at once, \
+             with the reason and a <code>retry-after</code> (99 % of {} such answers within {} ms), and the backend’s address was left alone but \
+             for one probe at the end of each open time.",
+            ms_or_never(outage.detected_after_ms),
+            format::count(outage.failed_while_open),
+            format::ms(outage.failed_while_open_p99_ms)
+        ),
+        format!(
+            "Each failed probe doubles the open time; the breaker opened {openings} times, {:.1} s in all. After the return it takes \
+             the next probe to notice: the first success came after {}, lasting success after {}. {} requests failed ({}).",
+            sidecar.breaker.open_s,
+            ms_or_never(outage.first_success_after_ms),
+            ms_or_never(outage.recovered_after_ms),
+            format::count(part.failed()),
+            failed(part)
+        ),
+    ])
+}
+
+/// What each pattern bought and cost, as far as the parts that tell were run.
+pub(super) fn bought_and_cost(results: &Results) -> Vec<Balance> {
+    let part = |name: &str| results.part(name);
+    let through = |name: &str| part(name).and_then(|part| Some((part, part.sidecar.as_ref()?)));
+    let lines = [
+        part("a").zip(through("b")).map(|(a, b)| retries(a, b)),
+        through("b_storm").map(budget),
+        through("b_tuned").map(tuning),
+        through("b_post").map(caution),
+        part("c_direct").zip(through("c")).and_then(|(direct, c)| breaker(direct, c)),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+fn retries(a: &Part, (b, sidecar): (&Part, &Sidecar)) -> Balance {
+    Balance {
+        pattern: "Retries",
+        bought: format!("{} instead of {}: {} failures left of {}", succeeded(b), succeeded(a), b.failed(), a.failed()),
+        cost: format!(
+            "{} more requests for the backend ({}), {} ms instead of {} ms at p95",
+            format::count(sidecar.retries),
+            percent(b.extra_load),
+            format::ms(b.p95_ms),
+            format::ms(a.p95_ms)
+        ),
+    }
+}
+
+fn budget((part, sidecar): (&Part, &Sidecar)) -> Balance {
+    let errors = faults_of("b_storm").errors;
+    Balance {
+        pattern: "Budget",
+        bought: format!(
+            "{} requests at the backend for each of the client’s instead of {}; never more than {:.0} in this run, had the backend died",
+            ratio(part.received_per_request()),
+            ratio(without_budget(errors, sidecar.attempts_max)),
+            sidecar.backend_received_max
+        ),
+        cost: format!(
+            "{} retries not made: {} succeeded",
+            format::count(sidecar.retries_refused_by_budget),
+            succeeded(part)
+        ),
+    }
+}
+
+fn tuning((part, sidecar): (&Part, &Sidecar)) -> Balance {
+    Balance {
+        pattern: "More attempts",
+        bought: format!("{} at {} errors", succeeded(part), percent(faults_of("b_tuned").errors)),
+        cost: format!(
+            "{} more requests for the backend ({}); the budget would let it be {}",
+            format::count(sidecar.retries),
+            percent(part.extra_load),
+            percent(sidecar.backend_received_max / number(part.requests.max(1)) - 1.0)
+        ),
+    }
+}
+
+fn caution((part, sidecar): (&Part, &Sidecar)) -> Balance {
+    Balance {
+        pattern: "No repeated POST",
+        bought: format!("{} of {} orders taken twice", part.repeated_ids, format::count(part.requests)),
+        cost: format!(
+            "{} succeeded: {} failures that a retry might have hidden went to the client",
+            succeeded(part),
+            format::count(sidecar.refused("not_repeatable"))
+        ),
+    }
+}
+
+fn breaker(direct: &Part, (c, sidecar): (&Part, &Sidecar)) -> Option<Balance> {
+    let (alone, outage) = (direct.outage.as_ref()?, c.outage.as_ref()?);
+    Some(Balance {
+        pattern: "Breaker",
+        bought: format!(
+            "{} connections tried at the dead backend instead of {}; an answer within {} ms that says what is wrong and when to come back",
+            format::count(sidecar.connects_refused),
+            format::count(direct.errors.get("refused").copied().unwrap_or_default()),
+            format::ms(outage.failed_while_open_p99_ms)
+        ),
+        cost: format!(
+            "{} from the return to full success instead of {}, so {} failed instead of {}: a backend that refuses fails fast \
+             without a breaker, too",
+            ms_or_never(outage.recovered_after_ms),
+            ms_or_never(alone.recovered_after_ms),
+            failed(c),
+            failed(direct)
+        ),
+    })
+}
+
+fn faults_of(name: &str) -> Faults {
+    Experiment::named(name).expect("the names in this file are experiments").faults
+}
+
+/// Attempts a request if every error is tried again: 1 + p + p² + …
+fn without_budget(errors: f64, attempts_max: u32) -> f64 {
+    (0..attempts_max).map(|attempt| errors.powi(i32::try_from(attempt).unwrap_or(i32::MAX))).sum()
+}
+
+fn paragraphs(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("<p>{text}</p>\n")).collect()
+}
+
+fn succeeded(part: &Part) -> String {
+    format::share(part.succeeded, part.requests)
+}
+
+fn failed(part: &Part) -> String {
+    format::share(part.failed(), part.requests)
+}
+
+/// `200 × 1,674, 500 × 140`
+fn outcomes(part: &Part) -> String {
+    let statuses = part.statuses.iter().map(|(status, count)| format!("{status} × {}", format::count(*count)));
+    let errors = part.errors.iter().map(|(error, count)| format!("{} × {}", escape(error), format::count(*count)));
+    statuses.chain(errors).collect::<Vec<_>>().join(", ")
+}
+
+/// A share with the digits that matter: `15 %`, `0.34 %`.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let decimals = if (percent - percent.round()).abs() < 1e-9 {
+        0
+    } else if percent.abs() < 1.0 {
+        2
+    } else {
+        1
+    };
+    format!("{percent:.decimals$} %")
+}
+
+fn ratio(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+/// `48 ms`, `2.9 s` or `never`.
+fn ms_or_never(value: Option<f64>) -> String {
+    match value {
+        None => "never".to_owned(),
+        Some(ms) if ms >= 1_000.0 => format!("{:.1} s", ms / 1_000.0),
+        Some(ms) => format!("{ms:.0} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_the_digits_that_matter() {
+        let check = |share: f64, expected: &str| assert_eq!(percent(share), expected);
+        check(0.15, "15 %");
+        check(0.3, "30 %");
+        check(0.171, "17.1 %");
+        check(0.15_f64.powi(3), "0.34 %");
+        check(0.0, "0 %");
+    }
+
+    #[test]
+    fn retrying_every_error_costs_a_geometric_sum() {
+        assert!((without_budget(0.3, 3) - 1.39).abs() < 1e-12);
+        assert!((without_budget(1.0, 3) - 3.0).abs() < 1e-12);
+    }
+}
