@@ -1,0 +1,16 @@
+//! End to end: real processes, real sockets, real time, on loopback. What a unit test can show is not shown here again.
+//!
+//! The programs are taken from beside this test's binary: `cargo build --workspace` first.
+
+mod breaker;
+mod metrics;
+mod names;
+mod posts;
+mod reload;
+mod retries;
+mod stage;
+mod start;
+mod stop;
+mod stub;
+mod target;
+mod truncated;

@@ -1,0 +1,38 @@
+//! What keeps the proxy from starting, and how it says so.
+
+use std::net::TcpListener;
+
+use lab::process::Process;
+
+use crate::stage::{Folder, PATIENCE, config, programs};
+
+/// Exit code and stderr of a proxy with this configuration.
+fn start_with(text: &str) -> (Option<i32>, String) {
+    let (programs, folder) = (programs(), Folder::new());
+    let path = folder.write("config.toml", text);
+    let command = programs.command("outrigger", ["--config", &path.to_string_lossy()]);
+    let mut process = Process::spawn("outrigger", command).unwrap_or_else(|error| panic!("{error}"));
+    let status = process.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    (status.code(), process.stderr().join("\n"))
+}
+
+#[test]
+fn all_faults_of_a_configuration_are_told_at_once_with_exit_code_two() {
+    let faulty = config("\"127.0.0.1:5001\"", "[upstreams.backend.retry]\nattempts_max = 99\nattemps = 3\n")
+        .replace("\"300ms\"", "\"300\"");
+    let (code, stderr) = start_with(&faulty);
+    assert_eq!(code, Some(2), "{stderr}");
+    for fault in ["drain.silence", "upstreams.backend.retry.attempts_max: 99", "upstreams.backend.retry.attemps"] {
+        assert!(stderr.contains(fault), "{fault} is missing: {stderr}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_exit_code_one() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let text = config("\"127.0.0.1:5001\"", "").replacen("127.0.0.1:0", &address, 1);
+    let (code, stderr) = start_with(&text);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains(&address), "{stderr}");
+}
