@@ -23,7 +23,6 @@ pub(crate) struct Ended {
 /// An attempt as it leaves the sidecar.
 pub(crate) struct Sent {
     pub(crate) at: Duration,
-    pub(crate) sidecar: usize,
     pub(crate) endpoint: usize,
     /// 1 is the first of its request.
     pub(crate) attempt: u32,
@@ -52,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) deposits: Vec<u32>,
     /// Retries that a budget has paid for, by sidecar.
     pub(crate) withdrawals: Vec<u32>,
+    /// Of those: not sent, because the caller had left or no endpoint was left when the wait was over.
+    pub(crate) unused: usize,
 }
 
 impl Report {
@@ -66,6 +67,7 @@ impl Report {
             given_up: Vec::new(),
             deposits: Vec::new(),
             withdrawals: Vec::new(),
+            unused: 0,
         }
     }
 
@@ -109,9 +111,10 @@ impl Report {
         self.moves.iter().find(|to| to.level == level && to.moved.to == State::Open).map(|to| to.at)
     }
 
-    /// The open times of this kind of breaker, in order.
-    pub(crate) fn open_times(&self, level: Level) -> Vec<Duration> {
-        self.moves.iter().filter(|to| to.level == level).filter_map(|to| to.moved.open_for).collect()
+    /// The open times that began during this time, in order.
+    pub(crate) fn open_times(&self, level: Level, during: Range<Duration>) -> Vec<f64> {
+        let of_time = self.moves.iter().filter(|to| to.level == level && during.contains(&to.at));
+        of_time.filter_map(|to| to.moved.open_for).map(|time| time.as_secs_f64()).collect()
     }
 
     /// How many requests ended so.

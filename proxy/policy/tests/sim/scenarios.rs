@@ -10,6 +10,7 @@ mod flapping;
 mod outage;
 mod overload;
 mod probes;
+mod pushback;
 
 /// Runs a scenario for so many seeds, or for those of `SIM_SEEDS`.
 fn for_seeds(count: u64, scenario: impl Fn(u64)) {

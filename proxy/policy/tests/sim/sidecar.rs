@@ -119,7 +119,7 @@ impl Settings {
             volume_min: 20,
             consecutive_failures: NonZeroU32::new(20).expect("not zero"),
             open_base: secs(1),
-            open_cap: secs(30),
+            open_cap: secs(10),
             open_jitter: ratio(0.2),
             probes: NonZeroU32::MIN,
             probe_lease: secs(35),
@@ -154,6 +154,13 @@ impl Settings {
     /// With another budget.
     pub(crate) fn budget(mut self, share: f64, floor_per_second: u32) -> Settings {
         self.budget = budget::Config { ratio: ratio(share), floor_per_second, ..self.budget };
+        self
+    }
+
+    /// With another number of results below which a ratio says nothing.
+    pub(crate) fn volume_min(mut self, volume_min: u32) -> Settings {
+        self.breaker = self.breaker.map(|config| breaker::Config { volume_min, ..config });
+        self.endpoint_breaker = self.endpoint_breaker.map(|config| breaker::Config { volume_min, ..config });
         self
     }
 
@@ -254,13 +261,8 @@ impl Sidecar {
     /// The attempt under way has ended.
     pub(crate) fn ended(&mut self, call: &mut Call, outcome: Outcome, scene: &mut Scene<'_>) -> Step {
         self.settle_attempt(call, outcome.class(), scene);
-        let ask = Ask {
-            outcome,
-            attempts: call.attempts,
-            is_repeatable: true,
-            is_replayable: true,
-            deadline: call.deadline,
-        };
+        let ask =
+            Ask { outcome, attempts: call.attempts, is_repeatable: true, is_replayable: true, deadline: call.deadline };
         match self.settings.retry.decide(&ask, &self.budget, scene.now, scene.rng) {
             Verdict::Return => Step::End(Ending::Brought(outcome)),
             Verdict::GiveUp(why) => {
@@ -274,9 +276,11 @@ impl Sidecar {
         }
     }
 
-    /// The request is over: everything it holds goes back.
+    /// The request is over: everything it holds goes back. An attempt still under way (its caller has left) is dropped with its permit.
     pub(crate) fn end(&mut self, mut call: Call, ending: Ending, scene: &mut Scene<'_>) {
-        self.settle_attempt(&mut call, Class::Neutral, scene);
+        if let Some(busy) = call.busy.take() {
+            self.peers[busy.peer].in_flight -= 1;
+        }
         if let (Some(breaker), Some(permit)) = (&self.breaker, call.permit.take()) {
             let moved = breaker.on_result(permit, ending.class(), scene.now, scene.rng);
             scene.moves.extend(moved.map(|moved| (Level::Calls, moved)));
@@ -328,4 +332,33 @@ impl Ending {
 
 fn ratio(share: f64) -> Ratio {
     Ratio::from_f64(share).expect("a scenario's ratio is in range")
+}
+
+#[test]
+fn the_defaults_here_are_those_of_the_reference_configuration() {
+    let reference = include_str!("../../../../config.toml");
+    let keys = [
+        "in_flight_max = 1024",
+        "request = \"30s\"",
+        "attempt = \"10s\"",
+        "attempts_max = 3",
+        "statuses = [500, 502, 503, 504]",
+        "backoff_base = \"25ms\"",
+        "backoff_cap = \"250ms\"",
+        "ratio = 0.2",
+        "floor_per_second = 10",
+        "window = \"10s\"",
+        "failure_ratio = 0.5",
+        "volume_min = 20",
+        "consecutive_failures = 20",
+        "open_base = \"1s\"",
+        "open_cap = \"10s\"",
+        "open_jitter = 0.2",
+        "probes = 1",
+        "probe_lease = \"35s\"",
+        "probe_lease = \"15s\"",
+    ];
+    for key in keys {
+        assert!(reference.lines().any(|line| line.starts_with(key)), "config.toml does not say {key}");
+    }
 }

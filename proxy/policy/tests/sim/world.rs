@@ -140,7 +140,11 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Due { caller } => self.request(caller),
-            Event::Again { call } => self.act(call, |sidecar, call, scene| sidecar.attempt(call, scene)),
+            Event::Again { call } => {
+                let sent = self.report.sent.len();
+                self.act(call, Sidecar::attempt);
+                self.report.unused += usize::from(self.report.sent.len() == sent);
+            }
             Event::TurnedAway(job) => self.deliver(job.call, job.attempt, job.outcome),
             Event::Served { endpoint, job } => {
                 if let Some((work, job)) = self.endpoints[endpoint].next(&mut self.rng) {
@@ -173,7 +177,7 @@ impl World {
         let number = self.calls.len();
         self.calls.push(Some(call));
         self.plan_departure(number, caller);
-        self.act(number, |sidecar, call, scene| sidecar.attempt(call, scene));
+        self.act(number, Sidecar::attempt);
     }
 
     /// An outcome reaches the sidecar, unless nobody waits for it any more.
@@ -196,7 +200,7 @@ impl World {
             Step::Send { endpoint, until, is_probe } => {
                 laws::check_attempt(&self.report, call.deadline, self.now);
                 let (at, attempt) = (self.elapsed(), call.attempts);
-                self.report.sent.push(Sent { at, sidecar, endpoint, attempt, is_probe });
+                self.report.sent.push(Sent { at, endpoint, attempt, is_probe });
                 self.plan(until, Event::TimedOut { call: number, attempt });
                 let arriving = (number, attempt);
                 match self.endpoints[endpoint].receive(arriving, call.caller, at, &mut self.rng) {

@@ -1,0 +1,34 @@
+//! A busy service that asks its callers to come back later: nobody calls it ill, and they do not all come back at once.
+
+use std::time::Duration;
+
+use outrigger_policy::outcome::Pushback;
+
+use super::{for_seeds, millis, secs};
+use crate::endpoint::{Health, Model};
+use crate::sidecar::Settings;
+use crate::world::World;
+
+/// For 100 ms everybody is sent away for one second.
+fn health(elapsed: Duration) -> Health {
+    let busy = Health::Errs { share: 1.0, status: 503, pushback: Pushback::After(secs(1)) };
+    if (millis(2_000)..millis(2_100)).contains(&elapsed) { busy } else { Health::Works }
+}
+
+#[test]
+fn who_was_sent_away_comes_back_later_and_not_in_one_tick() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed);
+        let backend = world.endpoint(Model::quick(health));
+        world.fleet(200, &Settings::defaults(), &[backend], 5.0);
+        let report = world.run(secs(4));
+        let back: Vec<Duration> = report.sent.iter().filter(|sent| sent.attempt > 1).map(|sent| sent.at).collect();
+        let tick =
+            |n: u64| back.iter().filter(|at| at.as_millis() as u64 / 100 == n).count() as f64 / back.len() as f64;
+        report.expect("retries", back.len() as f64, 60.0..=150.0);
+        report.expect("retries before their second is over", (20..30).map(tick).sum(), ..=0.0);
+        report.expect("share in the busiest 100 ms", (30..40).map(tick).fold(0.0, f64::max), ..=0.4);
+        report.expect("trips", report.trips() as f64, ..=0.0);
+        report.expect("success", report.success(secs(0)..secs(4)), 1.0..);
+    });
+}
