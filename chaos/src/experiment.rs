@@ -110,10 +110,10 @@ pub const ALL: [Experiment; 7] = [
         faults: Faults { resets: 0.02, ..FIFTEEN },
         ..A
     },
-    Experiment { name: "c_direct", title: "backend killed for 3 s, straight", faults: NONE, has_outage: true, ..A },
+    Experiment { name: "c_direct", title: "Backend killed for 3 s, straight", faults: NONE, has_outage: true, ..A },
     Experiment {
         name: "c",
-        title: "backend killed for 3 s, through the sidecar",
+        title: "Backend killed for 3 s, through the sidecar",
         way: DEFAULTS,
         faults: NONE,
         has_outage: true,

@@ -65,7 +65,7 @@ pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
     paragraphs(&[
         format!(
             "The same load and the same faults, now through the sidecar with its defaults: up to {attempts} attempts, as long as the budget \
-             allows them. If an attempt fails with {}, {attempts} fail with {}.",
+             allows them. If {} of the attempts fail, {attempts} in a row fail in {} of the cases.",
             percent(errors),
             percent(all_fail)
         ),
@@ -123,7 +123,7 @@ pub(super) fn tuned(part: &Part) -> String {
     paragraphs(&[
         format!(
             "Who knows that the backend can bear it may allow more: {attempts} attempts and a budget of {} × the requests. \
-             {attempts} attempts in a row fail with {}.",
+             {attempts} in a row fail in {} of the cases.",
             sidecar.budget.ratio,
             percent(errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX)))
         ),
@@ -231,10 +231,10 @@ fn budget((part, sidecar): (&Part, &Sidecar)) -> Balance {
     Balance {
         pattern: "Budget",
         bought: format!(
-            "{} requests at the backend for each of the client’s instead of {}; never more than {:.0} in this run, had the backend died",
+            "{} requests at the backend for each of the client’s instead of {}; whatever fails, no more than {}",
             ratio(part.received_per_request()),
             ratio(without_budget(errors, sidecar.attempts_max)),
-            sidecar.backend_received_max
+            ratio(sidecar.backend_received_max / number(part.requests.max(1)))
         ),
         cost: format!(
             "{} retries not made: {} succeeded",

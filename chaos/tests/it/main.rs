@@ -6,6 +6,7 @@ mod breaker;
 mod metrics;
 mod names;
 mod posts;
+mod program;
 mod reload;
 mod retries;
 mod stage;
