@@ -48,7 +48,7 @@ pub fn all(results: &Results) -> Vec<Expectation> {
     ] {
         if let Some(part) = results.part(name) {
             let wanted = format!("≥ {} %", SUCCESS_MIN * 100.0);
-            claims.add(name, "success", text, part.success_rate >= SUCCESS_MIN, [succeeded(part), wanted]);
+            claims.add(&format!("{name}.success"), text, part.success_rate >= SUCCESS_MIN, [succeeded(part), wanted]);
         }
     }
     if let Some((part, sidecar)) = through(results, "b_storm") {
@@ -57,7 +57,7 @@ pub fn all(results: &Results) -> Vec<Expectation> {
     if let Some(part) = results.part("b_post") {
         let text = "a POST that has reached the backend is never sent a second time";
         let measured = format!("{} ids twice", part.repeated_ids);
-        claims.add("b_post", "once", text, part.repeated_ids == 0, [measured, "0".to_owned()]);
+        claims.add("b_post.once", text, part.repeated_ids == 0, [measured, "0".to_owned()]);
     }
     for (name, part) in results.in_order() {
         if let Some(sidecar) = &part.sidecar {
@@ -81,8 +81,8 @@ struct Claims(Vec<Expectation>);
 
 impl Claims {
     /// Adds a claim with what was measured and what was wanted.
-    fn add(&mut self, part: &str, name: &str, text: &str, holds: bool, [measured, wanted]: [String; 2]) {
-        self.0.push(Expectation { name: format!("{part}.{name}"), text: text.to_owned(), holds, measured, wanted });
+    fn add(&mut self, name: &str, text: &str, holds: bool, [measured, wanted]: [String; 2]) {
+        self.0.push(Expectation { name: name.to_owned(), text: text.to_owned(), holds, measured, wanted });
     }
 
     fn baseline(&mut self, part: &Part) {
@@ -92,10 +92,10 @@ impl Claims {
         let holds = (part.success_rate - BASELINE).abs() <= slack;
         let wanted = format!("{:.0} % ± {:.1} points", BASELINE * 100.0, slack * 100.0);
         let text = "without a sidecar 15 % errors are 15 % failures";
-        self.add("a", "success", text, holds, [succeeded(part), wanted]);
+        self.add("a.success", text, holds, [succeeded(part), wanted]);
         let text = "the client itself repeats nothing: the backend is asked once for each request";
         let received = format!("{} of {} requests", part.backend_received, part.requests);
-        self.add("a", "once", text, part.backend_received == part.requests, [received, "the same".to_owned()]);
+        self.add("a.once", text, part.backend_received == part.requests, [received, "the same".to_owned()]);
     }
 
     fn storm(&mut self, part: &Part, sidecar: &Sidecar) {
@@ -104,11 +104,11 @@ impl Claims {
             format!("{refused} retries refused for want of budget, of {} called for", refused + sidecar.retries);
         let text = "at 30 % errors the budget, not the backend, ends the retries";
         let holds = refused > 0 && sidecar.budget_exhausted > 0;
-        self.add("b_storm", "budget_held", text, holds, [measured, "some".to_owned()]);
+        self.add("b_storm.budget_held", text, holds, [measured, "some".to_owned()]);
         let text = "retries still help as far as the budget goes";
         let plain = 1.0 - crate::experiment::Experiment::named("b_storm").map_or(0.0, |storm| storm.faults.errors);
         let wanted = format!("> {}", percent(plain));
-        self.add("b_storm", "success", text, part.success_rate > plain, [succeeded(part), wanted]);
+        self.add("b_storm.success", text, part.success_rate > plain, [succeeded(part), wanted]);
     }
 
     fn bound(&mut self, name: &str, part: &Part, sidecar: &Sidecar) {
@@ -119,30 +119,30 @@ impl Claims {
         );
         let holds = number(part.backend_received) <= sidecar.backend_received_max;
         let pair = [part.backend_received.to_string(), format!("≤ {:.0}", sidecar.backend_received_max)];
-        self.add(name, "extra_load", &text, holds, pair);
+        self.add(&format!("{name}.extra_load"), &text, holds, pair);
     }
 
     fn outage(&mut self, part: &Part, outage: &Outage) {
-        self.within("detected", "the breaker opens soon after the kill", outage.detected_after_ms, DETECTED_MS);
+        self.within("c.detected", "the breaker opens soon after the kill", outage.detected_after_ms, DETECTED_MS);
         let text = "while it is open the client is answered at once (p99 of those answers)";
-        self.within("immediate", text, outage.failed_while_open_p99_ms, IMMEDIATE_MS);
+        self.within("c.immediate", text, outage.failed_while_open_p99_ms, IMMEDIATE_MS);
         let recovery_max_ms = outage.last_open_ms.unwrap_or_default() + RECOVERY_SLACK_MS;
         let text = "after the return all succeeds again within one open time and a second";
-        self.within("recovered", text, outage.recovered_after_ms, recovery_max_ms);
+        self.within("c.recovered", text, outage.recovered_after_ms, recovery_max_ms);
         let down_s = outage.returned_at_s - outage.killed_at_s;
         let failed_max = ((down_s + recovery_max_ms / 1_000.0) / part.elapsed_s).min(1.0);
         let failed = number(part.failed()) / number(part.requests.max(1));
         let text = "no more fails than the time down and one open time and a second explain";
         let share = format::share(part.failed(), part.requests);
         let pair = [format!("{share} failed"), format!("≤ {}", percent(failed_max))];
-        self.add("c", "kept", text, failed <= failed_max, pair);
+        self.add("c.kept", text, failed <= failed_max, pair);
     }
 
     /// A claim about part c that something took no longer; what did not happen is not quick.
     fn within(&mut self, name: &str, text: &str, took_ms: Option<f64>, max_ms: f64) {
         let measured = took_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ms", format::ms(Some(ms))));
         let holds = took_ms.is_some_and(|ms| ms <= max_ms);
-        self.add("c", name, text, holds, [measured, format!("≤ {max_ms:.0} ms")]);
+        self.add(name, text, holds, [measured, format!("≤ {max_ms:.0} ms")]);
     }
 }
 

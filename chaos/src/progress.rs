@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use crate::experiment::Experiment;
+
 /// Where progress goes.
 #[derive(Debug)]
 pub struct Progress {
@@ -17,15 +19,16 @@ impl Progress {
     }
 
     /// A part begins.
-    pub fn begin(&self, name: &str, title: &str, lasts: Duration) {
+    pub fn begin(&self, Experiment { name, title, .. }: &Experiment, lasts: Duration) {
         if !self.is_terminal {
             eprintln!("{name:<9}{title} ({} s)", lasts.as_secs());
         }
     }
 
     /// A part has gone on for so long; `note` says in what state.
-    pub fn tick(&self, name: &str, title: &str, elapsed: Duration, lasts: Duration, note: &str) {
+    pub fn tick(&self, experiment: &Experiment, elapsed: Duration, lasts: Duration, note: &str) {
         if self.is_terminal {
+            let Experiment { name, title, .. } = experiment;
             // Progress that cannot be shown is no reason to end a measurement.
             let _ = write!(io::stderr(), "\r\x1b[K{name:<9}{title}  {}/{} s{note}", elapsed.as_secs(), lasts.as_secs());
         }

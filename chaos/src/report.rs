@@ -1,6 +1,6 @@
 //! The page: what was done, what is to be seen, what it cost, for a reader who is new to breakers and retries.
 //!
-//! One file without scripts or outside hosts, framed and drawn by the client's page module. [`words`] writes, [`plots`] draws; every number comes
+//! One file without scripts or outside hosts, framed and drawn by the client's page module. `words` writes, `plots` draws; every number comes
 //! from the results, so that the page is true of the run it was made from.
 
 mod plots;

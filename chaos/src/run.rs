@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use client::report::Report;
 
-use crate::clock::{self, Deadline};
+use crate::clock::{self, Deadline, Stopwatch};
 use crate::experiment::{DOWN_FOR, Experiment, KILL_AFTER};
 use crate::exposition::Samples;
 use crate::interrupt::Interrupt;
@@ -79,8 +79,15 @@ struct Kill {
     received_before: u64,
 }
 
-/// How a wait ended.
-enum Pass {
+/// The client at work.
+struct Load<'a> {
+    experiment: &'a Experiment,
+    client: Process,
+    began: Stopwatch,
+}
+
+/// Why a wait was cut short.
+enum Cut {
     Interrupted,
     Ended,
 }
@@ -91,19 +98,20 @@ impl Lab {
     /// # Errors
     /// A program, a port or a file was not as it should be, or somebody interrupted.
     pub fn run(&self, experiment: &Experiment) -> Result<Part, Error> {
-        self.progress.begin(experiment.name, experiment.title, experiment.lasts(self.lasts));
+        let lasts = experiment.lasts(self.lasts);
+        self.progress.begin(experiment, lasts);
         let mut backend = self.programs.backend(&self.backend_arguments(experiment).each_ref().map(String::as_str))?;
         let mut proxy = self.start_proxy(experiment, backend.data)?;
-        let mut client = self.start_client(experiment, &backend, proxy.as_ref())?;
+        let mut load = self.start_load(experiment, &backend, proxy.as_ref())?;
         let kill = match experiment.has_outage {
-            true => Some(self.kill_and_return(experiment, &mut backend, &mut client)?),
+            true => Some(self.kill_and_return(&mut backend, &mut load)?),
             false => None,
         };
-        self.let_pass(experiment, &mut client, experiment.lasts(self.lasts) + CLIENT_MAX, "")?;
+        self.let_pass(&mut load, lasts + CLIENT_MAX, "")?;
         self.progress.end();
-        let status = client.wait(Duration::ZERO)?;
+        let status = load.client.wait(Duration::ZERO)?;
         if !status.success() {
-            return Err(Error::Unreadable(format!("client failed ({status}){}", client.tail())));
+            return Err(Error::Unreadable(format!("client failed ({status}){}", load.client.tail())));
         }
         self.read(experiment, &backend, proxy.as_mut(), kill)
     }
@@ -119,12 +127,12 @@ impl Lab {
         Ok(Some(self.programs.proxy(&path)?))
     }
 
-    fn start_client(
+    fn start_load<'a>(
         &self,
-        experiment: &Experiment,
+        experiment: &'a Experiment,
         backend: &Backend,
         proxy: Option<&Proxy>,
-    ) -> Result<Process, Error> {
+    ) -> Result<Load<'a>, Error> {
         // Through the proxy the app names the upstream and leaves it to the proxy to know where that is.
         let (target, via) = match proxy {
             Some(proxy) => ("http://backend/".to_owned(), format!("http://{}", proxy.app)),
@@ -138,51 +146,41 @@ impl Lab {
         let arguments = ["run", &target, "--proxy", &via, "--rate", &rate, "--duration", &lasts, "--method", method];
         let more = ["--connections", connections, "--json", &json, "--csv", &csv, "--quiet"];
         let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
-        Ok(self.programs.client([&arguments[..], &more[..], body].concat())?)
+        let client = self.programs.client([&arguments[..], &more[..], body].concat())?;
+        Ok(Load { experiment, client, began: Stopwatch::start() })
     }
 
     /// Kills the backend under load and starts it again on its port.
-    fn kill_and_return(
-        &self,
-        experiment: &Experiment,
-        backend: &mut Backend,
-        client: &mut Process,
-    ) -> Result<Kill, Error> {
-        self.let_pass(experiment, client, KILL_AFTER, "")?;
+    fn kill_and_return(&self, backend: &mut Backend, load: &mut Load) -> Result<Kill, Error> {
+        self.let_pass(load, KILL_AFTER, "")?;
         let received = backend.received().map_err(|cause| named("the backend's control port", cause))?;
         let killed_unix_ms = clock::unix_ms();
         backend.process.signal(Signal::KILL);
         backend.process.wait(STOP_MAX)?;
-        self.let_pass(experiment, client, DOWN_FOR, ", backend killed")?;
-        let arguments = self.backend_arguments(experiment);
+        self.let_pass(load, DOWN_FOR, ", backend killed")?;
+        let arguments = self.backend_arguments(load.experiment);
         *backend = self.programs.backend_at(backend.data, &arguments.each_ref().map(String::as_str))?;
         Ok(Kill { killed_unix_ms, returned_unix_ms: clock::unix_ms(), received_before: received.requests })
     }
 
-    /// Waits until the client has ended or so much time has passed.
-    fn let_pass(&self, experiment: &Experiment, client: &mut Process, time: Duration, note: &str) -> Result<(), Error> {
-        let deadline = Deadline::after(time);
-        let mut shown_s = u64::MAX;
-        let passed = deadline.poll(|| {
-            let elapsed = time - deadline.left();
-            if elapsed.as_secs() != shown_s {
-                shown_s = elapsed.as_secs();
-                self.progress.tick(
-                    experiment.name,
-                    experiment.title,
-                    elapsed,
-                    time.min(experiment.lasts(self.lasts)),
-                    note,
-                );
+    /// Waits until so much time has passed or the client has ended.
+    fn let_pass(&self, load: &mut Load, time: Duration, note: &str) -> Result<(), Error> {
+        let lasts = load.experiment.lasts(self.lasts);
+        let mut shown_s = None;
+        let cut = Deadline::after(time).poll(|| {
+            let elapsed = load.began.elapsed().min(lasts);
+            if shown_s != Some(elapsed.as_secs()) {
+                shown_s = Some(elapsed.as_secs());
+                self.progress.tick(load.experiment, elapsed, lasts, note);
             }
             if self.interrupt.is_set() {
-                return Some(Pass::Interrupted);
+                return Some(Cut::Interrupted);
             }
-            client.ended().map(|_| Pass::Ended)
+            load.client.ended().map(|_| Cut::Ended)
         });
-        match passed {
-            Some(Pass::Interrupted) => Err(Error::Interrupted),
-            Some(Pass::Ended) | None => Ok(()),
+        match cut {
+            Some(Cut::Interrupted) => Err(Error::Interrupted),
+            Some(Cut::Ended) | None => Ok(()),
         }
     }
 
@@ -251,8 +249,9 @@ impl Lab {
         let open_s = open.iter().map(|(from, to)| to - from).sum();
         Ok(Sidecar {
             // `unsent` replaces an attempt that never left over a dead connection: it is none more.
-            retries: metrics.count("outrigger_retries_total", &[])
-                - metrics.count("outrigger_retries_total", &[("reason", "unsent")]),
+            retries: metrics
+                .count("outrigger_retries_total", &[])
+                .saturating_sub(metrics.count("outrigger_retries_total", &[("reason", "unsent")])),
             retries_refused: by_label(&metrics, "outrigger_retries_refused_total", "reason"),
             retries_refused_by_budget: metrics.count("outrigger_retries_refused_total", &[("reason", "budget")]),
             budget_exhausted: metrics.count("outrigger_budget_exhausted_total", &[]),
