@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -24,8 +24,8 @@ mod status;
 
 /// Probes, one or two scrapers, a person with curl.
 const CONNECTIONS_MAX: usize = 64;
-/// For a request head, and between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// For one request and its answer, after which the connection is closed: who does not read gives its place to the next.
+const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -41,19 +41,16 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             continue;
         };
         let shared = Arc::clone(&shared);
-        // Ends with its connection, at the latest by the head's timeout.
+        // Ends with its connection, which has a limit.
         tokio::task::spawn_local(async move {
             let _place = place;
             let service = service_fn(move |request| {
                 let answer = answer(&shared, &request);
                 async move { Ok::<_, Infallible>(answer) }
             });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(tcp), service);
+            let served = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(tcp), service);
             // A peer that leaves or talks nonsense is its own affair.
-            let _ = served.await;
+            let _ = clock::until(clock::now() + EXCHANGE_MAX, served).await;
         });
     }
 }

@@ -25,17 +25,17 @@ use crate::http::client::Tcp;
 use crate::http::server::NO_PLACE;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::reload::{FileWatch, LOOK_INTERVAL};
+use crate::reload::{FileWatch, LOOK_INTERVAL, LOOKUP_MAX};
 use crate::shared::Shared;
 use crate::worker::{Order, Worker};
 use crate::{admin, clock, names};
 
 /// When the system gives no connection (no descriptors left), the acceptor waits so long before it asks again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The first look-up of names may delay the start by no more than this: a dead resolver must not keep the app's pod from starting.
-const FIRST_LOOKUP_MAX: Duration = Duration::from_secs(1);
 /// Connections on their way to a worker.
 const HANDOFF_MAX: usize = 1024;
+/// The last connections are reset within this, then the process ends.
+const CUT_OFF_MAX: Duration = Duration::from_millis(200);
 /// How often the drain looks whether it is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -93,10 +93,14 @@ impl App {
         let workers = worker_count(self.config.listen.workers);
         let metrics = Metrics::new();
         let runtime = runtime()?;
-        let _inside = runtime.enter();
-        let live = Live::build(self.config.clone(), None, &metrics, clock::now());
-        let shared = Arc::new(Shared::new(live, metrics, workers));
-        runtime.block_on(self.control(shared, workers, commands))
+        let ended = runtime.block_on(async {
+            let live = Live::build(self.config.clone(), None, &metrics, clock::now());
+            let shared = Arc::new(Shared::new(live, metrics, workers));
+            self.control(shared, workers, commands).await
+        });
+        // A look-up that the system's resolver does not answer must not hold up the end.
+        runtime.shutdown_background();
+        ended
     }
 
     async fn control(
@@ -108,7 +112,7 @@ impl App {
         let addresses = (self.app_address()?, self.admin_address()?);
         let (app, admin_listener) = (TcpListener::from_std(self.app)?, TcpListener::from_std(self.admin)?);
         let mut crew = Crew::start(&shared, workers)?;
-        names::look_up_all(&shared, FIRST_LOOKUP_MAX).await;
+        names::find(&shared, &shared.live(), LOOKUP_MAX).await.apply(clock::now());
         let mut watches = watch_names(&shared);
         // Both tasks are aborted with this set: at the latest when this function returns.
         let mut side_tasks = JoinSet::new();
@@ -124,11 +128,15 @@ impl App {
                 command = commands.recv() => match command {
                     Some(Command::Reload) => true,
                     Some(Command::Stop) => break,
-                    Some(Command::StopNow) | None => return Ok(()),
+                    Some(Command::StopNow) | None => {
+                        crew.cut_off().await;
+                        return Ok(());
+                    }
                 },
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
             };
-            if is_reload && file.as_mut().is_some_and(|file| file.reload(&shared)) {
+            let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
+            if file.reload(&shared).await {
                 watches = watch_names(&shared);
             }
         }
@@ -138,6 +146,7 @@ impl App {
             () = drain_all(&shared, drain, accepting, &mut crew) => {}
             () = stop_now(&mut commands) => {}
         }
+        crew.cut_off().await;
         drop(watches);
         Ok(())
     }
@@ -149,6 +158,7 @@ struct Crew {
     orders: watch::Sender<Order>,
     /// One message, without content, from each worker that has ended.
     ended: mpsc::Receiver<()>,
+    running: usize,
 }
 
 impl Crew {
@@ -171,7 +181,22 @@ impl Crew {
             })?;
             handoffs.push(handoff);
         }
-        Ok(Crew { handoffs, orders, ended })
+        Ok(Crew { handoffs, orders, ended, running: workers })
+    }
+
+    /// Until every worker has ended.
+    async fn all_ended(&mut self) {
+        while self.running > 0 {
+            // `None`: the rest ended without a word.
+            self.running = if self.ended.recv().await.is_some() { self.running - 1 } else { 0 };
+        }
+    }
+
+    /// Ends what is left of connections so that nobody takes a part of an answer for the whole.
+    async fn cut_off(&mut self) {
+        // No receiver is left only if every worker has ended already.
+        let _ = self.orders.send(Order::CutOff);
+        let _in_time = clock::until(clock::now() + CUT_OFF_MAX, self.all_ended()).await;
     }
 }
 
@@ -242,13 +267,7 @@ async fn drain_all(shared: &Shared, drain: Drain, accepting: tokio::task::AbortH
     accepting.abort();
     // No receiver is left only if every worker has ended already.
     let _ = crew.orders.send(Order::Finish);
-    let workers = crew.handoffs.len();
-    let all_ended = async {
-        for _ in 0..workers {
-            crew.ended.recv().await;
-        }
-    };
-    let in_time = clock::until(started + drain.timeout, all_ended).await;
+    let in_time = clock::until(started + drain.timeout, crew.all_ended()).await;
     let cut_off = if in_time.is_some() { 0 } else { shared.requests().1 };
     shared.tell(&Event::Drained { cut_off, took: clock::now().saturating_duration_since(started) });
 }

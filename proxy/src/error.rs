@@ -44,6 +44,8 @@ pub enum ProxyError {
     Reset,
     /// No answer within the attempt's time.
     AttemptTimeout,
+    /// No answer within the request's time, all attempts together.
+    RequestTimeout,
     /// What came back is no HTTP answer.
     Garbled,
     /// The upstream switched protocols without being asked.
@@ -108,6 +110,7 @@ impl ProxyError {
             ProxyError::ConnectFailed => (502, "destination_ip_unroutable", "connect_failed", Upstream),
             ProxyError::Reset => (502, "connection_terminated", "reset", Upstream),
             ProxyError::AttemptTimeout => (504, "http_response_timeout", "attempt_timeout", Upstream),
+            ProxyError::RequestTimeout => (504, "http_response_timeout", "request_timeout", Upstream),
             ProxyError::Garbled => (502, "http_protocol_error", "garbled", Upstream),
             ProxyError::UnaskedUpgrade => (502, "http_upgrade_failed", "unasked_upgrade", Upstream),
             ProxyError::CallerBodyBroken => (400, "http_request_error", "caller_body_broken", Caller),
@@ -150,6 +153,7 @@ impl fmt::Display for ProxyError {
             ProxyError::ConnectFailed => f.write_str("the endpoint cannot be reached"),
             ProxyError::Reset => f.write_str("the endpoint closed the connection before it answered"),
             ProxyError::AttemptTimeout => f.write_str("the endpoint did not answer in time"),
+            ProxyError::RequestTimeout => f.write_str("the request's time ran out before an endpoint answered"),
             ProxyError::Garbled => f.write_str("the endpoint's answer is not valid HTTP"),
             ProxyError::UnaskedUpgrade => f.write_str("the endpoint switched protocols without being asked"),
             ProxyError::CallerBodyBroken => f.write_str("the request's body broke off or is malformed"),
@@ -184,6 +188,7 @@ mod tests {
             ProxyError::ConnectFailed,
             ProxyError::Reset,
             ProxyError::AttemptTimeout,
+            ProxyError::RequestTimeout,
             ProxyError::Garbled,
             ProxyError::UnaskedUpgrade,
             ProxyError::CallerBodyBroken,

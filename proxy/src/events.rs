@@ -308,6 +308,7 @@ pub fn refused(why: retry::Refused) -> &'static str {
         retry::Refused::BodyTooLarge => "body_too_large",
         retry::Refused::Pushback => "pushback",
         retry::Refused::Deadline => "deadline",
+        retry::Refused::NoEndpoint => "no_endpoint",
         retry::Refused::Budget => "budget",
     }
 }

@@ -60,8 +60,9 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
     route.budget.deposit(now);
 
     let is_repeatable = attempt::is_repeatable(&route.policies.repeat, &head);
-    let kept_bytes_max = if is_repeatable { route.policies.repeat.replay_bytes_max } else { 0 };
-    let upload = Upload::new(incoming, kept_bytes_max, &worker.shared.replay, now);
+    // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
+    let upload = Upload::new(incoming, route.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
+    record.upload = Some(upload.clone());
     headers::forward_request(&mut head, upload.length());
     let mut call = Call::new(&worker, &route, head, upload, now);
     (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
@@ -70,7 +71,7 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
     loop {
         let Attempt { outcome, result } = match call.attempt(record).await {
             Ok(attempt) => attempt,
-            // Nothing admits another attempt: what the last one brought is truer than a refusal of ours.
+            // The last endpoint closed during the wait: what the last attempt brought is truer than a refusal of ours.
             Err(refusal) => return last_answer.ok_or(refusal),
         };
         let ask = Ask {
@@ -79,6 +80,7 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
             is_repeatable,
             is_replayable: call.upload.is_replayable(),
             deadline: call.deadline(),
+            has_endpoint: call.has_endpoint(),
         };
         let now = clock::now();
         let verdict = route.policies.retry.decide(&ask, &route.budget, now, &mut *worker.dice());
@@ -86,7 +88,7 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
             Verdict::Return => return result,
             Verdict::GiveUp(why) => {
                 record.given_up(&route, why);
-                return result;
+                return result; // with the reason beside it
             }
             Verdict::Again { wait, reason } => {
                 worker.counters().retry(&worker.shared, &route, reason);

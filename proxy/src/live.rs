@@ -15,8 +15,7 @@ use outrigger_policy::budget::Budget;
 
 use crate::config::{self, Config, Policies};
 use crate::metrics::Metrics;
-use crate::names;
-use crate::route::{Pattern, Route, Routes, Table};
+use crate::route::{Own, Pattern, Route, Routes, Table};
 use crate::upstream::{Endpoints, Upstream};
 
 /// One generation.
@@ -33,7 +32,8 @@ pub struct Live {
 const DEFAULT_ROUTE: &str = "default";
 
 impl Live {
-    /// Builds a generation from `config`, taking over from `before` what did not change.
+    /// Builds a generation from `config`, taking over from `before` what did not change. It has the addresses that the one before has; [`crate::names`]
+    /// finds its own.
     pub fn build(config: Config, before: Option<&Live>, metrics: &Metrics, now: Instant) -> Live {
         let mut hosts = HashMap::new();
         let mut routes = Vec::with_capacity(config.upstreams.len());
@@ -63,11 +63,10 @@ fn build_upstream(config: &config::Upstream, old: Option<&Routes>, metrics: &Met
         in_flight: old.map_or_else(|| Arc::new(AtomicU32::new(0)), |old| Arc::clone(&old.default.upstream.in_flight)),
         metrics: metrics.upstream(&config.name),
     });
-    names::apply_known(&upstream, now);
     let builder = Builder { upstream: &upstream, old, metrics, now };
-    let default = builder.route(DEFAULT_ROUTE, &config.policies, None, (true, true));
+    let default = builder.route(DEFAULT_ROUTE, &config.policies, None, Own { budget: true, breaker: true });
     let configured = config.routes.iter().map(|route| {
-        let own = (route.has_own_budget, route.has_own_breaker);
+        let own = Own { budget: route.has_own_budget, breaker: route.has_own_breaker };
         let built = builder.route(&route.name, &route.policies, Some(&default), own);
         (Pattern { path_prefix: route.path_prefix.clone(), methods: route.methods.clone() }, built)
     });
@@ -83,18 +82,19 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// `shared` is the upstream's default route, whose budget and breaker a route uses unless it has its `own` (budget, breaker).
-    fn route(&self, name: &str, policies: &Policies, shared: Option<&Arc<Route>>, own: (bool, bool)) -> Arc<Route> {
+    /// `shared` is the upstream's default route, whose budget and breaker a route uses unless they are its `own`.
+    fn route(&self, name: &str, policies: &Policies, shared: Option<&Arc<Route>>, own: Own) -> Arc<Route> {
         static NEXT_ID: AtomicU32 = AtomicU32::new(0);
         let old = self.old.and_then(|old| old.all().find(|route| &*route.name == name));
-        let budget = match shared.filter(|_| !own.0) {
+        let budget = match shared.filter(|_| !own.budget) {
             Some(shared) => Arc::clone(&shared.budget),
             None => carried_budget(old, policies).unwrap_or_else(|| Arc::new(Budget::new(policies.budget, self.now))),
         };
-        let breaker = match shared.filter(|_| !own.1) {
+        let breaker = match shared.filter(|_| !own.breaker) {
             Some(shared) => shared.breaker.clone(),
             None => policies.breaker.map(|config| {
-                let kept = old.and_then(|old| old.breaker.clone()).filter(|breaker| breaker.config() == config);
+                let kept = old.filter(|old| old.own.breaker).and_then(|old| old.breaker.clone());
+                let kept = kept.filter(|breaker| breaker.config() == config);
                 kept.unwrap_or_else(|| Breaker::new(config, self.now))
             }),
         };
@@ -105,12 +105,15 @@ impl Builder<'_> {
             policies: policies.clone(),
             budget,
             breaker,
-            breaker_scope: if shared.is_some() && own.1 { "route" } else { "upstream" },
+            breaker_scope: if shared.is_some() && own.breaker { "route" } else { "upstream" },
+            own,
             metrics: self.metrics.route(&self.upstream.config.name, name),
         })
     }
 }
 
 fn carried_budget(old: Option<&Arc<Route>>, policies: &Policies) -> Option<Arc<Budget>> {
-    old.map(|old| Arc::clone(&old.budget)).filter(|budget| budget.config() == policies.budget)
+    old.filter(|old| old.own.budget)
+        .map(|old| Arc::clone(&old.budget))
+        .filter(|budget| budget.config() == policies.budget)
 }

@@ -90,7 +90,7 @@ impl Metrics {
             ),
             retries: make.counters(
                 "retries_total",
-                "Attempts after the first, by what made them necessary.",
+                "Times a request was sent again, by what made it necessary.",
                 &["upstream", "route", "reason"],
             ),
             retry_results: make.counters(

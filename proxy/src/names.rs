@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::config::Address;
 use crate::events::Event;
+use crate::live::Live;
 use crate::shared::Shared;
 use crate::upstream::Upstream;
 
@@ -25,11 +26,6 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The last addresses of each name; `None` while a name has never been resolved.
 type Known = HashMap<String, Vec<IpAddr>>;
-
-/// Sets the endpoints that need no look-up: literal addresses. Endpoints from names that a former generation resolved stay until the next look-up.
-pub fn apply_known(upstream: &Upstream, now: Instant) {
-    apply(upstream, &known_of(upstream), now);
-}
 
 /// What the endpoints of a former generation tell about names.
 fn known_of(upstream: &Upstream) -> Known {
@@ -46,18 +42,34 @@ fn known_of(upstream: &Upstream) -> Known {
     known
 }
 
-/// Looks all names of all upstreams up once, but does not wait longer than `at_most`.
-pub async fn look_up_all(shared: &Arc<Shared>, at_most: Duration) {
+/// The addresses of all upstreams of a generation that is not yet in force.
+pub struct Found(Vec<(Arc<Upstream>, Known)>);
+
+/// Looks all names of `live` up once, but does not wait longer than `at_most`: what takes longer is left to [`watch`].
+pub async fn find(shared: &Arc<Shared>, live: &Live, at_most: Duration) -> Found {
+    let until = clock::now() + at_most;
     let mut look_ups = JoinSet::new();
-    for upstream in shared.live().upstreams() {
+    for upstream in live.upstreams() {
         let (shared, upstream) = (Arc::clone(shared), Arc::clone(upstream));
         look_ups.spawn_local(async move {
             let mut known = known_of(&upstream);
-            look_up(&shared, &upstream, &names_of(&upstream), &mut known).await;
+            for name in names_of(&upstream) {
+                // A name that is not answered in time keeps what is known of it.
+                let _in_time = clock::until(until, look_up(&shared, &upstream, &name, &mut known)).await;
+            }
+            (upstream, known)
         });
     }
-    // What takes longer is left to the watch of that upstream.
-    let _in_time = clock::until(clock::now() + at_most, look_ups.join_all()).await;
+    Found(look_ups.join_all().await)
+}
+
+impl Found {
+    /// Puts the addresses in force, together with their generation.
+    pub fn apply(self, now: Instant) {
+        for (upstream, known) in &self.0 {
+            apply(upstream, known, now);
+        }
+    }
 }
 
 fn names_of(upstream: &Upstream) -> Vec<Address> {
@@ -76,31 +88,30 @@ pub async fn watch(shared: Arc<Shared>, upstream: Arc<Upstream>) {
         let pause = upstream.config.resolve_interval.saturating_sub(LOOKUP_PAUSE);
         // Whichever is first; a notification that comes during a look-up is kept for the next turn.
         let _woken = clock::until(clock::now() + pause, upstream.endpoints.lookup.notified()).await;
-        look_up(&shared, &upstream, &names, &mut known).await;
+        for name in &names {
+            look_up(&shared, &upstream, name, &mut known).await;
+        }
+        if apply(&upstream, &known, clock::now()) {
+            let addresses: Vec<_> = upstream.endpoints.load().iter().map(|endpoint| endpoint.address).collect();
+            shared.tell(&Event::EndpointsChanged { upstream: &upstream.config.name, addresses: &addresses });
+        }
     }
 }
 
-async fn look_up(shared: &Shared, upstream: &Upstream, names: &[Address], known: &mut Known) {
-    for name in names {
-        let asked = tokio::net::lookup_host((name.host.as_str(), name.port));
-        let answer = clock::until(clock::now() + LOOKUP_TIMEOUT, asked).await;
-        let result = match answer {
-            Some(Ok(found)) => {
-                let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-                addresses.sort_unstable();
-                addresses.dedup();
-                known.insert(name.host.clone(), addresses);
-                Ok(())
-            }
-            Some(Err(error)) => Err(error.to_string()),
-            None => Err("the resolver did not answer".to_owned()),
-        };
-        shared.tell(&Event::NameLookedUp { upstream: &upstream.config.name, host: &name.host, result });
-    }
-    if apply(upstream, known, clock::now()) {
-        let addresses: Vec<_> = upstream.endpoints.load().iter().map(|e| e.address).collect();
-        shared.tell(&Event::EndpointsChanged { upstream: &upstream.config.name, addresses: &addresses });
-    }
+async fn look_up(shared: &Shared, upstream: &Upstream, name: &Address, known: &mut Known) {
+    let asked = tokio::net::lookup_host((name.host.as_str(), name.port));
+    let result = match clock::until(clock::now() + LOOKUP_TIMEOUT, asked).await {
+        Some(Ok(found)) => {
+            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            known.insert(name.host.clone(), addresses);
+            Ok(())
+        }
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("the resolver did not answer".to_owned()),
+    };
+    shared.tell(&Event::NameLookedUp { upstream: &upstream.config.name, host: &name.host, result });
 }
 
 /// Sets the endpoints to the literal addresses and to what is known of the names; returns whether any came or went.

@@ -7,16 +7,21 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
 use crate::config::Config;
 use crate::events::Event;
 use crate::live::Live;
+use crate::names;
 use crate::shared::Shared;
 
 /// Between two looks at the file.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Names may delay a configuration by no more than this; a dead resolver must keep neither a reload nor the pod's start waiting.
+pub const LOOKUP_MAX: Duration = Duration::from_secs(1);
 
 /// Remembers what the file looked like.
 pub struct FileWatch {
@@ -66,12 +71,12 @@ impl FileWatch {
     }
 
     /// Loads the file and puts it in force if it is valid; returns whether it was.
-    pub fn reload(&mut self, shared: &Shared) -> bool {
+    pub async fn reload(&mut self, shared: &Arc<Shared>) -> bool {
         self.acted_on = Stamp::read(&self.path);
         self.seen = self.acted_on;
         match Config::load(&self.path) {
             Ok(config) => {
-                swap(shared, config);
+                swap(shared, config).await;
                 true
             }
             Err(faults) => {
@@ -83,7 +88,7 @@ impl FileWatch {
 }
 
 /// Puts `config` in force, except for what is fixed at start.
-fn swap(shared: &Shared, mut config: Config) {
+async fn swap(shared: &Arc<Shared>, mut config: Config) {
     let before = shared.live();
     let mut needs_restart = Vec::new();
     if config.listen != before.config.listen {
@@ -97,7 +102,10 @@ fn swap(shared: &Shared, mut config: Config) {
     }
     let live = Live::build(config, Some(&before), &shared.metrics, clock::now());
     let generation = live.generation;
+    // Names first: a generation must not come into force without addresses that the next look-up would find.
+    let found = names::find(shared, &live, LOOKUP_MAX).await;
     shared.swap(live);
+    found.apply(clock::now());
     shared.tell(&Event::Reloaded { generation, needs_restart: &needs_restart });
 }
 

@@ -30,8 +30,19 @@ pub struct Route {
     pub breaker: Option<Arc<Breaker>>,
     /// What the breaker is called: `upstream` or `route`.
     pub breaker_scope: &'static str,
+    /// Budget and breaker are this route's own, not shared with its upstream's default route.
+    pub own: Own,
     /// Resolved handles.
     pub metrics: RouteMetrics,
+}
+
+/// Which policies a route has for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// The budget.
+    pub budget: bool,
+    /// The breaker of calls.
+    pub breaker: bool,
 }
 
 /// The routes of one upstream.

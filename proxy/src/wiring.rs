@@ -40,7 +40,7 @@ fn a_failed_attempt_goes_to_the_other_endpoint_and_the_caller_is_told_how_many_i
         let net = Net::default();
         net.answers(A, &[FAILED]);
         net.answers(B, &[OK]);
-        let bench = Bench::new(&net, TWO);
+        let bench = Bench::new(&net, TWO).await;
         for _ in 0..20 {
             let seen = bench.get("/").await;
             assert_eq!((seen.status, seen.body.as_str()), (200, "ok"));
@@ -61,7 +61,7 @@ fn the_wait_before_a_retry_stays_within_the_backoff() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[FAILED, FAILED, OK]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let started = clock::now();
         let seen = bench.get("/").await;
         assert_eq!(seen.status, 200);
@@ -76,7 +76,7 @@ fn a_post_that_may_have_been_acted_on_is_sent_once_and_one_that_never_left_goes_
     paused(async {
         let net = Net::default();
         net.answers(A, &[FAILED]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let seen = bench.post("/orders", "7").await;
         assert_eq!(seen.status, 500);
         assert!(
@@ -86,7 +86,7 @@ fn a_post_that_may_have_been_acted_on_is_sent_once_and_one_that_never_left_goes_
 
         let net = Net::default();
         net.answers(B, &[OK]);
-        let bench = Bench::new(&net, TWO); // nobody listens on A
+        let bench = Bench::new(&net, TWO).await; // nobody listens on A
         for n in 1..=10 {
             assert_eq!(bench.post("/orders", "7").await.status, 200);
             assert_eq!(net.arrived().len(), n, "refused on one endpoint, sent to the other, once");
@@ -100,7 +100,7 @@ fn a_route_may_declare_a_post_repeatable_and_its_body_is_sent_again_whole() {
         let net = Net::default();
         net.answers(A, &[FAILED, OK]);
         let config = format!("{ONE}\n[upstreams.backend.retry]\nidempotency_key = true\n");
-        let bench = Bench::new(&net, &config);
+        let bench = Bench::new(&net, &config).await;
         let mut caller = bench.connect();
         caller.say("POST / HTTP/1.1\r\nhost: backend\r\nidempotency-key: 1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
         settle().await;
@@ -117,7 +117,7 @@ fn every_method_keeps_its_body_whatever_its_framing() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         for method in ["GET", "DELETE", "POST", "PUT"] {
             for framed in
                 ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
@@ -132,12 +132,97 @@ fn every_method_keeps_its_body_whatever_its_framing() {
 }
 
 #[test]
+fn a_body_that_is_no_body_is_refused_and_never_sent_as_an_empty_one() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        for _ in 0..2 {
+            let mut caller = bench.connect();
+            caller
+                .say("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n")
+                .await;
+            assert_eq!(caller.answer().await.map(|seen| seen.status), Some(400));
+            assert_eq!(net.arrived(), Vec::<String>::new());
+            assert_eq!(bench.get("/").await.status, 200, "now there is an idle connection to the endpoint");
+            assert_eq!(net.arrived().len(), 1);
+            net.forget();
+        }
+    });
+}
+
+#[test]
+fn a_body_that_was_drawn_for_a_dead_connection_is_sent_again_whole() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |n, mut peer| async move {
+            peer.request().await;
+            peer.say(OK).await;
+            if n > 0 {
+                peer.closed().await;
+            }
+        });
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.retry]\nattempts_max = 1\n")).await;
+        assert_eq!(bench.get("/").await.status, 200); // its connection dies at once
+        let seen = bench.post("/", "whole").await;
+        assert!(
+            seen.status == 200 && net.arrived().contains(&format!("{A} POST / whole")),
+            "{seen:?} {:?}",
+            net.arrived()
+        );
+    });
+}
+
+#[test]
+fn trailers_go_out_with_every_attempt() {
+    paused(async {
+        let net = Net::default();
+        let heads = net.raw_requests(A, "x-sum: 7\r\n\r\n", &[FAILED, OK]);
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.retry]\nidempotent = true\n")).await;
+        let mut caller = bench.connect();
+        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n").await;
+        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        let sums = heads.borrow().matches("x-sum: 7").count();
+        assert_eq!(sums, 2, "{}", heads.borrow());
+    });
+}
+
+#[test]
+fn an_upload_goes_on_after_an_answer_that_came_early() {
+    paused(async {
+        let net = Net::default();
+        let text = net.raw_requests(A, "one", &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 9\r\n\r\none").await;
+        assert_eq!(caller.answer().await.expect("an early answer").status, 200);
+        settle().await;
+        assert_eq!(bench.under_way(), (0, 0));
+        pass(seconds(12)).await;
+        assert_eq!(bench.metric("outrigger_connections_closed_total", &["slow_head"]), 0.0);
+        drop(caller);
+        settle().await;
+        assert!(text.borrow().ends_with("one"), "{}", text.borrow());
+    });
+}
+
+#[test]
+fn an_answer_in_an_unknown_coding_is_no_answer() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &["HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nxxxx"]);
+        let bench = Bench::new(&net, ONE).await;
+        assert_eq!(bench.post("/", "x").await.status, 502);
+    });
+}
+
+#[test]
 fn a_body_beyond_the_replay_buffer_streams_through_and_is_not_repeated() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[FAILED]);
         let config = format!("{ONE}\n[upstreams.backend.retry]\nidempotent = true\nreplay_bytes_max = 4\n");
-        let bench = Bench::new(&net, &config);
+        let bench = Bench::new(&net, &config).await;
         let seen = bench.post("/", "12345").await;
         assert_eq!(seen.status, 500);
         assert!(seen.head.contains("no retry: body_too_large"));
@@ -153,7 +238,7 @@ fn an_attempt_that_is_not_answered_in_time_is_repeated_only_where_it_is_safe() {
             peer.request().await;
             peer.closed().await;
         });
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let started = clock::now();
         let seen = bench.get("/").await;
         assert_eq!((seen.status, net.arrived().len()), (504, 3));
@@ -174,7 +259,7 @@ fn an_upload_may_take_longer_than_the_timeouts_because_they_measure_the_upstream
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let mut caller = bench.connect();
         caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\n").await;
         for _ in 0..6 {
@@ -191,7 +276,7 @@ fn a_caller_that_stops_uploading_is_told_so() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let mut caller = bench.connect();
         caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\nxx").await;
         let started = clock::now();
@@ -207,7 +292,7 @@ fn a_caller_that_stops_uploading_is_told_so() {
 fn an_open_breaker_answers_at_once_and_spends_neither_budget_nor_attempt() {
     paused(async {
         let net = Net::default();
-        let bench = Bench::new(&net, ONE); // nobody listens
+        let bench = Bench::new(&net, ONE).await; // nobody listens
         for _ in 0..3 {
             bench.get("/").await;
         }
@@ -228,7 +313,7 @@ fn a_breaker_that_opens_between_attempts_leaves_the_caller_the_real_answer() {
         let net = Net::default();
         net.answers(A, &[FAILED]);
         let config = ONE.replace("consecutive_failures = 4", "consecutive_failures = 1");
-        let bench = Bench::new(&net, &config);
+        let bench = Bench::new(&net, &config).await;
         let seen = bench.get("/").await;
         assert_eq!(
             (seen.status, seen.body.as_str()),
@@ -243,7 +328,7 @@ fn a_breaker_that_opens_between_attempts_leaves_the_caller_the_real_answer() {
 fn the_breaker_closes_by_one_probe_after_the_return_of_the_endpoint() {
     paused(async {
         let net = Net::default();
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         for _ in 0..4 {
             assert!(bench.get("/").await.status >= 502);
         }
@@ -268,7 +353,7 @@ fn the_breaker_closes_by_one_probe_after_the_return_of_the_endpoint() {
 fn a_probe_whose_caller_leaves_gives_its_place_to_the_next_request() {
     paused(async {
         let net = Net::default();
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         for _ in 0..3 {
             bench.get("/").await;
         }
@@ -290,6 +375,7 @@ fn a_probe_whose_caller_leaves_gives_its_place_to_the_next_request() {
         assert_eq!(bench.under_way(), (0, 0));
         assert_eq!(bench.get("/").await.status, 200, "the place was given back");
         assert_eq!(bench.metric("outrigger_requests_total", &["caller_gone"]), 1.0);
+        assert_eq!(bench.metric("outrigger_attempts_total", &["caller_gone"]), 1.0);
     });
 }
 
@@ -301,7 +387,7 @@ fn an_idle_connection_that_died_costs_neither_attempt_nor_budget_and_a_post_goes
             peer.request().await;
             peer.say(OK).await; // and closes
         });
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         for n in 1..=5 {
             let seen = bench.post("/", "x").await;
             assert_eq!(seen.status, 200);
@@ -324,7 +410,7 @@ fn retry_after_is_waited_for_and_one_beyond_the_deadline_ends_the_request_at_onc
             format!("HTTP/1.1 503 Service Unavailable\r\nretry-after: {after}\r\ncontent-length: 0\r\n\r\n")
         };
         net.answers(A, &[&busy(2), OK, &busy(60)]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let started = clock::now();
         assert_eq!(bench.get("/").await.status, 200);
         let waited = clock::now() - started;
@@ -347,7 +433,7 @@ fn a_body_streams_as_it_comes_and_its_place_is_free_when_it_has_ended() {
             peer.say("6\r\nsecond\r\n0\r\n\r\n").await;
             peer.closed().await;
         });
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let mut caller = bench.connect();
         caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         let started = clock::now();
@@ -370,7 +456,7 @@ fn a_truncated_answer_is_never_ended_cleanly() {
                 peer.request().await;
                 peer.say(&format!("HTTP/1.1 200 OK\r\n{head}")).await;
             });
-            let bench = Bench::new(&net, ONE);
+            let bench = Bench::new(&net, ONE).await;
             let mut caller = bench.connect();
             caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
             assert!(caller.answer().await.is_none(), "{head:?} must not look whole");
@@ -395,7 +481,7 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
             peer.say("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await;
             peer.say(&"x".repeat(1_000_000)).await;
         });
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let mut caller = bench.connect();
         caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         let started = clock::now();
@@ -403,8 +489,12 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
         let waited = clock::now() - started;
         assert!((seconds(30)..seconds(32)).contains(&waited), "{waited:?}");
         assert_eq!(bench.metric("outrigger_connections_closed_total", &["endpoint_stalled"]), 1.0);
+        let live = bench.shared.live();
+        let upstream = live.upstreams().next().expect("one upstream");
+        let failures = upstream.endpoints.load()[0].breaker.as_ref().map(|b| b.snapshot(clock::now()).failures);
+        assert_eq!(failures, Some(1), "the endpoint has failed, though it was we who ended the connection");
 
-        let bench = Bench::new(&net, &ONE.replace(A, B));
+        let bench = Bench::new(&net, &ONE.replace(A, B)).await;
         let mut caller = bench.connect();
         caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         pass(seconds(32)).await; // and reads nothing
@@ -420,7 +510,7 @@ fn the_end_of_an_answer_waits_for_a_slow_reader_longer_than_an_idle_connection_m
         let net = Net::default();
         let body = "x".repeat(40_000); // more than the pipe holds: the rest stays in hyper's buffer
         net.answers(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n{body}")]);
-        let bench = Bench::new(&net, &format!("listen.idle_timeout = \"5s\"\n{ONE}"));
+        let bench = Bench::new(&net, &format!("listen.idle_timeout = \"5s\"\n{ONE}")).await;
         let mut caller = bench.connect();
         caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         pass(seconds(20)).await;
@@ -433,7 +523,7 @@ fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let mut dripping = bench.connect();
         for byte in "GET / HTTP/1.1".chars() {
             dripping.say(&byte.to_string()).await;
@@ -454,28 +544,30 @@ fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
 fn a_reload_keeps_what_did_not_change_and_a_request_keeps_its_generation() {
     paused(async {
         let net = Net::default();
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         for _ in 0..3 {
             bench.get("/").await;
         }
         assert_eq!(bench.get("/").await.status, 503);
         bench.reload(&format!(
             "{ONE}\n[upstreams.backend.timeouts]\nconnect = \"2s\"\n[upstreams.other]\nendpoints = [\"10.0.0.9:80\"]\n"
-        ));
+        )).await;
         assert_eq!(bench.get("/").await.status, 503, "an open breaker stays open over an unrelated change");
         net.endpoint(A, |_, mut peer| async move {
             peer.request().await;
             pass(seconds(5)).await;
             peer.say(OK).await;
         });
-        bench.reload(
-            &ONE.replace("consecutive_failures = 3", "consecutive_failures = 7")
-                .replace("consecutive_failures = 4", "consecutive_failures = 9"),
-        );
+        bench
+            .reload(
+                &ONE.replace("consecutive_failures = 3", "consecutive_failures = 7")
+                    .replace("consecutive_failures = 4", "consecutive_failures = 9"),
+            )
+            .await;
         let mut caller = bench.connect();
         caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         settle().await;
-        bench.reload(&ONE.replace(A, B));
+        bench.reload(&ONE.replace(A, B)).await;
         assert_eq!(
             caller.answer().await.expect("an answer").status,
             200,
@@ -484,6 +576,38 @@ fn a_reload_keeps_what_did_not_change_and_a_request_keeps_its_generation() {
         assert_eq!(bench.get("/").await.status, 502, "the next one goes where the new file says");
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
+    });
+}
+
+#[test]
+fn a_route_that_gets_numbers_of_its_own_by_a_reload_gets_a_budget_and_a_breaker_of_its_own() {
+    paused(async {
+        let route = "\n[[upstreams.backend.routes]]\nname = \"pay\"\npath_prefix = \"/pay\"\n";
+        let bench = Bench::new(&Net::default(), &format!("{ONE}{route}")).await;
+        let shares = |bench: &Bench| {
+            let live = bench.shared.live();
+            let routes = &live.table.all()[0];
+            let (default, pay) = (&routes.default, &routes.configured[0]);
+            std::sync::Arc::ptr_eq(&default.budget, &pay.budget)
+        };
+        assert!(shares(&bench));
+        bench.reload(&format!("{ONE}{route}budget = {{ ratio = 0.2 }}\n")).await;
+        assert!(!shares(&bench), "equal numbers, but its own");
+    });
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_told_and_not_held_against_the_upstream() {
+    paused(async {
+        let bench = Bench::new(
+            &Net::default(),
+            "[upstreams.backend]\nendpoints = [\"backend.invalid:80\"]\nbreaker.consecutive_failures = 1\n",
+        )
+        .await;
+        for _ in 0..3 {
+            let seen = bench.get("/").await;
+            assert!(seen.status == 502 && seen.body.contains("no_address"), "{seen:?}");
+        }
     });
 }
 
@@ -499,7 +623,8 @@ fn beyond_the_in_flight_limit_a_request_is_refused_before_it_is_sent() {
         let bench = Bench::new(
             &net,
             &ONE.replace("[upstreams.backend.endpoint", "in_flight_max = 1\n[upstreams.backend.endpoint"),
-        );
+        )
+        .await;
         let mut first = bench.connect();
         first.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         settle().await;
@@ -519,7 +644,7 @@ fn the_budget_bounds_what_a_dead_endpoint_sees() {
         let config = format!("{ONE}\n[upstreams.backend.budget]\nratio = 0.2\nfloor_per_second = 0\n")
             .replace("consecutive_failures = 4", "enabled = false\nconsecutive_failures = 4")
             .replace("consecutive_failures = 3", "enabled = false\nconsecutive_failures = 3");
-        let bench = Bench::new(&net, &config);
+        let bench = Bench::new(&net, &config).await;
         for _ in 0..500 {
             assert_eq!(bench.get("/").await.status, 500);
         }
@@ -537,7 +662,7 @@ fn requests_go_to_configured_upstreams_or_nowhere() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE);
+        let bench = Bench::new(&net, ONE).await;
         let ask = async |request: &str| {
             let mut caller = bench.connect();
             caller.say(request).await;

@@ -39,6 +39,8 @@ pub enum Order {
     Serve,
     /// Finish what is under way and take nothing more.
     Finish,
+    /// End every connection now, and so that no reader takes a part of an answer for the whole.
+    CutOff,
 }
 
 /// One worker; everything in it belongs to its thread.
@@ -97,8 +99,11 @@ impl Worker {
                 Some(stream) = connections.recv() => self.adopt(stream),
                 _ = tick.tick() => self.on_tick(),
                 changed = orders.changed() => {
-                    if changed.is_err() || *orders.borrow() == Order::Finish {
-                        self.finish();
+                    // Whoever gave orders is gone: nobody will say more.
+                    let order = if changed.is_err() { Order::CutOff } else { *orders.borrow() };
+                    self.obey(order);
+                    if changed.is_err() {
+                        return;
                     }
                 }
             }
@@ -110,7 +115,7 @@ impl Worker {
 
     /// Starts serving one connection.
     pub fn serve(self: &Rc<Self>, stream: Stream) {
-        // The task ends with its connection: by the peer, by a limit of the tick, or by `finish`. A panic in it stays in it.
+        // The task ends with its connection: by the peer, by a limit of the tick, or by an order. A panic in it stays in it.
         tokio::task::spawn_local(server::serve(Rc::clone(self), stream));
     }
 
@@ -189,10 +194,16 @@ impl Worker {
         }
     }
 
-    fn finish(&self) {
+    fn obey(&self, order: Order) {
+        if order == Order::Serve {
+            return;
+        }
         self.is_finishing.set(true);
         self.pool.close();
         for connection in self.connections.borrow().values() {
+            if order == Order::CutOff {
+                connection.progress.end(Ending::CutOff);
+            }
             connection.wake();
         }
     }

@@ -1,7 +1,7 @@
 //! Whether a failed attempt is followed by another, and after which wait.
 //!
 //! The answer is made in one place and in a fixed order, so that the reason a retry did not happen is always the first thing that stood in its way:
-//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → budget. The budget comes last because it is the
+//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → endpoint → budget. The budget comes last because it is the
 //! only step that spends something: nothing is withdrawn for a retry that something else forbids.
 
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub enum Reason {
     AttemptTimeout,
     /// The answer's status is one that the route retries.
     Status,
-    /// The connection was dead before the first byte: sent again on a fresh one, outside of attempts and budget.
+    /// The connection was dead before the first byte. An idle one is replaced within the same attempt; this is for one that had just been made.
     Unsent,
 }
 
@@ -65,6 +65,8 @@ pub enum Refused {
     Pushback,
     /// The wait would not leave time for another attempt.
     Deadline,
+    /// No endpoint admits another attempt.
+    NoEndpoint,
     /// The budget is exhausted.
     Budget,
 }
@@ -98,6 +100,8 @@ pub struct Ask {
     pub is_replayable: bool,
     /// When the caller's patience ends.
     pub deadline: Deadline,
+    /// Some endpoint would admit another attempt.
+    pub has_endpoint: bool,
 }
 
 impl Config {
@@ -123,6 +127,9 @@ impl Config {
         };
         if !ask.deadline.has_room_after(now, wait) {
             return Verdict::GiveUp(Refused::Deadline);
+        }
+        if !ask.has_endpoint {
+            return Verdict::GiveUp(Refused::NoEndpoint);
         }
         match budget.withdraw(now) {
             Ok(()) => Verdict::Again { wait, reason },
@@ -171,7 +178,14 @@ mod tests {
     /// A first attempt of a repeatable request that failed with 503, with every resource at hand.
     fn case(now: Instant) -> Case {
         let deadline = Deadline::after(now, Duration::from_secs(30));
-        let ask = Ask { outcome: SERVER_ERROR, attempts: 1, is_repeatable: true, is_replayable: true, deadline };
+        let ask = Ask {
+            outcome: SERVER_ERROR,
+            attempts: 1,
+            is_repeatable: true,
+            is_replayable: true,
+            deadline,
+            has_endpoint: true,
+        };
         Case { config: config(), ask, floor: 1 }
     }
 
@@ -217,6 +231,7 @@ mod tests {
         check(|c| (c.ask.is_repeatable, c.ask.outcome) = (false, Outcome::ConnectFailed), Ok(Reason::ConnectFailure));
         check(|c| (c.ask.is_repeatable, c.ask.outcome) = (false, Outcome::Unsent), Ok(Reason::Unsent));
         check(|c| c.ask.is_replayable = false, Err(Some(Refused::BodyTooLarge)));
+        check(|c| c.ask.has_endpoint = false, Err(Some(Refused::NoEndpoint)));
         check(|c| c.floor = 0, Err(Some(Refused::Budget)));
         check(|c| (c.floor, c.ask.attempts) = (0, 3), Err(Some(Refused::Attempts)));
     }

@@ -156,7 +156,7 @@ impl UpstreamStatus {
             hosts: upstream.config.hosts.clone(),
             in_flight: upstream.in_flight.load(Relaxed),
             in_flight_max: upstream.config.in_flight_max,
-            routes: routes.all().map(|route| RouteStatus::take(route, &routes.default, clocks)).collect(),
+            routes: routes.all().map(|route| RouteStatus::take(route, clocks)).collect(),
             endpoints: upstream
                 .endpoints
                 .load()
@@ -168,18 +168,15 @@ impl UpstreamStatus {
 }
 
 impl RouteStatus {
-    fn take(route: &std::sync::Arc<Route>, default: &std::sync::Arc<Route>, clocks: &Clocks) -> RouteStatus {
-        let is_default = std::sync::Arc::ptr_eq(route, default);
-        let has_own_budget = is_default || !std::sync::Arc::ptr_eq(&route.budget, &default.budget);
-        let has_own_breaker = is_default || route.breaker_scope == "route";
+    fn take(route: &Route, clocks: &Clocks) -> RouteStatus {
         let timeouts = &route.policies.timeouts;
         RouteStatus {
             name: route.name.to_string(),
-            budget: has_own_budget.then(|| BudgetStatus::take(route, clocks)),
+            budget: route.own.budget.then(|| BudgetStatus::take(route, clocks)),
             breaker: route
                 .breaker
                 .as_ref()
-                .filter(|_| has_own_breaker)
+                .filter(|_| route.own.breaker)
                 .map(|breaker| BreakerStatus::take(breaker, clocks)),
             breaker_scope: route.breaker_scope,
             attempts_max: route.policies.retry.attempts_max,

@@ -25,7 +25,7 @@ use crate::config::Repeat;
 use crate::error::{OpenBreaker, ProxyError};
 use crate::events::{self, Event};
 use crate::http::body::{Replay, Upload, Upstate};
-use crate::http::client::{Conn, Reuse, SendFailure};
+use crate::http::client::{Conn, Pool, Reuse, SendFailure};
 use crate::http::headers;
 use crate::route::Route;
 use crate::upstream::Endpoint;
@@ -130,6 +130,12 @@ impl Call {
         }
     }
 
+    /// Whether another attempt would find an endpoint.
+    pub(super) fn has_endpoint(&self) -> bool {
+        let now = clock::now();
+        self.route.upstream.endpoints.load().iter().any(|endpoint| endpoint.admits(now))
+    }
+
     /// Makes one attempt.
     ///
     /// # Errors
@@ -140,6 +146,7 @@ impl Call {
         record.attempts += 1;
         record.endpoint = Some(busy.endpoint.address);
         self.tried.push(busy.endpoint.id);
+        let mut counted = Counted { call: self, number: record.attempts, started, outcome: Outcome::CallerGone };
         let sent = self.with_patience(started, self.send(&busy.endpoint)).await;
         let now = clock::now();
         let (outcome, result) = match sent.and_then(|sent| sent) {
@@ -149,8 +156,7 @@ impl Call {
                 (failure.outcome, Err(failure.error))
             }
         };
-        let took = now.saturating_duration_since(started);
-        self.worker.counters().attempt(&self.worker.shared, &self.route, record.attempts, &outcome, took);
+        counted.outcome = outcome;
         Ok(Attempt { outcome, result })
     }
 
@@ -195,8 +201,8 @@ impl Call {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
         if let Some(conn) = self.worker.pool.take(endpoint, reuse, clock::now()) {
             match conn.send(self.request(endpoint)).await {
-                // It had died while idle. Nothing was written: the same attempt goes on over a new connection.
-                Err(failure) if failure.outcome == Outcome::Unsent => {
+                // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
+                Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
                     self.worker.counters().retry(&self.worker.shared, &self.route, retry::Reason::Unsent);
                 }
                 done => return done,
@@ -240,7 +246,9 @@ impl Call {
     /// Until when this attempt may take, as things stand at `now`.
     fn waits_until(&self, started: Instant, now: Instant) -> Result<Instant, SendFailure> {
         let timeouts = &self.route.policies.timeouts;
-        let timed_out = SendFailure { outcome: Outcome::AttemptTimedOut, error: ProxyError::AttemptTimeout };
+        let is_last_moment = self.deadline().at() <= now;
+        let error = if is_last_moment { ProxyError::RequestTimeout } else { ProxyError::AttemptTimeout };
+        let timed_out = SendFailure { outcome: Outcome::AttemptTimedOut, error };
         let caller_slow = SendFailure { outcome: Outcome::CallerFault, error: ProxyError::CallerTooSlow };
         let (until, failure) = match self.upload.state() {
             Upstate::Ended(None) | Upstate::Broken => {
@@ -267,11 +275,31 @@ impl Call {
             busy.settle(Class::Failure, now);
             return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
         }
+        if !headers::has_clear_framing(&head) {
+            busy.settle(Class::Failure, now);
+            return (Outcome::Garbled, Err(ProxyError::Garbled));
+        }
         let notes = headers::forward_answer(&mut head, clock::wall());
         let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: notes.pushback };
         let class = outcome.class();
         let source = Source::streaming(incoming, conn, busy.answered(class, now), notes.keep_alive);
         (outcome, Ok(Passing { head, body: source, class }))
+    }
+}
+
+/// An attempt, counted when it is over; one that is dropped on its way has lost its caller.
+struct Counted<'a> {
+    call: &'a Call,
+    number: u32,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let Call { worker, route, .. } = self.call;
+        let took = clock::now().saturating_duration_since(self.started);
+        worker.counters().attempt(&worker.shared, route, self.number, &self.outcome, took);
     }
 }
 
@@ -320,6 +348,9 @@ impl Busy {
 
     /// Gives a connection back to its pool.
     pub(super) fn put_back(&self, conn: Conn, keep_alive: Option<Duration>, now: Instant) {
+        if conn.is_sending() {
+            return Pool::let_finish(conn, self.route.policies.timeouts.idle_body);
+        }
         self.worker.pool.put_back(conn, &self.route.upstream.config.pool, keep_alive, now);
     }
 }

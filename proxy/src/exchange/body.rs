@@ -131,6 +131,15 @@ impl Down {
     }
 }
 
+impl Drop for Down {
+    fn drop(&mut self) {
+        // An endpoint that stops in the middle has failed, though it was we who ended the connection.
+        if let (Source::Streaming(streaming), true) = (&mut self.source, self.record.is_endpoint_stalled()) {
+            streaming.break_off();
+        }
+    }
+}
+
 impl Body for Down {
     type Data = Bytes;
     type Error = BrokenOff;

@@ -16,6 +16,7 @@ use super::body::{Down, Passing, Source};
 use crate::clock;
 use crate::error::{ProxyError, Side};
 use crate::events::{self, Event, Exchange};
+use crate::http::body::{Upload, Upstate};
 use crate::http::io::{Ending, Phase, Progress};
 use crate::http::problem;
 use crate::route::Route;
@@ -31,6 +32,8 @@ pub(super) struct Record {
     pub(super) permit: Option<Permit>,
     pub(super) attempts: u32,
     pub(super) endpoint: Option<SocketAddr>,
+    /// The caller's body.
+    pub(super) upload: Option<Upload>,
     progress: Arc<Progress>,
     method: &'static str,
     route: Option<Arc<Route>>,
@@ -67,6 +70,7 @@ impl Record {
             permit: None,
             attempts: 0,
             endpoint: None,
+            upload: None,
             progress,
             method: method_label(method),
             route: None,
@@ -103,17 +107,20 @@ impl Record {
     /// An answer of our own goes down.
     pub(super) fn refuse(mut self, error: &ProxyError) -> Response<Down> {
         let row = error.row();
-        let class = if row.side == Side::Upstream { Class::Failure } else { Class::Neutral };
+        // Without an attempt nothing was learnt about the upstream.
+        let class = if row.side == Side::Upstream && self.attempts > 0 { Class::Failure } else { Class::Neutral };
         self.status = row.status.as_u16();
         self.state = State::Refused(row.reason, class);
         self.settle(class);
         let upstream = self.route.as_ref().map_or("", |route| &route.upstream.config.name);
-        let mut answer = problem::answer(error, upstream, self.attempts);
+        let mut answer = problem::answer(error, upstream, self.attempts, self.given_up.map(events::refused));
         problem::mark_attempts(answer.headers_mut(), self.attempts);
         answer.map(|bytes| self.into_body(Source::Whole(bytes)))
     }
 
     fn into_body(self, source: Source) -> Down {
+        // From here nothing is repeated.
+        self.upload.iter().for_each(Upload::stop_keeping);
         let idle_body = self.route.as_ref().map(|route| route.policies.timeouts.idle_body);
         self.progress.enter_body(idle_body.map_or(u32::MAX, ticks));
         Down::new(source, self)
@@ -141,6 +148,11 @@ impl Record {
     pub(super) fn body_broke_off(&mut self) {
         self.state = State::BrokenOff;
         self.progress.end(Ending::Truncated);
+    }
+
+    /// Whether the connection is ended because the endpoint stopped sending.
+    pub(super) fn is_endpoint_stalled(&self) -> bool {
+        self.progress.ending() == Ending::EndpointStalled
     }
 
     fn settle(&mut self, class: Class) {
@@ -188,6 +200,10 @@ impl Drop for Record {
         worker.counters().exchange(&worker.shared, &exchange, is_logged);
         let load = worker.load();
         load.ended.store(load.ended.load(Relaxed) + 1, Relaxed);
+        let came_whole = self.upload.as_ref().is_none_or(|upload| matches!(upload.state(), Upstate::Ended(_)));
+        if !came_whole {
+            self.progress.spoil();
+        }
         self.progress.enter(Phase::Idle);
     }
 }

@@ -21,6 +21,11 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::headers::BodyLength;
 use crate::clock;
 
+/// What a kept piece costs beside its bytes; a body that comes byte by byte must not cost forty times what is counted.
+const PIECE_OVERHEAD: usize = 64;
+/// Pieces below this are copied: less work than the memory that a reference would hold.
+const COPIED_BELOW: usize = 8 * 1024;
+
 /// Bytes that all replay buffers together may keep.
 #[derive(Debug)]
 pub struct ReplayMemory {
@@ -47,6 +52,8 @@ pub enum UploadError {
     Broken,
     /// A later attempt has taken over.
     Detached,
+    /// Its beginning was not kept.
+    Lost,
 }
 
 /// How an upload stands.
@@ -71,6 +78,8 @@ struct Source {
     memory: Arc<ReplayMemory>,
     /// Everything read so far is in `kept`.
     is_whole: bool,
+    /// Something has been read.
+    was_read: bool,
     trailers: Option<HeaderMap>,
     state: Upstate,
     reader: u32,
@@ -121,13 +130,14 @@ impl Upload {
             kept_bytes_max: if fits { kept_bytes_max } else { 0 },
             memory: Arc::clone(memory),
             is_whole: true,
+            was_read: false,
             trailers: None,
             state: if is_empty { Upstate::Ended(None) } else { Upstate::AwaitingEndpoint(now) },
             reader: 0,
         })))
     }
 
-    /// A reading from the beginning; the former one is cut off. Only of use while [`Upload::is_replayable`].
+    /// A reading from the beginning; the former one is cut off. Without [`Upload::is_replayable`] it ends in an error, never in a part of the body.
     pub fn read(&self) -> Replay {
         let mut source = self.0.borrow_mut();
         source.reader += 1;
@@ -136,7 +146,8 @@ impl Upload {
 
     /// Whether a further reading would be the whole body.
     pub fn is_replayable(&self) -> bool {
-        self.0.borrow().is_whole
+        let source = self.0.borrow();
+        source.state != Upstate::Broken && (source.is_whole || !source.was_read)
     }
 
     /// What is known of it before it is read.
@@ -147,6 +158,13 @@ impl Upload {
             Some(_) => BodyLength::Known,
             None => BodyLength::Unknown,
         }
+    }
+
+    /// Keeps nothing any more: no further reading will be asked for.
+    pub fn stop_keeping(&self) {
+        let mut source = self.0.borrow_mut();
+        source.is_whole = false;
+        source.forget();
     }
 
     /// How it stands.
@@ -180,13 +198,15 @@ impl Source {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.state = Upstate::AwaitingEndpoint(now);
+                self.was_read = true;
                 let is_last = incoming.is_end_stream();
                 if let Some(data) = frame.data_ref() {
                     self.keep(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = Some(trailers.clone());
                 }
-                if is_last {
+                // Nothing follows trailers, and hyper does not ask past them.
+                if is_last || frame.is_trailers() {
                     self.end(now);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -203,10 +223,12 @@ impl Source {
         if !self.is_whole {
             return;
         }
-        let fits = self.kept_bytes + data.len() <= self.kept_bytes_max && self.memory.reserve(data.len());
+        let cost = data.len() + PIECE_OVERHEAD;
+        let fits = self.kept_bytes + cost <= self.kept_bytes_max + PIECE_OVERHEAD && self.memory.reserve(cost);
         if fits {
-            self.kept_bytes += data.len();
-            self.kept.push(data.clone());
+            self.kept_bytes += cost;
+            // A small piece would hold on to the whole buffer that hyper read it into.
+            self.kept.push(if data.len() < COPIED_BELOW { Bytes::copy_from_slice(data) } else { data.clone() });
         } else {
             self.is_whole = false;
             self.forget();
@@ -235,6 +257,12 @@ impl Body for Replay {
         let mut source = this.upload.0.borrow_mut();
         if source.reader != this.reader {
             return Poll::Ready(Some(Err(UploadError::Detached)));
+        }
+        if source.state == Upstate::Broken {
+            return Poll::Ready(Some(Err(UploadError::Broken)));
+        }
+        if this.sent == 0 && source.was_read && !source.is_whole {
+            return Poll::Ready(Some(Err(UploadError::Lost)));
         }
         if let Some(data) = source.kept.get(this.at) {
             this.at += 1;
@@ -273,6 +301,7 @@ impl std::fmt::Display for UploadError {
         f.write_str(match self {
             UploadError::Broken => "the caller's body broke off",
             UploadError::Detached => "another attempt has taken the body over",
+            UploadError::Lost => "the beginning of the body was not kept",
         })
     }
 }

@@ -20,6 +20,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use outrigger_policy::outcome::Outcome;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 use super::body::Replay;
 use super::io::{Meter, Stream, Watched};
@@ -73,6 +74,16 @@ pub struct Conn {
     endpoint: Arc<Endpoint>,
     born: Instant,
     is_reused: bool,
+    _task: Task,
+}
+
+/// The task that drives a connection; dropped with it.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// An attempt that got no answer's head.
@@ -90,8 +101,6 @@ pub enum Reuse {
     Any,
     /// Only one that was busy a moment ago: the request cannot be repeated.
     Fresh,
-    /// None: the last one turned out to be dead.
-    Never,
 }
 
 impl Pool {
@@ -102,9 +111,6 @@ impl Pool {
 
     /// The connection last put back that still lives.
     pub fn take(&self, endpoint: &Endpoint, reuse: Reuse, now: Instant) -> Option<Conn> {
-        if reuse == Reuse::Never {
-            return None;
-        }
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&endpoint.id)?;
         while let Some(Idle { conn, since, expires_at }) = waiting.pop() {
@@ -147,15 +153,17 @@ impl Pool {
         };
         endpoint.connections.fetch_add(1, Relaxed);
         let counted = Counted(Arc::clone(endpoint));
-        // The task owns the socket. It ends when the peer closes, and when the sender is dropped; its errors reach us through the sender.
-        tokio::task::spawn_local(async move {
+        // The task owns the socket. It ends when the peer closes, and at once when its `Conn` is dropped: hyper would first try to finish a write that a
+        // dead endpoint never takes. Its errors reach us through the sender.
+        let task = tokio::task::spawn_local(async move {
             let _counted = counted;
             let _ = connection.await;
         });
+        let task = Task(task.abort_handle());
         if sender.ready().await.is_err() {
             return Err(failed(ProxyError::ConnectFailed));
         }
-        Ok(Conn { sender, meter, endpoint: Arc::clone(endpoint), born: started, is_reused: false })
+        Ok(Conn { sender, meter, endpoint: Arc::clone(endpoint), born: started, is_reused: false, _task: task })
     }
 
     /// Keeps `conn` for the next request, if it may be kept.
@@ -172,6 +180,14 @@ impl Pool {
             conn.endpoint.idle.fetch_add(1, Relaxed);
             waiting.push(Idle { conn, since: now, expires_at });
         }
+    }
+
+    /// The answer came before its request was whole: lets the upload go on, but not for ever.
+    pub fn let_finish(mut conn: Conn, at_most: Duration) {
+        // Bounded by `at_most`; the connection ends with this task.
+        tokio::task::spawn_local(async move {
+            let _ready_or_closed = clock::until(clock::now() + at_most, conn.sender.ready()).await;
+        });
     }
 
     /// Closes what has waited too long or was closed by the endpoint.
@@ -197,6 +213,11 @@ impl Pool {
 }
 
 impl Conn {
+    /// Whether the request is still being sent.
+    pub fn is_sending(&self) -> bool {
+        !self.sender.is_ready() && !self.sender.is_closed()
+    }
+
     /// Sends a request and waits for the answer's head. The connection is lost when this fails or is dropped.
     ///
     /// # Errors
@@ -215,10 +236,11 @@ impl Conn {
     }
 
     fn explain(&self, was_returned: bool, error: &hyper::Error) -> SendFailure {
-        let (outcome, error) = if was_returned || !self.meter.has_written() {
-            (Outcome::Unsent, ProxyError::Reset)
-        } else if error.is_user() {
+        // The caller's fault first: it may well show before a byte was written.
+        let (outcome, error) = if error.is_user() {
             (Outcome::CallerFault, ProxyError::CallerBodyBroken)
+        } else if was_returned || !self.meter.has_written() {
+            (Outcome::Unsent, ProxyError::Reset)
         } else if self.meter.has_read() {
             (Outcome::Garbled, ProxyError::Garbled)
         } else {

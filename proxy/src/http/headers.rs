@@ -140,6 +140,17 @@ pub fn forward_request(head: &mut request::Parts, length: BodyLength) {
     head.headers.append(header::VIA, VIA);
 }
 
+/// Whether an answer's framing has one meaning. hyper takes any other coding than `chunked` for "until the connection ends", and the coding's name is lost on
+/// the way.
+pub fn has_clear_framing(head: &response::Parts) -> bool {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Turns an endpoint's head into the one that is handed down.
 pub fn forward_answer(head: &mut response::Parts, now: SystemTime) -> AnswerNotes {
     let keep_alive = head.headers.get("keep-alive").and_then(keep_alive_timeout);

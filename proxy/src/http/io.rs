@@ -102,6 +102,8 @@ pub enum Ending {
     CallerStalled = 4,
     /// The endpoint broke its body off: the caller must not take it for whole.
     Truncated = 5,
+    /// The drain is over.
+    CutOff = 6,
 }
 
 /// How far a connection of the app has come. Written by its own task, read by the worker's tick on the same thread.
@@ -116,21 +118,24 @@ pub struct Progress {
     awaits_endpoint: AtomicBool,
     /// The network did not take all that was to be written: the caller is not reading.
     is_blocked: AtomicBool,
+    /// An answer went down before its request had come whole: what still comes is no head.
+    is_spoilt: AtomicBool,
     /// The worker's tick now, shared by all its connections: reading a clock for every packet would cost more than it tells.
     tick: std::sync::Arc<AtomicU32>,
 }
 
 impl Progress {
-    /// For a connection that has just come in: its first head is awaited.
+    /// For a connection that has just come in and may wait for its first request.
     pub fn new(tick: std::sync::Arc<AtomicU32>) -> Progress {
         let moved_at = AtomicU32::new(tick.load(Relaxed));
         Progress {
-            phase: AtomicU8::new(Phase::Head as u8),
+            phase: AtomicU8::new(Phase::Idle as u8),
             ending: AtomicU8::new(Ending::None as u8),
             moved_at,
             body_limit: AtomicU32::new(u32::MAX),
             awaits_endpoint: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
+            is_spoilt: AtomicBool::new(false),
             tick,
         }
     }
@@ -183,6 +188,11 @@ impl Progress {
         self.is_blocked.load(Relaxed)
     }
 
+    /// An answer has gone down before its request had come whole.
+    pub fn spoil(&self) {
+        self.is_spoilt.store(true, Relaxed);
+    }
+
     /// Whose fault it is that a body stands still.
     pub fn stalled_side(&self) -> Ending {
         if self.awaits_endpoint.load(Relaxed) { Ending::EndpointStalled } else { Ending::CallerStalled }
@@ -203,16 +213,20 @@ impl Progress {
             2 => Ending::SlowHead,
             3 => Ending::EndpointStalled,
             4 => Ending::CallerStalled,
-            _ => Ending::Truncated,
+            5 => Ending::Truncated,
+            _ => Ending::CutOff,
         }
     }
 }
 
 impl Watch for std::sync::Arc<Progress> {
     fn on_read(&self, n: usize) {
-        // The clock of a head starts with its first byte and is not wound up by the next ones: dripping does not help.
-        if n > 0 && self.phase() == Phase::Idle {
-            self.enter(Phase::Head);
+        match self.phase() {
+            // The clock of a head starts with its first byte and is not wound up by the next ones: dripping does not help.
+            Phase::Idle if n > 0 && !self.is_spoilt.load(Relaxed) => self.enter(Phase::Head),
+            // The caller is still uploading.
+            Phase::Body if n > 0 => self.moved(),
+            Phase::Idle | Phase::Head | Phase::Exchange | Phase::Body => {}
         }
     }
 

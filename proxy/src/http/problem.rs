@@ -26,6 +26,9 @@ struct Problem<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     upstream: &'a str,
     attempts: u32,
+    /// What stood in the way of another attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_retry: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     breaker: Option<BreakerPart>,
 }
@@ -39,8 +42,8 @@ struct BreakerPart {
     retry_after_seconds: f64,
 }
 
-/// The answer for `error`; `upstream` is empty where none was found, `attempts` counts what was sent.
-pub fn answer(error: &ProxyError, upstream: &str, attempts: u32) -> Response<Bytes> {
+/// The answer for `error`; `upstream` is empty where none was found, `attempts` counts what was sent, `no_retry` says why there were not more.
+pub fn answer(error: &ProxyError, upstream: &str, attempts: u32, no_retry: Option<&'static str>) -> Response<Bytes> {
     let row = error.row();
     let breaker = error.open_breaker();
     let problem = Problem {
@@ -51,6 +54,7 @@ pub fn answer(error: &ProxyError, upstream: &str, attempts: u32) -> Response<Byt
         reason: row.reason,
         upstream,
         attempts,
+        no_retry,
         breaker: breaker.map(BreakerPart::of),
     };
     let mut body = serde_json::to_vec(&problem).expect("a struct of strings and numbers can be written");
@@ -121,7 +125,7 @@ mod tests {
             open_for: Duration::from_secs(2),
             retry_after: Duration::from_millis(1_200),
         };
-        let answer = answer(&ProxyError::BreakerOpen(Box::new(open)), "checkout", 0);
+        let answer = answer(&ProxyError::BreakerOpen(Box::new(open)), "checkout", 0, None);
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["retry-after"], "2");
         assert_eq!(

@@ -15,10 +15,11 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 
-use super::io::{Ending, Progress, Stream, Watched};
+use super::io::{Ending, Phase, Progress, Stream, Watched};
+use crate::clock;
 use crate::events::Event;
 use crate::exchange;
-use crate::worker::{Connection, Worker};
+use crate::worker::{Connection, TICK, Worker};
 
 /// Said to a caller whose head did not come in time; then the connection ends.
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"slow_head\"\r\n\r\n";
@@ -56,16 +57,18 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     })
     .await;
     enlisted.reason = reason(progress.ending(), &result);
+    // Read before the connection is taken apart, which ends whatever is under way on it.
+    let is_midway = matches!(progress.phase(), Phase::Exchange | Phase::Body) || progress.is_blocked();
+    let mut io = connection.into_parts().io.into_inner();
     match progress.ending() {
-        Ending::None | Ending::Idle => {}
-        Ending::SlowHead => {
-            let mut io = connection.into_parts().io.into_inner();
-            // The caller may be gone; then there is nobody to tell.
-            let _ = io.write_all(SLOW_HEAD).await;
+        Ending::SlowHead if !is_midway => {
+            // One try: the caller may be gone, or not read; then there is nobody to tell.
+            let _ = clock::until(clock::now() + TICK, io.write_all(SLOW_HEAD)).await;
         }
-        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated => {
-            connection.into_parts().io.into_inner().abort();
-        }
+        // A reader must not take a part of an answer for the whole.
+        _ if is_midway => io.abort(),
+        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated | Ending::CutOff => io.abort(),
+        Ending::None | Ending::Idle | Ending::SlowHead => {}
     }
 }
 
@@ -78,6 +81,7 @@ fn reason(ending: Ending, result: &hyper::Result<()>) -> &'static str {
         Ending::EndpointStalled => "endpoint_stalled",
         Ending::CallerStalled => "caller_stalled",
         Ending::Truncated => "truncated",
+        Ending::CutOff => "cut_off",
     }
 }
 
@@ -102,7 +106,7 @@ struct Enlisted {
 impl Enlisted {
     fn new(worker: &Rc<Worker>, progress: Arc<Progress>) -> Enlisted {
         let (number, connection) = worker.enlist(progress);
-        Enlisted { worker: Rc::clone(worker), number, connection, reason: "cut_off" }
+        Enlisted { worker: Rc::clone(worker), number, connection, reason: "aborted" }
     }
 }
 

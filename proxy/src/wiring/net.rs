@@ -20,6 +20,7 @@ use crate::http::client::Dial;
 use crate::http::io::Stream;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::names;
 use crate::shared::Shared;
 use crate::worker::{Order, Worker};
 
@@ -98,6 +99,34 @@ impl Net {
         });
     }
 
+    /// `address` writes down every byte it gets, and gives the answers in turn whenever what has come ends in `end`.
+    pub(super) fn raw_requests(&self, address: &str, end: &'static str, answers: &[&str]) -> Rc<RefCell<String>> {
+        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        let (text, next) = (Rc::new(RefCell::new(String::new())), Rc::new(Cell::new(0)));
+        let written = Rc::clone(&text);
+        self.endpoint(address, move |_, mut peer| {
+            let (answers, next, written) = (answers.clone(), Rc::clone(&next), Rc::clone(&written));
+            async move {
+                let mut piece = vec![0; 4096];
+                while let Ok(n @ 1..) = peer.pipe.read(&mut piece).await {
+                    written.borrow_mut().push_str(&String::from_utf8_lossy(&piece[..n]));
+                    if !written.borrow().ends_with(end) {
+                        continue;
+                    }
+                    if let Some(answer) = answers.get(next.replace(next.get() + 1)) {
+                        peer.say(answer).await;
+                    }
+                }
+            }
+        });
+        text
+    }
+
+    /// What has arrived so far is of no interest any more.
+    pub(super) fn forget(&self) {
+        self.0.arrived.borrow_mut().clear();
+    }
+
     /// Requests that endpoints have read whole: `"address METHOD path body"`.
     pub(super) fn arrived(&self) -> Vec<String> {
         self.0.arrived.borrow().clone()
@@ -153,11 +182,12 @@ impl Peer {
 
 impl Bench {
     /// A worker for `config`, whose upstream endpoints are those of `net`.
-    pub(super) fn new(net: &Net, config: &str) -> Bench {
+    pub(super) async fn new(net: &Net, config: &str) -> Bench {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
         let metrics = Metrics::new();
         let live = Live::build(config, None, &metrics, clock::now());
         let shared = Arc::new(Shared::new(live, metrics, 1));
+        names::find(&shared, &shared.live(), Duration::ZERO).await.apply(clock::now());
         let worker = Worker::new(Arc::clone(&shared), 0, Box::new(net.clone()));
         let (orders, order) = watch::channel(Order::Serve);
         let (handoff, connections) = mpsc::channel(1);
@@ -166,10 +196,13 @@ impl Bench {
     }
 
     /// Another configuration comes into force.
-    pub(super) fn reload(&self, config: &str) {
+    pub(super) async fn reload(&self, config: &str) {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
         let before = self.shared.live();
-        self.shared.swap(Live::build(config, Some(&before), &self.shared.metrics, clock::now()));
+        let live = Live::build(config, Some(&before), &self.shared.metrics, clock::now());
+        let found = names::find(&self.shared, &live, Duration::ZERO).await;
+        self.shared.swap(live);
+        found.apply(clock::now());
     }
 
     /// A connection of the app.

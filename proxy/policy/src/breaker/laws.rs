@@ -5,6 +5,7 @@ use super::*;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use std::num::NonZeroU32;
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -3,6 +3,7 @@
 use super::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use std::num::NonZeroU32;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -46,6 +46,12 @@ pub(crate) struct Peer {
     pub(crate) in_flight: u32,
 }
 
+impl Peer {
+    fn admits(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| breaker.admits(now))
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -116,7 +122,7 @@ impl Settings {
         let breaker = breaker::Config {
             window: secs(10),
             failure_ratio: ratio(0.5),
-            volume_min: 20,
+            volume_min: 100,
             consecutive_failures: NonZeroU32::new(20).expect("not zero"),
             open_base: secs(1),
             open_cap: secs(10),
@@ -235,7 +241,7 @@ impl Sidecar {
     fn choose(&mut self, call: &Call, scene: &mut Scene<'_>) -> Option<Busy> {
         let now = scene.now;
         let peers = &self.peers;
-        let admits = |at: usize| peers[at].breaker.as_ref().is_none_or(|breaker| breaker.admits(now));
+        let admits = |at: usize| peers[at].admits(now);
         let is_new = |at: usize| !call.tried.contains(&at) && admits(at);
         let load = |at: usize| peers[at].in_flight;
         for _ in 0..peers.len() {
@@ -261,8 +267,14 @@ impl Sidecar {
     /// The attempt under way has ended.
     pub(crate) fn ended(&mut self, call: &mut Call, outcome: Outcome, scene: &mut Scene<'_>) -> Step {
         self.settle_attempt(call, outcome.class(), scene);
-        let ask =
-            Ask { outcome, attempts: call.attempts, is_repeatable: true, is_replayable: true, deadline: call.deadline };
+        let ask = Ask {
+            outcome,
+            attempts: call.attempts,
+            is_repeatable: true,
+            is_replayable: true,
+            deadline: call.deadline,
+            has_endpoint: self.peers.iter().any(|peer| peer.admits(scene.now)),
+        };
         match self.settings.retry.decide(&ask, &self.budget, scene.now, scene.rng) {
             Verdict::Return => Step::End(Ending::Brought(outcome)),
             Verdict::GiveUp(why) => {
@@ -349,7 +361,7 @@ fn the_defaults_here_are_those_of_the_reference_configuration() {
         "floor_per_second = 10",
         "window = \"10s\"",
         "failure_ratio = 0.5",
-        "volume_min = 20",
+        "volume_min = 100",
         "consecutive_failures = 20",
         "open_base = \"1s\"",
         "open_cap = \"10s\"",

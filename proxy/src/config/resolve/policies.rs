@@ -106,7 +106,7 @@ impl BreakerBase {
         let config = breaker::Config {
             window: secs(10),
             failure_ratio: percent(50),
-            volume_min: 20,
+            volume_min: 100,
             consecutive_failures: NonZeroU32::MIN.saturating_add(19),
             open_base: secs(1),
             open_cap: secs(10),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outrigger_policy::outcome::Pushback;
+use outrigger_policy::retry::Refused;
 
 use super::{for_seeds, millis, secs};
 use crate::endpoint::{Health, Model};
@@ -30,5 +31,32 @@ fn who_was_sent_away_comes_back_later_and_not_in_one_tick() {
         report.expect("share in the busiest 100 ms", (30..40).map(tick).fold(0.0, f64::max), ..=0.4);
         report.expect("trips", report.trips() as f64, ..=0.0);
         report.expect("success", report.success(secs(0)..secs(4)), 1.0..);
+    });
+}
+
+/// Whose deadline comes before the time asked for gets the refusal at once; the laws see to it that nobody is sent again too late.
+#[test]
+fn nobody_waits_for_a_retry_that_comes_after_the_deadline() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed);
+        let backend = world.endpoint(Model::quick(health));
+        world.fleet(50, &Settings::defaults().timeouts(millis(1_200), secs(1)), &[backend], 20.0);
+        let report = world.run(secs(4));
+        let refused = report.given_up.iter().filter(|why| **why == Refused::Deadline).count();
+        report.expect("retries that would come too late", refused as f64, 20.0..=110.0);
+    });
+}
+
+/// Seven of ten are sent away for four seconds: were that failure, the breakers would trip.
+#[test]
+fn a_service_that_sheds_most_of_its_load_is_not_ill() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed);
+        let busy = Health::Errs { share: 0.7, status: 503, pushback: Pushback::After(secs(1)) };
+        let health = move |at: Duration| if (2..6).contains(&at.as_secs()) { busy } else { Health::Works };
+        let backend = world.endpoint(Model::quick(health));
+        world.fleet(1, &Settings::defaults(), &[backend], 200.0);
+        let report = world.run(secs(10));
+        report.expect("trips", report.trips() as f64, ..=0.0);
     });
 }

@@ -1,0 +1,44 @@
+# Two commands do everything: `make demo` shows it, `make test` proves it.
+
+BIN := target/release
+LAB := target/lab
+
+.PHONY: help demo test build fmt lint unit lab readme
+
+help: ## This list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: build ## Runs parts A, B and C, leaves the report, and says how to try it by hand.
+	$(BIN)/lab --out $(LAB)
+	@echo
+	@echo "The report:        $(LAB)/report.html   (numbers: $(LAB)/results.json)"
+	@echo "Try it by hand, in three terminals:"
+	@echo "  $(BIN)/backend --error-share 0.3 --error-statuses 503"
+	@echo "  $(BIN)/outrigger --config config.toml"
+	@echo "  curl -i http://127.0.0.1:4140/                            # as base URL"
+	@echo "  curl -i -x http://127.0.0.1:4140 http://backend/hello     # as proxy"
+	@echo "  curl -s http://127.0.0.1:4191/status                      # what it is doing, and why"
+	@echo "  curl -s http://127.0.0.1:4191/metrics                     # for Prometheus"
+
+test: fmt lint unit lab readme ## Everything: format, lints, all tests, the lab's expectations, the README's figures.
+	@echo "all checks passed"
+
+build: ## The four programs, optimised.
+	cargo build --release --locked --workspace
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The end-to-end tests run the programs that this builds.
+unit:
+	cargo test --locked --workspace
+
+lab: build
+	$(BIN)/lab --out $(LAB)
+
+# The table in the README must agree with the run that has just been made.
+readme: lab
+	$(BIN)/lab readme README.md $(LAB)/results.json
