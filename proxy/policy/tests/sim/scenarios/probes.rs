@@ -56,7 +56,8 @@ fn a_stuck_task_holds_half_open_no_longer_than_its_lease() {
     for_seeds(20, |seed| {
         let report = impatient(seed, 0.0, 0.1);
         let longest = half_open(&report).into_iter().max().unwrap_or_default();
-        report.expect("longest half-open time", longest.as_secs_f64(), ..=7.0 + 1.0);
+        // The breaker of calls may have to wait for the endpoint's (10 s at most) before its probe gets stuck for a lease of 7 s.
+        report.expect("longest half-open time", longest.as_secs_f64(), ..=18.0);
         report.expect("success of the 90 % not stuck", report.success(between(30, LENGTH)), 0.65..=0.95);
     });
 }
