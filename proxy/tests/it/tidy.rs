@@ -15,10 +15,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 const PARAMETERS_MAX: usize = 5;
 
 /// Rule, place, reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("file length", "proxy/policy/src/breaker.rs", "one state machine with its public types; to be cut in two"),
-    ("function length", "proxy/src/metrics.rs: new", "a table: each family once, one after the other"),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("function length", "proxy/src/metrics.rs: new", "a table: each family once, one after the other")];
 
 /// Which module of the proxy names which, from the top of the house down; `http`'s rooms apart. A line is the whole truth about its module: an edge that is not
 /// here fails, and so does one that is no longer there.
@@ -42,9 +40,9 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["clock", "events", "metrics", "route", "shared", "upstream"]),
-    ("reload", &["clock", "config", "events", "live", "shared"]),
+    ("reload", &["clock", "config", "events", "live", "names", "shared"]),
     ("worker", &["clock", "events", "http::client", "http::io", "http::server", "live", "shared"]),
-    ("http::server", &["events", "exchange", "http::io", "worker"]),
+    ("http::server", &["clock", "events", "exchange", "http::io", "worker"]),
     (
         "exchange",
         &[
@@ -63,10 +61,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("names", &["clock", "config", "events", "shared", "upstream"]),
+    ("names", &["clock", "config", "events", "live", "shared", "upstream"]),
     ("events", &["clock", "config", "route", "shared"]),
     ("shared", &["http::body", "live", "metrics"]),
-    ("live", &["config", "metrics", "names", "route", "upstream"]),
+    ("live", &["config", "metrics", "route", "upstream"]),
     ("route", &["config", "metrics", "upstream"]),
     ("http::client", &["clock", "config", "error", "http::body", "http::io", "upstream"]),
     ("http::problem", &["clock", "error"]),
@@ -82,8 +80,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that know each other, in a ring or directly. A worker serves connections, a connection runs exchanges, an exchange uses its worker's pool.
-/// A generation takes known addresses over, look-ups are told as events, and events are told to what holds the generation.
-const KNOTS: &[&[&str]] = &[&["exchange", "http::server", "worker"], &["events", "live", "names", "shared"]];
+const KNOTS: &[&[&str]] = &[&["exchange", "http::server", "worker"]];
 
 /// What only `events.rs` does, but for the families themselves and the gauges that mirror a state.
 const COUNTS: &[&str] = &[".inc()", ".inc_by(", ".observe(", ".with_label_values("];
@@ -388,11 +385,7 @@ fn no_further_modules_know_each_other() {
         ("proxy/src/c.rs", "use crate::a;"),
         ("proxy/src/d.rs", "use crate::e;"),
     ];
-    let offences = [
-        "a, b, c: know each other",
-        "exchange, http::server, worker: are no knot any more",
-        "events, live, names, shared: are no knot any more",
-    ];
+    let offences = ["a, b, c: know each other", "exchange, http::server, worker: are no knot any more"];
     finds(knots, &files, &offences);
 }
 

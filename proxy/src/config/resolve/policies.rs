@@ -108,8 +108,8 @@ impl BreakerBase {
             failure_ratio: percent(50),
             volume_min: 100,
             consecutive_failures: NonZeroU32::MIN.saturating_add(19),
-            open_base: secs(1),
-            open_cap: secs(10),
+            open_base: millis(500),
+            open_cap: secs(2),
             open_jitter: percent(20),
             probes: NonZeroU32::MIN,
             // Settled from what the breaker watches.

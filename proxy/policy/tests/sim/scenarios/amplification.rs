@@ -55,7 +55,8 @@ fn many_quiet_sidecars_are_bounded_by_attempts_max_with_a_floor_and_by_the_ratio
     });
 }
 
-/// What saves the dead service from many quiet sidecars is not the budget but the breakers: each trips after 20 attempts, at 3 a second within 10 s.
+/// What saves the dead service from many quiet sidecars is not the budget but the breakers: each trips after 20 attempts, at 3 a second within 10 s. Late in
+/// the outage each sends a probe in at least 80 % of its longest open time of 2 s.
 #[test]
 fn the_breakers_bound_what_the_floor_lets_through() {
     for_seeds(10, |seed| {
@@ -63,7 +64,7 @@ fn the_breakers_bound_what_the_floor_lets_through() {
             let report = all_fails(seed, sidecars, per_second, &Settings::defaults());
             let late = report.sent_during(between(20, LENGTH)).count() as f64 / (LENGTH - 20) as f64;
             report.expect(&format!("{sidecars} sidecars: attempts per request"), report.amplification(), ..=1.0);
-            report.expect(&format!("{sidecars} sidecars: attempts a second, late"), late, ..=sidecars as f64 / 5.0);
+            report.expect(&format!("{sidecars} sidecars: attempts a second, late"), late, ..=sidecars as f64 * 0.625);
         }
     });
 }

@@ -30,23 +30,23 @@ fn after_an_outage_of_five_seconds_each_sidecar_is_back_within_its_open_time() {
             // The next request after the open time is the probe: at 20 a second it is there within 600 ms but once in 160 000.
             report.expect("seconds until the first success", after, ..=longest.as_secs_f64() + 0.6);
         }
-        report.expect("longest open time", longest.as_secs_f64(), 2.0..=4.0);
+        report.expect("longest open time", longest.as_secs_f64(), 1.6..=2.0);
         let from = report.well_from(1.0).unwrap_or_default().as_secs_f64() - up as f64;
-        report.expect("seconds until everything succeeds", from, ..=5.0);
+        report.expect("seconds until everything succeeds", from, ..=3.0);
         let flood = report.busiest_second(between(up, up + 20)) as f64;
         report.expect("most attempts in a second after it, of 100", flood, ..=150.0);
     });
 }
 
-/// Nobody coordinates the probes of a fleet; the doubling open time thins them. 100 sidecars begin with a probe a second each and end with
-/// one in their longest open time each: 11 a second, where 400 requests a second come in.
+/// Nobody coordinates the probes of a fleet; the doubling open time thins them. 100 sidecars begin with a probe in half a second each and end with
+/// one in their longest open time each: about 50 a second, where 400 requests a second come in.
 #[test]
 fn the_probes_of_a_fleet_thin_out_during_a_long_outage() {
     for_seeds(5, |seed| {
         let report = outage(seed, 100, 4.0, DOWN + 40);
         let sent = |from, to| report.sent_during(between(DOWN + from, DOWN + to));
-        report.expect("attempts a second from 5 to 20 s", sent(5, 20).count() as f64 / 15.0, ..=25.0);
-        report.expect("attempts a second from 20 to 40 s", sent(20, 40).count() as f64 / 20.0, ..=12.5);
+        report.expect("attempts a second from 5 to 20 s", sent(5, 20).count() as f64 / 15.0, ..=60.0);
+        report.expect("attempts a second from 20 to 40 s", sent(20, 40).count() as f64 / 20.0, ..=60.0);
         report.expect("share of probes among them", share(sent(20, 40).map(|sent| sent.is_probe)), 1.0..);
     });
 }
