@@ -147,18 +147,6 @@ impl Settings {
         }
     }
 
-    /// The longest that the `n`th open time in a row can be, in seconds; the first is number 0.
-    pub(crate) fn open_time(&self, n: u32) -> f64 {
-        let config = self.endpoint_breaker.expect("asked of settings with breakers");
-        config.open_base.saturating_mul(1 << n.min(16)).min(config.open_cap).as_secs_f64()
-    }
-
-    /// Probes a second of one sidecar against an endpoint that stays dead: one in each longest open time, at its shortest draw.
-    pub(crate) fn probe_rate(&self) -> f64 {
-        let jitter = self.endpoint_breaker.map_or(0.0, |config| config.open_jitter.as_f64());
-        1.0 / (self.open_time(u32::MAX) * (1.0 - jitter))
-    }
-
     /// With other timeouts, and the leases that follow from them.
     pub(crate) fn timeouts(mut self, request: Duration, attempt: Duration) -> Settings {
         let margin = Duration::from_secs(5);
