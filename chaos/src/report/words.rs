@@ -299,8 +299,10 @@ fn without_budget(errors: f64, attempts_max: u32) -> f64 {
     (0..attempts_max).map(|attempt| errors.powi(i32::try_from(attempt).unwrap_or(i32::MAX))).sum()
 }
 
+/// A number is not parted from its unit at the end of a line.
 fn paragraphs(texts: &[String]) -> String {
-    texts.iter().map(|text| format!("<p>{text}</p>\n")).collect()
+    let whole = |text: &String| text.replace(" %", "\u{a0}%").replace(" ms", "\u{a0}ms");
+    texts.iter().map(|text| format!("<p>{}</p>\n", whole(text))).collect()
 }
 
 fn succeeded(part: &Part) -> String {
