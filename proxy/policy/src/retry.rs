@@ -48,7 +48,7 @@ pub enum Reason {
     AttemptTimeout,
     /// The answer's status is one that the route retries.
     Status,
-    /// The connection was dead before the first byte. An idle one is replaced within the same attempt; this is for one that had just been made.
+    /// The connection was dead before the first byte. Where it was an idle one, the same attempt goes on over another.
     Unsent,
 }
 
