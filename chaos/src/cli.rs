@@ -45,7 +45,7 @@ pub struct RunArgs {
     /// Requests per second (the storm has twice as many)
     #[arg(long, value_name = "PER_SECOND", default_value = "200", value_parser = rate)]
     pub rate: f64,
-    /// How long each load lasts (an outage at least 12 s)
+    /// How long each load lasts (an outage at least 10 s)
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub seconds: Duration,
     /// Of the backend's generator: the n-th request it gets meets the same fate in each run

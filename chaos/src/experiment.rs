@@ -60,9 +60,9 @@ const LATENCY_SIGMA: f64 = 0.5;
 pub const KILL_AFTER: Duration = Duration::from_secs(2);
 /// From the kill to the new start.
 pub const DOWN_FOR: Duration = Duration::from_secs(3);
-/// An outage is watched for at least so long. Open times double from 1 s: the worst case is a probe just before the return, after which the
-/// breaker stays open for 4 s more; 3 s remain to see that success lasts.
-const OUTAGE_MIN: Duration = Duration::from_secs(12);
+/// An outage is watched for at least so long. The worst case is a probe just before the return, after which the breaker stays open for its
+/// longest time, 2 s; 3 s remain to see that success lasts.
+const OUTAGE_MIN: Duration = Duration::from_secs(10);
 
 const FIFTEEN: Faults = Faults { errors: 0.15, resets: 0.0, tail: 0.05 };
 const THIRTY: Faults = Faults { errors: 0.3, ..FIFTEEN };
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn an_outage_is_watched_long_enough_for_the_worst_open_time() {
         let outage = Experiment::named("c").expect("it is there").lasts(Duration::from_secs(1));
-        assert!(outage >= KILL_AFTER + DOWN_FOR + Duration::from_secs(4 + 2));
+        assert!(outage >= KILL_AFTER + DOWN_FOR + Duration::from_secs(2 + 2));
     }
 
     #[test]

@@ -187,7 +187,7 @@ pub(super) fn outage(part: &Part) -> String {
             format::ms(outage.failed_while_open_p99_ms)
         ),
         format!(
-            "Each failed probe doubles the open time; the breaker opened {openings} times, {:.1} s in all. After the return it takes \
+            "Each failed probe doubles the open time up to its cap; the breaker opened {openings} times, {:.1} s in all. After the return it takes \
              the next probe to notice: the first success came after {}, lasting success after {}. {} requests failed ({}).",
             sidecar.breaker.open_s,
             ms_or_never(outage.first_success_after_ms),
