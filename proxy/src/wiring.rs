@@ -403,6 +403,25 @@ fn an_idle_connection_that_died_costs_neither_attempt_nor_budget_and_a_post_goes
 }
 
 #[test]
+fn a_request_that_cannot_be_repeated_takes_no_connection_that_has_been_idle_for_long() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        let after = async |pause: u64, method: &str| {
+            pass(Duration::from_millis(pause)).await;
+            let status = if method == "POST" { bench.post("/", "x").await.status } else { bench.get("/").await.status };
+            (status, net.dialed())
+        };
+        assert_eq!(after(0, "POST").await, (200, 1));
+        assert_eq!(after(900, "POST").await, (200, 1), "busy a moment ago");
+        assert_eq!(after(1_500, "GET").await, (200, 1), "a GET could be repeated");
+        assert_eq!(after(1_500, "POST").await, (200, 2));
+        assert_eq!(after(5_000, "GET").await, (200, 3), "beyond pool.idle_timeout nothing is reused");
+    });
+}
+
+#[test]
 fn retry_after_is_waited_for_and_one_beyond_the_deadline_ends_the_request_at_once() {
     paused(async {
         let net = Net::default();

@@ -2,4 +2,5 @@
 
 mod config;
 mod docs;
+mod k8s;
 mod tidy;

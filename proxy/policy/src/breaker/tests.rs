@@ -196,6 +196,20 @@ fn late_result_from_before_the_trip_is_ignored() {
 }
 
 #[test]
+fn a_result_from_before_the_trip_does_not_count_in_the_next_closed_time_either() {
+    let mut bench = Bench::new(config());
+    let late: Vec<_> = (0..5).map(|_| bench.permit()).collect();
+    bench.trip();
+    bench.pass(SECOND);
+    assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+    for permit in late {
+        assert_eq!(bench.settle(permit, Class::Failure), None);
+    }
+    let snapshot = bench.breaker.snapshot(bench.now);
+    assert_eq!((snapshot.state, snapshot.results, snapshot.consecutive_failures), (State::Closed, 0, 0));
+}
+
+#[test]
 fn half_open_admits_no_more_than_its_probes_and_closes_after_as_many_successes() {
     let mut bench = Bench::new(Config { probes: NonZeroU32::new(3).expect("not zero"), ..config() });
     bench.trip();
