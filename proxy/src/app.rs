@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
@@ -34,6 +35,8 @@ use crate::{admin, clock, names};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections on their way to a worker.
 const HANDOFF_MAX: usize = 1024;
+/// Beside two for each connection of the app: listeners, runtimes, files, the operator's connections.
+const OWN_DESCRIPTORS: u64 = 128;
 /// The last connections are reset within this, then the process ends.
 const CUT_OFF_MAX: Duration = Duration::from_millis(200);
 /// How often the drain looks whether it is over.
@@ -118,6 +121,10 @@ impl App {
         let mut side_tasks = JoinSet::new();
         side_tasks.spawn_local(admin::serve(Arc::clone(&shared), admin_listener));
         let accepting = side_tasks.spawn_local(accept(Arc::clone(&shared), app, crew.handoffs.clone()));
+        let needed = 2 * self.config.listen.connections_max as u64 + OWN_DESCRIPTORS;
+        if let Some(descriptors) = raise_descriptor_limit().filter(|descriptors| *descriptors < needed) {
+            shared.tell(&Event::FewDescriptors { descriptors, needed });
+        }
         shared.tell(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
 
         let mut file = self.path.map(FileWatch::new);
@@ -205,6 +212,15 @@ fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Takes as many descriptors as the system grants; returns how many that is. The usual soft limit of 1024 is a tenth of the connections that are allowed by default.
+fn raise_descriptor_limit() -> Option<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Without the right to it the old limit stays, and is what the second look tells.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current
 }
 
 fn runtime() -> io::Result<LocalRuntime> {

@@ -28,6 +28,13 @@ pub enum Event<'a> {
         /// Worker threads.
         workers: usize,
     },
+    /// The system grants fewer descriptors than the allowed connections may need.
+    FewDescriptors {
+        /// What it grants.
+        descriptors: u64,
+        /// What would be enough.
+        needed: u64,
+    },
     /// A breaker changed its state.
     BreakerMoved {
         /// Whose.
@@ -100,6 +107,9 @@ impl Shared {
                 metrics.generation.set(1);
                 metrics.reload_success_seconds.set(unix_seconds());
                 info!(%app, %admin, workers, generation = 1, version = env!("CARGO_PKG_VERSION"), "ready");
+            }
+            Event::FewDescriptors { descriptors, needed } => {
+                warn!(descriptors, needed, "the descriptor limit is below what listen.connections_max may need");
             }
             Event::BreakerMoved { route, endpoint, moved } => self.tell_breaker(route, *endpoint, moved),
             Event::NameLookedUp { upstream, host, result } => {

@@ -48,7 +48,7 @@ fn check(path: &std::path::Path) -> ExitCode {
     match Config::load(path) {
         Ok(config) => {
             let routes: usize = config.upstreams.iter().map(|upstream| upstream.routes.len()).sum();
-            println!("{}: valid ({} upstreams, {routes} routes)", path.display(), config.upstreams.len());
+            println!("{}: valid (upstreams: {}, routes: {routes})", path.display(), config.upstreams.len());
             ExitCode::SUCCESS
         }
         Err(faults) => {

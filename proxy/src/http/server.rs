@@ -21,6 +21,8 @@ use crate::events::Event;
 use crate::exchange;
 use crate::worker::{Connection, TICK, Worker};
 
+/// hyper's own limit, for which it parses on the stack; any other costs an allocation a request.
+const HYPER_HEADERS_MAX: usize = 100;
 /// Said to a caller whose head did not come in time; then the connection ends.
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"slow_head\"\r\n\r\n";
 /// Said to a caller beyond the last place; by the acceptor, which has no worker to hand it to.
@@ -39,10 +41,12 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
             async move { Ok::<_, Infallible>(exchange.await) }
         })
     };
-    let mut connection = http1::Builder::new()
-        .max_buf_size(listen.head_bytes_max)
-        .max_headers(listen.headers_max)
-        .serve_connection(io, TowerToHyperService::new(door));
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(listen.head_bytes_max);
+    if listen.headers_max != HYPER_HEADERS_MAX {
+        builder.max_headers(listen.headers_max);
+    }
+    let mut connection = builder.serve_connection(io, TowerToHyperService::new(door));
     let mut is_told_to_finish = false;
     let result = std::future::poll_fn(|cx| {
         enlisted.connection.waker.replace(Some(cx.waker().clone()));
