@@ -17,6 +17,8 @@ use crate::clock::Deadline;
 
 /// Lines kept of one child; what comes after is read and dropped, so that the child never blocks on a full pipe.
 const LINES_MAX: usize = 100_000;
+/// From the end of a child's pipes to its own: the kernel closes them a moment before the child can be waited for.
+const DYING_MAX: Duration = Duration::from_secs(1);
 /// Lines shown of a child that failed.
 const TAIL_LINES: usize = 15;
 
@@ -148,6 +150,10 @@ impl Process {
             seen = lines.len();
             if has_ended || deadline.left().is_zero() {
                 drop(lines);
+                if has_ended {
+                    // One that has only closed its outputs is told as late, below.
+                    let _ = Deadline::after(DYING_MAX).poll(|| self.ended());
+                }
                 return Err(self.missed(what, limit));
             }
             // Short, because a pipe's end is notified a moment before its reader has finished.
