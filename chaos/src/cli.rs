@@ -42,7 +42,7 @@ pub struct RunArgs {
     /// Where results, report and raw files go
     #[arg(long, value_name = "FOLDER", default_value = "target/lab")]
     pub out: PathBuf,
-    /// Requests per second (the storm has twice as many)
+    /// Requests per second (b_storm has twice as many, b_tuned ten times)
     #[arg(long, value_name = "PER_SECOND", default_value = "200", value_parser = rate)]
     pub rate: f64,
     /// How long each load lasts (an outage at least 10 s)
@@ -63,9 +63,9 @@ pub struct RunArgs {
 }
 
 fn rate(text: &str) -> Result<f64, &'static str> {
-    // Twice this is about what one core can send, count and answer.
-    let is_allowed = |rate: &f64| (1.0..=5_000.0).contains(rate);
-    text.parse().ok().filter(is_allowed).ok_or("must be a number from 1 to 5000")
+    // Ten times this is about what one core can send, count and answer.
+    let is_allowed = |rate: &f64| (1.0..=1_000.0).contains(rate);
+    text.parse().ok().filter(is_allowed).ok_or("must be a number from 1 to 1000")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

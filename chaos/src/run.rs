@@ -23,8 +23,6 @@ use crate::proxy_log;
 use crate::results::{Breaker, Part, Sidecar, number};
 use crate::rows;
 
-/// Connections of the client: more than are ever busy, so that no request waits within the client.
-const CONNECTIONS: &str = "64";
 /// Beyond the load's end: the client's patience with its last request, and its files.
 const CLIENT_MAX: Duration = Duration::from_secs(20);
 /// For a proxy that has nothing left to do.
@@ -142,9 +140,9 @@ impl Lab {
         let lasts = format!("{}ms", experiment.lasts(self.lasts).as_millis());
         let (json, csv) = (self.file(experiment, "json"), self.file(experiment, "csv"));
         let (json, csv) = (json.to_string_lossy(), csv.to_string_lossy());
-        let (method, connections) = (experiment.method, CONNECTIONS);
+        let (method, connections) = (experiment.method, experiment.connections.to_string());
         let arguments = ["run", &target, "--proxy", &via, "--rate", &rate, "--duration", &lasts, "--method", method];
-        let more = ["--connections", connections, "--json", &json, "--csv", &csv, "--quiet"];
+        let more = ["--connections", &connections, "--json", &json, "--csv", &csv, "--quiet"];
         let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
         let client = self.programs.client([&arguments[..], &more[..], body].concat())?;
         Ok(Load { experiment, client, began: Stopwatch::start() })
