@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::experiment::Experiment;
+use crate::experiment::{self, Experiment};
 
 /// The lab: runs parts A (baseline), B (resilience) and C (chaos) on loopback and writes the report
 #[derive(Debug, Parser)]
@@ -51,8 +51,9 @@ pub struct RunArgs {
     /// Of the backend's generator: the n-th request it gets meets the same fate in each run
     #[arg(long, value_name = "N", default_value = "1")]
     pub seed: u64,
-    /// Only these parts: a, b, b_storm, b_tuned, b_post, c_direct, c
-    #[arg(long, value_name = "PART,…", value_delimiter = ',', value_parser = experiment)]
+    /// Not all parts, but these.
+    #[arg(long, value_name = "PART,…", value_delimiter = ',', value_parser = named)]
+    #[arg(help = format!("Only these parts: {}", experiment::names()))]
     pub only: Option<Vec<&'static Experiment>>,
     /// Where backend, client and outrigger are [default: beside this program]
     #[arg(long, value_name = "FOLDER")]
@@ -73,12 +74,14 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     text.parse().ok().filter(is_allowed).map(Duration::from_secs).ok_or("must be a whole number from 1 to 600")
 }
 
-fn experiment(name: &str) -> Result<&'static Experiment, &'static str> {
-    Experiment::named(name).ok_or("there are a, b, b_storm, b_tuned, b_post, c_direct and c")
+fn named(name: &str) -> Result<&'static Experiment, String> {
+    Experiment::named(name).ok_or_else(|| format!("there are {}", experiment::names()))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -88,6 +91,13 @@ mod tests {
         assert_eq!(names, ["a", "c"]);
         let error = Cli::try_parse_from(["lab", "--only", "a,d"]).expect_err("there is no d").to_string();
         assert!(error.contains("there are a, b, b_storm"), "{error}");
+    }
+
+    #[test]
+    fn help_names_every_part() {
+        let help = Cli::command().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(&format!("Only these parts: {}", experiment::names())), "{help}");
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! A claim about a part that was not run is left out, never passed.
 
+use std::time::Duration;
+
 use client::format;
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::HANG_ATTEMPT;
 use crate::outage::Outage;
 use crate::results::{Part, Results, Sidecar, number};
 
@@ -13,12 +16,19 @@ const SUCCESS_MIN: f64 = 0.99;
 /// Part a: the share that is left of 15 % errors, and how far chance may take it from there.
 const BASELINE: f64 = 0.85;
 const BASELINE_SLACK: f64 = 0.02;
-/// Part c: 99 % of the answers while open come within this.
+/// Outages: 99 % of the answers while open come within this.
 const IMMEDIATE_MS: f64 = 50.0;
-/// Part c: from the kill to an open breaker. At 200 requests a second 20 failures in a row take a tenth of that.
+/// Outages: from the beginning to an open breaker. At 200 requests a second 20 failures in a row take a tenth of that, and 20 timeouts one
+/// attempt longer.
 const DETECTED_MS: f64 = 1_000.0;
-/// Part c: what may be added to the open time until all succeeds again.
+/// Outages: what may be added to the open time until all succeeds again.
 const RECOVERY_SLACK_MS: f64 = 1_000.0;
+/// Part c_three: the share of requests that must succeed.
+const THREE_SUCCESS_MIN: f64 = 0.999;
+/// Part c_three: failures in a row that open a breaker by default.
+const CONSECUTIVE_FAILURES: u64 = 20;
+/// Part c_hang: so many times fewer requests must wait for long than straight.
+const WAITING_FACTOR: f64 = 10.0;
 
 /// One claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,10 +74,21 @@ pub fn all(results: &Results) -> Vec<Expectation> {
             claims.bound(name, part, sidecar);
         }
     }
-    if let Some((part, _)) = through(results, "c")
-        && let Some(outage) = &part.outage
-    {
-        claims.outage(part, outage);
+    if let Some((part, outage)) = suffered(results, "c") {
+        claims.opened("c", outage);
+        claims.recovered("c", part, outage, RECOVERY_SLACK_MS);
+    }
+    if let Some((part, sidecar)) = through(results, "c_three") {
+        claims.redundancy(part, sidecar);
+    }
+    if let Some((part, outage)) = suffered(results, "c_hang") {
+        claims.opened("c_hang", outage);
+        // The probe that fails last may have begun just before the return.
+        claims.recovered("c_hang", part, outage, RECOVERY_SLACK_MS + ms(HANG_ATTEMPT));
+        if let Some((straight_part, straight)) = suffered(results, "c_hang_direct") {
+            let share = |part: &Part, outage: &Outage| number(outage.slow) / number(part.requests.max(1));
+            claims.waiting([share(straight_part, straight), share(part, outage)]);
+        }
     }
     claims.0
 }
@@ -75,6 +96,11 @@ pub fn all(results: &Results) -> Vec<Expectation> {
 fn through<'a>(results: &'a Results, name: &str) -> Option<(&'a Part, &'a Sidecar)> {
     let part = results.part(name)?;
     Some((part, part.sidecar.as_ref()?))
+}
+
+fn suffered<'a>(results: &'a Results, name: &str) -> Option<(&'a Part, &'a Outage)> {
+    let part = results.part(name)?;
+    Some((part, part.outage.as_ref()?))
 }
 
 struct Claims(Vec<Expectation>);
@@ -122,23 +148,50 @@ impl Claims {
         self.add(&format!("{name}.extra_load"), &text, holds, pair);
     }
 
-    fn outage(&mut self, part: &Part, outage: &Outage) {
-        self.within("c.detected", "the breaker opens soon after the kill", outage.detected_after_ms, DETECTED_MS);
+    fn opened(&mut self, name: &str, outage: &Outage) {
+        let text = "the breaker opens soon after the backend has gone";
+        self.within(&format!("{name}.detected"), text, outage.detected_after_ms, DETECTED_MS);
         let text = "while it is open the client is answered at once (p99 of those answers)";
-        self.within("c.immediate", text, outage.failed_while_open_p99_ms, IMMEDIATE_MS);
-        let recovery_max_ms = outage.last_open_ms.unwrap_or_default() + RECOVERY_SLACK_MS;
-        let text = "after the return all succeeds again within one open time and a second";
-        self.within("c.recovered", text, outage.recovered_after_ms, recovery_max_ms);
+        self.within(&format!("{name}.immediate"), text, outage.failed_while_open_p99_ms, IMMEDIATE_MS);
+    }
+
+    fn recovered(&mut self, name: &str, part: &Part, outage: &Outage, slack_ms: f64) {
+        let recovery_max_ms = outage.last_open_ms.unwrap_or_default() + slack_ms;
+        let slack = format!("{} s", slack_ms / 1_000.0);
+        let text = format!("after the return all succeeds again within one open time and {slack}");
+        self.within(&format!("{name}.recovered"), &text, outage.recovered_after_ms, recovery_max_ms);
         let down_s = outage.returned_at_s - outage.killed_at_s;
         let failed_max = ((down_s + recovery_max_ms / 1_000.0) / part.elapsed_s).min(1.0);
         let failed = number(part.failed()) / number(part.requests.max(1));
-        let text = "no more fails than the time down and one open time and a second explain";
+        let text = format!("no more fails than the time down, one open time and {slack} explain");
         let share = format::share(part.failed(), part.requests);
         let pair = [format!("{share} failed"), format!("≤ {}", percent(failed_max))];
-        self.add("c.kept", text, failed <= failed_max, pair);
+        self.add(&format!("{name}.kept"), &text, failed <= failed_max, pair);
     }
 
-    /// A claim about part c that something took no longer; what did not happen is not quick.
+    fn redundancy(&mut self, part: &Part, sidecar: &Sidecar) {
+        let wanted = format!("≥ {} %", THREE_SUCCESS_MIN * 100.0);
+        let text = "with two more backends a kill of one goes unnoticed";
+        self.add("c_three.success", text, part.success_rate >= THREE_SUCCESS_MIN, [succeeded(part), wanted]);
+        let moves = &sidecar.breaker.transitions;
+        let probes = moves.iter().filter(|moved| moved.scope == "endpoint" && moved.to == "half_open").count();
+        let opened = moves.iter().any(|moved| moved.scope == "endpoint" && moved.to == "open");
+        let refused_max = CONSECUTIVE_FAILURES + u64::try_from(probes).unwrap_or(u64::MAX);
+        let holds = opened && sidecar.connects_refused <= refused_max;
+        let text = "once its breaker is open, the dead endpoint is tried by probes only";
+        let measured = format!("{} connections refused", sidecar.connects_refused);
+        let wanted = format!("≤ {CONSECUTIVE_FAILURES} that open it + {probes} probes");
+        self.add("c_three.left_alone", text, holds, [measured, wanted]);
+    }
+
+    fn waiting(&mut self, [straight, through]: [f64; 2]) {
+        let max = straight / WAITING_FACTOR;
+        let text =
+            format!("far fewer requests take longer than a second than without a sidecar ({})", percent(straight));
+        self.add("c_hang.waiting", &text, through < max, [percent(through), format!("< {}", percent(max))]);
+    }
+
+    /// A claim that something took no longer; what did not happen is not quick.
     fn within(&mut self, name: &str, text: &str, took_ms: Option<f64>, max_ms: f64) {
         let measured = took_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ms", format::ms(Some(ms))));
         let holds = took_ms.is_some_and(|ms| ms <= max_ms);
@@ -150,6 +203,10 @@ fn succeeded(part: &Part) -> String {
     format::share(part.succeeded, part.requests)
 }
 
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
 /// A limit.
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
@@ -158,6 +215,7 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy_log::tests::transition;
     use crate::results::tests::{example, part};
 
     fn verdicts(results: &Results) -> Vec<(String, bool)> {
@@ -214,5 +272,36 @@ mod tests {
         for name in ["c.detected", "c.immediate", "c.recovered"] {
             assert!(!holds(&results, name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_dead_endpoint_is_left_alone_when_only_its_probes_find_it_dead() {
+        let check = |connects_refused: u64, moves: &[&str], expected: bool| {
+            let mut three = part("three", 1_000, Some(20));
+            let sidecar = three.sidecar.as_mut().expect("it went through");
+            sidecar.connects_refused = connects_refused;
+            let moved = |to: &&str| transition(2.1, "endpoint", "closed", to, None);
+            sidecar.breaker.transitions = moves.iter().map(moved).collect();
+            let mut results = example();
+            results.parts.insert("c_three".to_owned(), three);
+            assert_eq!(holds(&results, "c_three.left_alone"), expected, "{connects_refused} {moves:?}");
+        };
+        check(21, &["open", "half_open"], true);
+        check(22, &["open", "half_open"], false);
+        check(0, &[], false);
+    }
+
+    #[test]
+    fn waiting_is_judged_against_the_straight_way() {
+        let check = |slow: u64, expected: bool| {
+            let mut results = example();
+            for (name, slow) in [("c_hang_direct", 300), ("c_hang", slow)] {
+                let outage = Outage { slow, ..Outage::read(&[], &[], 2.0, 5.0) };
+                results.parts.insert(name.to_owned(), Part { outage: Some(outage), ..part(name, 700, Some(3)) });
+            }
+            assert_eq!(holds(&results, "c_hang.waiting"), expected, "{slow}");
+        };
+        check(29, true);
+        check(30, false);
     }
 }

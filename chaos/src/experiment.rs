@@ -3,6 +3,7 @@
 //! Parts A and B differ in one thing only, the way the requests take; load, faults and seed are the same, so that what differs in the
 //! result is the sidecar's doing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -24,8 +25,21 @@ pub struct Experiment {
     pub rate_factor: f64,
     /// Of the client: more than are ever busy, so that no request waits within it.
     pub connections: u16,
-    /// Whether the backend is killed under load.
-    pub has_outage: bool,
+    /// Of the client, with each request.
+    pub patience: Duration,
+    /// How many there are; the sidecar knows all of them.
+    pub backends: usize,
+    /// What befalls the first of them under load, if anything.
+    pub outage: Option<Cause>,
+}
+
+/// Why a backend is of no use for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// SIGKILL: the kernel refuses its connections until it is started again.
+    Killed,
+    /// It takes every request and answers none.
+    Hangs,
 }
 
 /// How requests reach the backend.
@@ -49,6 +63,8 @@ pub struct Faults {
     pub resets: f64,
     /// The share that takes [`TAIL_MS`] longer.
     pub tail: f64,
+    /// The share that is never answered.
+    pub hangs: f64,
 }
 
 /// By how much the tail is slower.
@@ -58,18 +74,21 @@ const LATENCY_MEDIAN_MS: u64 = 3;
 /// The spread of its logarithm: one in a hundred takes over three times the median.
 const LATENCY_SIGMA: f64 = 0.5;
 
-/// From the start of the load to the kill: the breakers have seen a healthy backend by then.
+/// From the start of the load to the outage: the breakers have seen a healthy backend by then.
 pub const KILL_AFTER: Duration = Duration::from_secs(2);
-/// From the kill to the new start.
+/// From the outage to the return.
 pub const DOWN_FOR: Duration = Duration::from_secs(3);
 /// An outage is watched for at least so long. The worst case is a probe just before the return, after which the breaker stays open for its
 /// longest time, 2 s; 3 s remain to see that success lasts.
 const OUTAGE_MIN: Duration = Duration::from_secs(10);
 
-const FIFTEEN: Faults = Faults { errors: 0.15, resets: 0.0, tail: 0.05 };
+const FIFTEEN: Faults = Faults { errors: 0.15, resets: 0.0, tail: 0.05, hangs: 0.0 };
 const THIRTY: Faults = Faults { errors: 0.3, ..FIFTEEN };
-const NONE: Faults = Faults { errors: 0.0, resets: 0.0, tail: 0.0 };
+const NONE: Faults = Faults { errors: 0.0, resets: 0.0, tail: 0.0, hangs: 0.0 };
 const DEFAULTS: Way = Way::Sidecar { policies: "" };
+/// An attempt is given up before anybody upstream runs out of patience: eighty times the median.
+pub const HANG_ATTEMPT: Duration = Duration::from_millis(250);
+const HANG_POLICIES: &str = "[upstreams.backend.timeouts]\nattempt = \"250ms\"\n";
 
 const A: Experiment = Experiment {
     name: "a",
@@ -79,11 +98,31 @@ const A: Experiment = Experiment {
     faults: FIFTEEN,
     rate_factor: 1.0,
     connections: 64,
-    has_outage: false,
+    patience: Duration::from_secs(10),
+    backends: 1,
+    outage: None,
+};
+
+const C_DIRECT: Experiment = Experiment {
+    name: "c_direct",
+    title: "Backend killed for 3 s, straight",
+    faults: NONE,
+    outage: Some(Cause::Killed),
+    ..A
+};
+
+const C_HANG_DIRECT: Experiment = Experiment {
+    name: "c_hang_direct",
+    title: "Backend hangs for 3 s, straight",
+    // 200 a second wait for 2 s: 400 are under way at once.
+    connections: 1024,
+    patience: Duration::from_secs(2),
+    outage: Some(Cause::Hangs),
+    ..C_DIRECT
 };
 
 /// All experiments, in the order in which they run.
-pub const ALL: [Experiment; 7] = [
+pub const ALL: [Experiment; 10] = [
     A,
     Experiment { name: "b", title: "15 % errors, through the sidecar", way: DEFAULTS, ..A },
     Experiment {
@@ -117,16 +156,29 @@ pub const ALL: [Experiment; 7] = [
         faults: Faults { resets: 0.02, ..FIFTEEN },
         ..A
     },
-    Experiment { name: "c_direct", title: "Backend killed for 3 s, straight", faults: NONE, has_outage: true, ..A },
+    C_DIRECT,
+    Experiment { name: "c", title: "Backend killed for 3 s, through the sidecar", way: DEFAULTS, ..C_DIRECT },
     Experiment {
-        name: "c",
-        title: "Backend killed for 3 s, through the sidecar",
+        name: "c_three",
+        title: "One of three backends killed for 3 s, through the sidecar",
         way: DEFAULTS,
-        faults: NONE,
-        has_outage: true,
-        ..A
+        backends: 3,
+        ..C_DIRECT
+    },
+    C_HANG_DIRECT,
+    Experiment {
+        name: "c_hang",
+        title: "Backend hangs for 3 s, through the sidecar",
+        way: Way::Sidecar { policies: HANG_POLICIES },
+        ..C_HANG_DIRECT
     },
 ];
+
+/// Their names, for help and messages.
+#[must_use]
+pub fn names() -> String {
+    ALL.map(|experiment| experiment.name).join(", ")
+}
 
 impl Experiment {
     /// The one of this name.
@@ -138,20 +190,22 @@ impl Experiment {
     /// How long its load lasts if `asked` is asked for.
     #[must_use]
     pub fn lasts(&self, asked: Duration) -> Duration {
-        if self.has_outage { asked.max(OUTAGE_MIN) } else { asked }
+        if self.outage.is_some() { asked.max(OUTAGE_MIN) } else { asked }
     }
 
     /// The proxy's configuration file; `None` if there is no proxy.
     #[must_use]
-    pub fn config(&self, endpoint: &str) -> Option<String> {
+    pub fn config(&self, endpoints: &[SocketAddr]) -> Option<String> {
         let Way::Sidecar { policies } = self.way else { return None };
+        let endpoints: Vec<_> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
         Some(format!(
             "# Written by the lab for part {}: the defaults, and what follows [upstreams.backend].\n\
              [listen]\napp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\n\
              [log]\nformat = \"json\"\n\n\
              [drain]\nsilence = \"0s\"   # The load is over when the lab stops the proxy.\n\n\
-             [upstreams.backend]\nendpoints = [\"{endpoint}\"]\n\n{policies}",
-            self.name
+             [upstreams.backend]\nendpoints = [{}]\n\n{policies}",
+            self.name,
+            endpoints.join(", ")
         ))
     }
 }
@@ -165,6 +219,7 @@ impl Faults {
             "slow": { "share": self.tail, "by_ms": TAIL_MS },
             "errors": { "share": self.errors, "statuses": [500, 503] },
             "reset_before": { "share": self.resets },
+            "hang": { "share": self.hangs },
         })
         .to_string()
     }
@@ -189,8 +244,15 @@ mod tests {
 
     #[test]
     fn only_what_goes_through_the_sidecar_has_a_configuration() {
-        assert_eq!(A.config("127.0.0.1:1"), None);
-        let tuned = Experiment::named("b_tuned").and_then(|tuned| tuned.config("127.0.0.1:1")).expect("a config");
-        assert!(tuned.contains("endpoints = [\"127.0.0.1:1\"]") && tuned.contains("attempts_max = 4"), "{tuned}");
+        let endpoints = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().expect("valid"));
+        assert_eq!(A.config(&endpoints), None);
+        let tuned = Experiment::named("b_tuned").and_then(|tuned| tuned.config(&endpoints)).expect("a config");
+        assert!(tuned.contains("endpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]"), "{tuned}");
+        assert!(tuned.contains("attempts_max = 4") && tuned.contains("ratio = 0.5"), "{tuned}");
+    }
+
+    #[test]
+    fn the_attempt_timeout_is_the_one_that_is_written() {
+        assert!(HANG_POLICIES.contains(&format!("attempt = \"{}ms\"", HANG_ATTEMPT.as_millis())));
     }
 }

@@ -1,6 +1,6 @@
 //! The lab: what breaker and retry buy and what they cost, measured with real processes on loopback.
 //!
-//! [`experiment`] says what is tried, [`run`] does it, [`outage`] reads a killed backend's story out of it, [`results`] is what was
+//! [`experiment`] says what is tried, [`run`] does it, [`outage`] reads a failing backend's story out of it, [`results`] is what was
 //! measured and [`expect`] holds the product's claims against it; [`report`], [`table`] and [`readme`] show it. `target/lab` gets the
 //! results, the report, and every raw file they were made of.
 //!

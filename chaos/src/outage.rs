@@ -1,18 +1,21 @@
-//! The story of a backend that was killed and came back, read from the client's rows and the breakers' moves. Pure.
+//! The story of a backend that was killed or hung and came back, read from the client's rows and the breakers' moves. Pure.
 
 use serde::{Deserialize, Serialize};
 
 use crate::proxy_log::{self, Transition};
 use crate::rows::{Row, quantile};
 
+/// A request that took longer kept somebody waiting.
+pub const SLOW_MS: f64 = 1_000.0;
+
 /// What it was, in seconds since the start of the load where it says `_at_s`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
-    /// SIGKILL was sent.
+    /// SIGKILL was sent, or the backend hung from here on.
     pub killed_at_s: f64,
-    /// The backend listened again.
+    /// The backend listened or answered again.
     pub returned_at_s: f64,
-    /// From the kill to the first breaker that opened.
+    /// From then to the first breaker that opened.
     pub detected_after_ms: Option<f64>,
     /// From the return to the end of the first success.
     pub first_success_after_ms: Option<f64>,
@@ -24,6 +27,10 @@ pub struct Outage {
     pub failed_while_open: u64,
     /// 99 % of them took no longer.
     pub failed_while_open_p99_ms: Option<f64>,
+    /// What callers waited for answers that were none: the latencies of all failed requests together.
+    pub waited_in_vain_s: f64,
+    /// Requests that took longer than [`SLOW_MS`].
+    pub slow: u64,
 }
 
 impl Outage {
@@ -34,6 +41,8 @@ impl Outage {
         let opened = || moves.iter().filter(|moved| moved.to == "open");
         let rejected = rejected_while_open(rows, moves);
         let returned = rows.iter().filter(|row| row.is_success()).map(Row::ended_s).filter(|at| *at >= returned_at_s);
+        let in_vain = rows.iter().filter(|row| !row.is_success()).filter_map(|row| row.latency_ms);
+        let slow = rows.iter().filter(|row| row.latency_ms.is_some_and(|ms| ms > SLOW_MS)).count();
         Self {
             killed_at_s,
             returned_at_s,
@@ -43,6 +52,9 @@ impl Outage {
             last_open_ms: opened().next_back().and_then(|moved| moved.open_ms),
             failed_while_open: u64::try_from(rejected.len()).unwrap_or(u64::MAX),
             failed_while_open_p99_ms: quantile(rejected, 0.99),
+            // Not `sum`, which is -0 of nothing.
+            waited_in_vain_s: in_vain.fold(0.0, |sum, ms| sum + ms) / 1_000.0,
+            slow: u64::try_from(slow).unwrap_or(u64::MAX),
         }
     }
 }
@@ -100,6 +112,14 @@ mod tests {
         assert!(close_to(outage.recovered_after_ms, 1_200.0), "{outage:?}");
         assert_eq!((outage.failed_while_open, outage.failed_while_open_p99_ms), (2, Some(0.7)));
         assert_eq!(outage.last_open_ms, Some(2_000.0));
+    }
+
+    #[test]
+    fn waiting_counts_where_it_was_in_vain_or_long() {
+        let rows = [row_at(1.0, 1_500.0, 200), row_at(2.0, 2_000.0, 0), row_at(2.1, 500.0, 504), row_at(2.2, 1.0, 200)];
+        let outage = Outage::read(&rows, &[], 2.0, 4.0);
+        assert!(close_to(Some(outage.waited_in_vain_s), 2.5), "{outage:?}");
+        assert_eq!(outage.slow, 2);
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Progress {
     /// A part begins.
     pub fn begin(&self, Experiment { name, title, .. }: &Experiment, lasts: Duration) {
         if !self.is_terminal {
-            eprintln!("{name:<9}{title} ({} s)", lasts.as_secs());
+            eprintln!("{name:<14}{title} ({} s)", lasts.as_secs());
         }
     }
 
@@ -30,7 +30,8 @@ impl Progress {
         if self.is_terminal {
             let Experiment { name, title, .. } = experiment;
             // Progress that cannot be shown is no reason to end a measurement.
-            let _ = write!(io::stderr(), "\r\x1b[K{name:<9}{title}  {}/{} s{note}", elapsed.as_secs(), lasts.as_secs());
+            let _ =
+                write!(io::stderr(), "\r\x1b[K{name:<14}{title}  {}/{} s{note}", elapsed.as_secs(), lasts.as_secs());
         }
     }
 

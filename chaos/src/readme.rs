@@ -3,6 +3,7 @@
 //! Numbers that depend on machine and moment are judged in bands, so that the README is wrong when it misleads and not when it is a
 //! millisecond off. Pure: text in; text, or a list of what has drifted, out.
 
+use crate::experiment::Experiment;
 use crate::results::Results;
 use crate::table::{self, HEADS};
 
@@ -12,7 +13,7 @@ const END: &str = "<!-- lab:end -->";
 
 /// Points by which a share of successes may differ.
 const SUCCESS_POINTS: f64 = 1.5;
-/// The same where a backend was killed: open times are jittered, and when the last probe goes decides over seconds of success.
+/// The same where the only backend was gone for a while: open times are jittered, and when the last probe goes decides over seconds of success.
 const OUTAGE_POINTS: f64 = 15.0;
 /// Factor by which a latency may differ,
 const LATENCY_FACTOR: f64 = 3.0;
@@ -24,7 +25,7 @@ const RETRIES_SHARE: f64 = 0.25;
 const RETRIES_SLACK: f64 = 20.0;
 /// Share by which what the backend received may differ.
 const RECEIVED_SHARE: f64 = 0.1;
-/// Requests per request by which it may differ where a backend was killed: what succeeds has been received.
+/// Requests per request by which it may differ there: what succeeds has been received.
 const OUTAGE_RECEIVED: f64 = OUTAGE_POINTS / 100.0;
 
 /// README with its block replaced by these results.
@@ -49,7 +50,8 @@ pub fn drift(readme: &str, results: &Results) -> Result<Vec<String>, String> {
             drifted.push(format!("{name}: not in the table"));
             continue;
         };
-        let is_outage = part.outage.is_some();
+        let has_another = Experiment::named(name).is_some_and(|experiment| experiment.backends > 1);
+        let is_outage = part.outage.is_some() && !has_another;
         for (column, measured) in table::cells(name, part).iter().enumerate() {
             let cell = row.get(column).map_or("", String::as_str);
             if !agrees(column, cell, measured, is_outage) {
@@ -113,7 +115,9 @@ fn number(cell: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::tests::example;
+    use crate::outage::Outage;
+    use crate::results::Part;
+    use crate::results::tests::{example, part};
 
     const README: &str = "# Title\n\nBefore.\n<!-- lab:begin -->\nold\n<!-- lab:end -->\nAfter.\n";
 
@@ -153,6 +157,16 @@ mod tests {
     fn an_outage_is_judged_more_widely() {
         assert!(agrees(2, "60.00 %", "74.99 %", true));
         assert!(!agrees(2, "60.00 %", "75.01 %", true));
+    }
+
+    #[test]
+    fn an_outage_that_others_hide_is_not() {
+        let mut results = example();
+        let outage = Outage::read(&[], &[], 2.0, 5.0);
+        results.parts =
+            [("c_three".to_owned(), Part { outage: Some(outage), ..part("three", 1_000, Some(22)) })].into();
+        let edited = write(README, &results).expect("there is a block").replace("| 100 % |", "| 90.00 % |");
+        assert_eq!(drift(&edited, &results).map(|drifted| drifted.len()), Ok(1));
     }
 
     #[test]

@@ -22,6 +22,9 @@ const STYLE: &str = include_str!("report/report.css");
 /// The rows of each part, by its name.
 type AllRows = BTreeMap<String, Vec<Row>>;
 
+/// What is said of a part; the other parts are there to compare with.
+type Words = fn(&Part, &Results) -> String;
+
 /// The page of these results; the clients' CSV files are read from `folder`.
 ///
 /// # Errors
@@ -44,7 +47,8 @@ fn draw(results: &Results, all: &AllRows) -> String {
         section_of(results, all, "b_storm", words::storm),
         section_of(results, all, "b_tuned", words::tuned),
         section_of(results, all, "b_post", words::post),
-        outages(results, all),
+        outages(results, all, &[("c_direct", words::outage_straight), ("c", words::outage), ("c_three", words::three)]),
+        outages(results, all, &[("c_hang_direct", words::hang_straight), ("c_hang", words::hang)]),
         bought_and_cost(results),
         claims(&results.expectations),
         words::READING.to_owned(),
@@ -109,15 +113,15 @@ fn section_of(results: &Results, all: &AllRows, name: &str, words: fn(&Part) -> 
     format!("{}<div class=\"pair\">\n{figures}</div>\n", section(name, &part.title, &words(part)))
 }
 
-/// Parts c_direct and c, one above the other on the same scales: their stories are told by the time axis.
-fn outages(results: &Results, all: &AllRows) -> String {
-    let names = ["c_direct", "c"];
-    let parts: Vec<_> = names.into_iter().filter_map(|name| Some((name, results.part(name)?))).collect();
-    let views: Vec<_> = parts.iter().map(|(name, part)| plots::View::new(name, part, &all[*name])).collect();
+/// Parts with the same outage, one above the other on the same scales: their stories are told by the time axis.
+fn outages(results: &Results, all: &AllRows, stories: &[(&str, Words)]) -> String {
+    let parts: Vec<_> = stories.iter().filter_map(|(name, words)| Some((*name, results.part(name)?, words))).collect();
+    let views: Vec<_> = parts.iter().map(|(name, part, _)| plots::View::new(name, part, &all[*name])).collect();
     let others: Vec<_> = views.iter().collect();
-    let stories = parts.iter().zip(&views).map(|((name, part), view)| {
-        let text = if *name == "c" { words::outage(part) } else { words::outage_straight(part) };
-        section(name, &part.title, &text) + &view.outcomes(&others).figure() + &view.latency(&others).figure()
+    let stories = parts.iter().zip(&views).map(|((name, part, words), view)| {
+        section(name, &part.title, &words(part, results))
+            + &view.outcomes(&others).figure()
+            + &view.latency(&others).figure()
     });
     stories.collect()
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use client::report::Report;
 
 use crate::clock::{self, Deadline, Stopwatch};
-use crate::experiment::{DOWN_FOR, Experiment, KILL_AFTER};
+use crate::experiment::{Cause, DOWN_FOR, Experiment, Faults, KILL_AFTER};
 use crate::exposition::Samples;
 use crate::interrupt::Interrupt;
 use crate::outage::Outage;
@@ -69,11 +70,11 @@ pub struct Lab {
     pub progress: Progress,
 }
 
-/// When the backend went and came, and what it had received before.
+/// When the backend went and came, and what it had received of which its present process knows nothing.
 #[derive(Debug, Clone, Copy)]
-struct Kill {
-    killed_unix_ms: f64,
-    returned_unix_ms: f64,
+struct Down {
+    from_unix_ms: f64,
+    until_unix_ms: f64,
     received_before: u64,
 }
 
@@ -98,12 +99,18 @@ impl Lab {
     pub fn run(&self, experiment: &Experiment) -> Result<Part, Error> {
         let lasts = experiment.lasts(self.lasts);
         self.progress.begin(experiment, lasts);
-        let mut backend = self.programs.backend(&self.backend_arguments(experiment).each_ref().map(String::as_str))?;
-        let mut proxy = self.start_proxy(experiment, backend.data)?;
+        let arguments = self.backend_arguments(experiment);
+        let arguments = arguments.each_ref().map(String::as_str);
+        let mut backend = self.programs.backend(&arguments)?;
+        let others = (1..experiment.backends).map(|_| self.programs.backend(&arguments));
+        let others: Vec<Backend> = others.collect::<Result<_, _>>()?;
+        let endpoints: Vec<_> = iter::once(&backend).chain(&others).map(|backend| backend.data).collect();
+        let mut proxy = self.start_proxy(experiment, &endpoints)?;
         let mut load = self.start_load(experiment, &backend, proxy.as_ref())?;
-        let kill = match experiment.has_outage {
-            true => Some(self.kill_and_return(&mut backend, &mut load)?),
-            false => None,
+        let down = match experiment.outage {
+            Some(Cause::Killed) => Some(self.kill_and_return(&mut backend, &mut load)?),
+            Some(Cause::Hangs) => Some(self.hang_and_return(&backend, &mut load)?),
+            None => None,
         };
         self.let_pass(&mut load, lasts + CLIENT_MAX, "")?;
         self.progress.end();
@@ -111,15 +118,16 @@ impl Lab {
         if !status.success() {
             return Err(Error::Unreadable(format!("client failed ({status}){}", load.client.tail())));
         }
-        self.read(experiment, &backend, proxy.as_mut(), kill)
+        let backends: Vec<_> = iter::once(&backend).chain(&others).collect();
+        self.read(experiment, &backends, proxy.as_mut(), down)
     }
 
     fn backend_arguments(&self, experiment: &Experiment) -> [String; 4] {
         ["--faults".to_owned(), experiment.faults.json(), "--seed".to_owned(), self.seed.to_string()]
     }
 
-    fn start_proxy(&self, experiment: &Experiment, backend: SocketAddr) -> Result<Option<Proxy>, Error> {
-        let Some(config) = experiment.config(&backend.to_string()) else { return Ok(None) };
+    fn start_proxy(&self, experiment: &Experiment, endpoints: &[SocketAddr]) -> Result<Option<Proxy>, Error> {
+        let Some(config) = experiment.config(endpoints) else { return Ok(None) };
         let path = self.file(experiment, "toml");
         fs::write(&path, config).map_err(|cause| at(&path, cause))?;
         Ok(Some(self.programs.proxy(&path)?))
@@ -141,24 +149,39 @@ impl Lab {
         let (json, csv) = (self.file(experiment, "json"), self.file(experiment, "csv"));
         let (json, csv) = (json.to_string_lossy(), csv.to_string_lossy());
         let (method, connections) = (experiment.method, experiment.connections.to_string());
+        let patience = format!("{}ms", experiment.patience.as_millis());
         let arguments = ["run", &target, "--proxy", &via, "--rate", &rate, "--duration", &lasts, "--method", method];
-        let more = ["--connections", &connections, "--json", &json, "--csv", &csv, "--quiet"];
+        let more = ["--connections", &connections, "--timeout", &patience, "--json", &json, "--csv", &csv, "--quiet"];
         let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
         let client = self.programs.client([&arguments[..], &more[..], body].concat())?;
         Ok(Load { experiment, client, began: Stopwatch::start() })
     }
 
     /// Kills the backend under load and starts it again on its port.
-    fn kill_and_return(&self, backend: &mut Backend, load: &mut Load) -> Result<Kill, Error> {
+    fn kill_and_return(&self, backend: &mut Backend, load: &mut Load) -> Result<Down, Error> {
         self.let_pass(load, KILL_AFTER, "")?;
         let received = backend.received().map_err(|cause| named("the backend's control port", cause))?;
-        let killed_unix_ms = clock::unix_ms();
+        let from_unix_ms = clock::unix_ms();
         backend.process.signal(Signal::KILL);
         backend.process.wait(STOP_MAX)?;
         self.let_pass(load, DOWN_FOR, ", backend killed")?;
         let arguments = self.backend_arguments(load.experiment);
         *backend = self.programs.backend_at(backend.data, &arguments.each_ref().map(String::as_str))?;
-        Ok(Kill { killed_unix_ms, returned_unix_ms: clock::unix_ms(), received_before: received.requests })
+        Ok(Down { from_unix_ms, until_unix_ms: clock::unix_ms(), received_before: received.requests })
+    }
+
+    /// Has the backend answer nothing for a while. What it has taken by then stays unanswered for ever.
+    fn hang_and_return(&self, backend: &Backend, load: &mut Load) -> Result<Down, Error> {
+        let faults = load.experiment.faults;
+        let set = |faults: Faults| {
+            backend.set_faults(&faults.json()).map_err(|cause| named("the backend's control port", cause))
+        };
+        self.let_pass(load, KILL_AFTER, "")?;
+        let from_unix_ms = clock::unix_ms();
+        set(Faults { hangs: 1.0, ..faults })?;
+        self.let_pass(load, DOWN_FOR, ", backend hangs")?;
+        set(faults)?;
+        Ok(Down { from_unix_ms, until_unix_ms: clock::unix_ms(), received_before: 0 })
     }
 
     /// Waits until so much time has passed or the client has ended.
@@ -186,25 +209,27 @@ impl Lab {
     fn read(
         &self,
         experiment: &Experiment,
-        backend: &Backend,
+        backends: &[&Backend],
         proxy: Option<&mut Proxy>,
-        kill: Option<Kill>,
+        down: Option<Down>,
     ) -> Result<Part, Error> {
         let report = Report::read(&self.file(experiment, "json")).map_err(Error::Unreadable)?;
         let began = number(report.setting.started_unix_ms);
         let sidecar = proxy.map(|proxy| self.read_proxy(experiment, proxy, &report)).transpose()?;
-        let received = backend.received().map_err(|cause| named("the backend's control port", cause))?;
-        let outage = match kill {
+        let received = backends.iter().map(|backend| backend.received()).collect::<Result<Vec<_>, _>>();
+        let received = received.map_err(|cause| named("a backend's control port", cause))?;
+        let outage = match down {
             None => None,
-            Some(kill) => {
+            Some(down) => {
                 let rows = rows::read(&self.file(experiment, "csv"), began).map_err(Error::Unreadable)?;
                 let moves = sidecar.as_ref().map_or(&[][..], |sidecar| &sidecar.breaker.transitions);
                 let at = |unix_ms: f64| (unix_ms - began) / 1_000.0;
-                Some(Outage::read(&rows, moves, at(kill.killed_unix_ms), at(kill.returned_unix_ms)))
+                Some(Outage::read(&rows, moves, at(down.from_unix_ms), at(down.until_unix_ms)))
             }
         };
         let counts = &report.counts;
-        let backend_received = received.requests + kill.map_or(0, |kill| kill.received_before);
+        let received_now: u64 = received.iter().map(|received| received.requests).sum();
+        let backend_received = received_now + down.map_or(0, |down| down.received_before);
         Ok(Part {
             title: experiment.title.to_owned(),
             rate: self.rate * experiment.rate_factor,
@@ -221,7 +246,7 @@ impl Lab {
             errors: counts.errors.iter().map(|(failure, count)| (failure.name().to_owned(), *count)).collect(),
             backend_received,
             extra_load: number(backend_received) / number(counts.requests.max(1)) - 1.0,
-            repeated_ids: number_of(received.ids.len()),
+            repeated_ids: number_of(received.iter().map(|received| received.ids.len()).sum()),
             sidecar,
             outage,
         })

@@ -1,10 +1,12 @@
 //! The plots of a part, drawn from the client's rows, in steps short enough to see a breaker move.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use client::format;
 use client::page::plot::{Axis, Content, Event, Layer, Plot, Scale, Series, Stroke, Tone};
 
+use crate::experiment::{Cause, Experiment};
 use crate::proxy_log;
 use crate::results::Part;
 use crate::rows::{Row, quantile};
@@ -12,6 +14,8 @@ use crate::rows::{Row, quantile};
 /// Steps of the time axis: half a second has a hundred requests at 200/s; a probe and its answer need it finer.
 const STEP_S: f64 = 0.5;
 const OUTAGE_STEP_S: f64 = 0.25;
+/// Of a step: more than the millisecond to which the load's beginning is told, and too little to be seen.
+const STEP_SLACK: f64 = 0.01;
 /// So many points make a smooth curve.
 const CURVE_POINTS: u32 = 60;
 
@@ -38,6 +42,7 @@ enum Kind {
     Status(u16),
     Refused,
     Reset,
+    Timeout,
     OtherError,
 }
 
@@ -48,6 +53,7 @@ impl Kind {
             ("", Some(status)) => Self::Status(status),
             ("refused", _) => Self::Refused,
             ("reset" | "closed", _) => Self::Reset,
+            ("timeout", _) => Self::Timeout,
             _ => Self::OtherError,
         }
     }
@@ -58,6 +64,7 @@ impl Kind {
             Self::Status(status) => status.to_string(),
             Self::Refused => "refused".to_owned(),
             Self::Reset => "reset or closed".to_owned(),
+            Self::Timeout => "gave up waiting".to_owned(),
             Self::OtherError => "other error".to_owned(),
         }
     }
@@ -71,6 +78,7 @@ impl Kind {
             Self::Status(_) => Tone::Yellow,
             Self::Refused => Tone::Purple,
             Self::Reset => Tone::Pink,
+            Self::Timeout => Tone::Blue,
             Self::OtherError => Tone::Grey,
         }
     }
@@ -80,12 +88,12 @@ impl<'a> View<'a> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "steps are few and not negative")]
     pub(super) fn new(name: &'a str, part: &'a Part, rows: &'a [Row]) -> Self {
         let step_s = if part.outage.is_some() { OUTAGE_STEP_S } else { STEP_S };
-        let mut steps: Vec<Step> = Vec::new();
+        let last_due_s = rows.last().map_or(0.0, |row| row.due_s.max(0.0));
+        // What is due a fraction of a millisecond after the last full step belongs to it.
+        let count = (last_due_s / step_s - STEP_SLACK).ceil().max(1.0) as usize;
+        let mut steps: Vec<Step> = iter::repeat_with(Step::default).take(count).collect();
         for row in rows {
-            let index = (row.due_s.max(0.0) / step_s) as usize;
-            if steps.len() <= index {
-                steps.resize_with(index + 1, Step::default);
-            }
+            let index = ((row.due_s.max(0.0) / step_s) as usize).min(count - 1);
             *steps[index].kinds.entry(Kind::of(row)).or_default() += 1;
             steps[index].latencies.extend(row.latency_ms);
         }
@@ -167,7 +175,8 @@ impl<'a> View<'a> {
         }
         if let Some(outage) = &self.part.outage {
             let mark = |from, label: &str, tone| Event { from, to: None, label: label.to_owned(), tone };
-            events.push(mark(outage.killed_at_s, "killed", Tone::Red));
+            let hangs = Experiment::named(self.name).is_some_and(|part| part.outage == Some(Cause::Hangs));
+            events.push(mark(outage.killed_at_s, if hangs { "hangs" } else { "killed" }, Tone::Red));
             events.push(mark(outage.returned_at_s, "back", Tone::Green));
         }
         events
@@ -245,6 +254,8 @@ mod tests {
         let view = View::new("a", &part, &rows);
         let counts: Vec<u32> = view.steps.iter().map(|step| step.kinds.values().sum()).collect();
         assert_eq!(counts, [1, 0, 2]);
+        let late = [row_at(0.1, 1.0, 200), row_at(1.0004, 1.0, 200)];
+        assert_eq!(View::new("a", &part, &late).steps.len(), 2, "no step for a fraction of a millisecond");
         assert_eq!(view.points(1.0), [(0.25, Some(1.0)), (0.75, None), (1.25, Some(9.0))]);
         assert_eq!(view.steps[2].kinds, BTreeMap::from([(Kind::Status(503), 1), (Kind::Refused, 1)]));
     }

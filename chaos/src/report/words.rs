@@ -1,10 +1,14 @@
 //! The page's sentences. What a part was set up to do comes from its experiment, everything else from what was measured.
 
+mod balance;
+
 use client::format;
 use client::page::html::escape;
 
-use crate::experiment::{Experiment, Faults, TAIL_MS};
-use crate::results::{Part, Results, Sidecar, number};
+use crate::experiment::{Experiment, Faults, HANG_ATTEMPT, TAIL_MS};
+use crate::results::{Part, Results, number};
+
+pub(super) use balance::{Balance, bought_and_cost};
 
 /// How to read the page; the same for every run.
 pub(super) const READING: &str = "\
@@ -19,13 +23,6 @@ What it has received it counts itself; retries, refusals and the breaker’s mov
 <code>.toml</code> and <code>.proxy.log</code>.</p>
 </details>
 ";
-
-/// A line of the balance: a pattern, what it bought, what it cost. HTML.
-pub(super) struct Balance {
-    pub(super) pattern: &'static str,
-    pub(super) bought: String,
-    pub(super) cost: String,
-}
 
 pub(super) fn baseline(part: &Part) -> String {
     let faults = faults_of("a");
@@ -161,7 +158,7 @@ pub(super) fn post(part: &Part) -> String {
     ])
 }
 
-pub(super) fn outage_straight(part: &Part) -> String {
+pub(super) fn outage_straight(part: &Part, _: &Results) -> String {
     let Some(outage) = &part.outage else { return String::new() };
     paragraphs(&[format!(
         "The backend is killed with SIGKILL {:.1} s into the load and listens again at {:.1} s. Without a sidecar every request in \
@@ -174,7 +171,7 @@ pub(super) fn outage_straight(part: &Part) -> String {
     )])
 }
 
-pub(super) fn outage(part: &Part) -> String {
+pub(super) fn outage(part: &Part, _: &Results) -> String {
     let (Some(outage), Some(sidecar)) = (&part.outage, &part.sidecar) else { return String::new() };
     let openings = sidecar.breaker.transitions.iter().filter(|moved| moved.to == "open").count();
     paragraphs(&[
@@ -198,100 +195,83 @@ pub(super) fn outage(part: &Part) -> String {
     ])
 }
 
-/// What each pattern bought and cost, as far as the parts that tell were run.
-pub(super) fn bought_and_cost(results: &Results) -> Vec<Balance> {
-    let part = |name: &str| results.part(name);
-    let through = |name: &str| part(name).and_then(|part| Some((part, part.sidecar.as_ref()?)));
-    let lines = [
-        part("a").zip(through("b")).map(|(a, b)| retries(a, b)),
-        through("b_storm").map(budget),
-        through("b_tuned").map(tuning),
-        through("b_post").map(caution),
-        part("c_direct").zip(through("c")).and_then(|(direct, c)| breaker(direct, c)),
-    ];
-    lines.into_iter().flatten().collect()
-}
-
-fn retries(a: &Part, (b, sidecar): (&Part, &Sidecar)) -> Balance {
-    Balance {
-        pattern: "Retries",
-        bought: format!("{} instead of {}: {} failures left of {}", succeeded(b), succeeded(a), b.failed(), a.failed()),
-        cost: format!(
-            "{} more requests for the backend ({}), {} ms instead of {} ms at p95",
-            format::count(sidecar.retries),
-            percent(b.extra_load),
-            format::ms(b.p95_ms),
-            format::ms(a.p95_ms)
+pub(super) fn three(part: &Part, results: &Results) -> String {
+    let (Some(outage), Some(sidecar)) = (&part.outage, &part.sidecar) else { return String::new() };
+    let alone = instead(results.part("c").map(|alone| format::count(alone.failed())));
+    paragraphs(&[
+        format!(
+            "Three backends now, the same kill of one of them, and nothing else changed. A request that meets the dead one finds its connection \
+             refused or broken, and the retry goes to one of the other two. {} after the kill the breaker of that one address opened, and \
+             from then on only probes went there: {} connections were refused in all.",
+            ms_or_never(outage.detected_after_ms),
+            format::count(sidecar.connects_refused)
         ),
-    }
-}
-
-fn budget((part, sidecar): (&Part, &Sidecar)) -> Balance {
-    let errors = faults_of("b_storm").errors;
-    Balance {
-        pattern: "Budget",
-        bought: format!(
-            "{} requests at the backend for each of the client’s instead of {}; whatever fails, no more than {}",
-            ratio(part.received_per_request()),
-            ratio(without_budget(errors, sidecar.attempts_max)),
-            ratio(sidecar.backend_received_max / number(part.requests.max(1)))
-        ),
-        cost: format!(
-            "{} retries not made: {} succeeded",
-            format::count(sidecar.retries_refused_by_budget),
-            succeeded(part)
-        ),
-    }
-}
-
-fn tuning((part, sidecar): (&Part, &Sidecar)) -> Balance {
-    Balance {
-        pattern: "More attempts",
-        bought: format!("{} at {} errors", succeeded(part), percent(faults_of("b_tuned").errors)),
-        cost: format!(
-            "{} more requests for the backend ({}); the budget would let it be {}",
-            format::count(sidecar.retries),
-            percent(part.extra_load),
-            percent(sidecar.backend_received_max / number(part.requests.max(1)) - 1.0)
-        ),
-    }
-}
-
-fn caution((part, sidecar): (&Part, &Sidecar)) -> Balance {
-    Balance {
-        pattern: "No repeated POST",
-        bought: format!("{} of {} orders taken twice", part.repeated_ids, format::count(part.requests)),
-        cost: format!(
-            "{} succeeded: {} failures that a retry might have hidden went to the client",
+        format!(
+            "<b>{}</b> succeeded: {} requests failed{alone}, for {} retries. Where there is only one backend, a breaker can merely fail faster; \
+             with somewhere else to go, breaker and retries hide the outage.",
             succeeded(part),
-            format::count(sidecar.refused("not_repeatable"))
+            format::count(part.failed()),
+            format::count(sidecar.retries)
         ),
-    }
+    ])
 }
 
-fn breaker(direct: &Part, (c, sidecar): (&Part, &Sidecar)) -> Option<Balance> {
-    let (alone, outage) = (direct.outage.as_ref()?, c.outage.as_ref()?);
-    Some(Balance {
-        pattern: "Breaker",
-        bought: format!(
-            "{} connections tried at the dead backend instead of {}; an answer within {} ms that says what is wrong and when to come back",
-            format::count(sidecar.connects_refused),
-            format::count(direct.errors.get("refused").copied().unwrap_or_default()),
+pub(super) fn hang_straight(part: &Part, _: &Results) -> String {
+    let Some(outage) = &part.outage else { return String::new() };
+    paragraphs(&[format!(
+        "Worse than a dead backend is one that hangs: from {:.1} s to {:.1} s it takes requests and answers none of them, ever. \
+         Nothing refuses them, so each waits for the client’s own patience, {} s here and often half a minute elsewhere, and holds a connection \
+         and whatever its caller has in hand meanwhile. {} requests failed ({}), {} took longer than a second, and their callers \
+         <b>waited {} in vain</b>, taken together.",
+        outage.killed_at_s,
+        outage.returned_at_s,
+        experiment("c_hang_direct").patience.as_secs(),
+        format::count(part.failed()),
+        failed(part),
+        format::count(outage.slow),
+        seconds(outage.waited_in_vain_s)
+    )])
+}
+
+pub(super) fn hang(part: &Part, results: &Results) -> String {
+    let (Some(outage), Some(sidecar)) = (&part.outage, &part.sidecar) else { return String::new() };
+    let straight = results.part("c_hang_direct");
+    let waits = straight.and_then(|straight| straight.outage.as_ref());
+    let openings = sidecar.breaker.transitions.iter().filter(|moved| moved.to == "open").count();
+    let down_s = outage.returned_at_s - outage.killed_at_s;
+    paragraphs(&[
+        format!(
+            "The same hang behind a sidecar that gives an attempt {} ms. Timeouts in a row opened the breaker {} after the hang had \
+             begun; from then on {} requests were answered 503 at once (99 % of them within {} ms), and only a probe waited now and then. The \
+             breakers of endpoint and upstream opened {openings} times in all.",
+            HANG_ATTEMPT.as_millis(),
+            ms_or_never(outage.detected_after_ms),
+            format::count(outage.failed_while_open),
             format::ms(outage.failed_while_open_p99_ms)
         ),
-        cost: format!(
-            "{} from the return to full success instead of {}, so {} failed instead of {}: a backend that refuses fails fast \
-             without a breaker, too",
+        format!(
+            "The callers <b>waited {} in vain</b>{}, and {} requests took longer than a second{}. The timeout alone, without a breaker, \
+             would have left {} or more. This is where a breaker buys most: what fails fails at once, and ties up neither threads nor \
+             connections. The price is the time until a probe notices the return: all succeeded again {} after it, and {} requests failed ({}){}.",
+            seconds(outage.waited_in_vain_s),
+            instead(waits.map(|straight| seconds(straight.waited_in_vain_s))),
+            format::count(outage.slow),
+            instead(waits.map(|straight| format::count(straight.slow))),
+            seconds(part.rate * down_s * HANG_ATTEMPT.as_secs_f64()),
             ms_or_never(outage.recovered_after_ms),
-            ms_or_never(alone.recovered_after_ms),
-            failed(c),
-            failed(direct)
+            format::count(part.failed()),
+            failed(part),
+            instead(straight.map(|straight| format::count(straight.failed())))
         ),
-    })
+    ])
 }
 
 fn faults_of(name: &str) -> Faults {
-    Experiment::named(name).expect("the names in this file are experiments").faults
+    experiment(name).faults
+}
+
+fn experiment(name: &str) -> &'static Experiment {
+    Experiment::named(name).expect("the names in this file are experiments")
 }
 
 /// Attempts a request if every error is tried again: 1 + p + p² + …
@@ -311,6 +291,21 @@ fn succeeded(part: &Part) -> String {
 
 fn failed(part: &Part) -> String {
     format::share(part.failed(), part.requests)
+}
+
+/// What it was without, if that was measured.
+fn instead(value: Option<String>) -> String {
+    value.map_or_else(String::new, |value| format!(" instead of {value}"))
+}
+
+/// `1,199 s` or `17.2 s`
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds of a run are few and not negative"
+)]
+fn seconds(value: f64) -> String {
+    format!("{} s", if value < 100.0 { format!("{value:.1}") } else { format::count(value.round() as u64) })
 }
 
 /// `200 × 1,674, 500 × 140`
@@ -358,6 +353,11 @@ mod tests {
         check(0.171, "17.1 %");
         check(0.15_f64.powi(3), "0.34 %");
         check(0.0, "0 %");
+    }
+
+    #[test]
+    fn long_waits_have_their_thousands_apart_and_short_ones_a_decimal() {
+        assert_eq!([1_199.4, 99.94, 0.0].map(seconds), ["1,199 s", "99.9 s", "0.0 s"]);
     }
 
     #[test]
