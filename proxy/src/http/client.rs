@@ -20,7 +20,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use outrigger_policy::outcome::Outcome;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::body::Replay;
 use super::io::{Meter, Stream, Watched};
@@ -74,11 +74,11 @@ pub struct Conn {
     endpoint: Arc<Endpoint>,
     born: Instant,
     is_reused: bool,
-    _task: Task,
+    task: Task,
 }
 
 /// The task that drives a connection; dropped with it.
-struct Task(AbortHandle);
+struct Task(JoinHandle<()>);
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -159,11 +159,11 @@ impl Pool {
             let _counted = counted;
             let _ = connection.await;
         });
-        let task = Task(task.abort_handle());
+        let task = Task(task);
         if sender.ready().await.is_err() {
             return Err(failed(ProxyError::ConnectFailed));
         }
-        Ok(Conn { sender, meter, endpoint: Arc::clone(endpoint), born: started, is_reused: false, _task: task })
+        Ok(Conn { sender, meter, endpoint: Arc::clone(endpoint), born: started, is_reused: false, task })
     }
 
     /// Keeps `conn` for the next request, if it may be kept.
@@ -183,10 +183,11 @@ impl Pool {
     }
 
     /// The answer came before its request was whole: lets the upload go on, but not for ever.
-    pub fn let_finish(mut conn: Conn, at_most: Duration) {
-        // Bounded by `at_most`; the connection ends with this task.
+    pub fn let_finish(conn: Conn, at_most: Duration) {
+        let Conn { mut task, .. } = conn;
+        // Without its sender the connection ends when the upload has; at the latest with this task, whose time is bounded.
         tokio::task::spawn_local(async move {
-            let _ready_or_closed = clock::until(clock::now() + at_most, conn.sender.ready()).await;
+            let _in_time = clock::until(clock::now() + at_most, &mut task.0).await;
         });
     }
 
