@@ -192,7 +192,7 @@ fn an_upload_goes_on_after_an_answer_that_came_early() {
     paused(async {
         let net = Net::default();
         let text = net.raw_requests(A, "one", &["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]);
-        let bench = Bench::new(&net, ONE).await;
+        let bench = Bench::new(&net, &format!("listen.idle_timeout = \"20s\"\n{ONE}")).await;
         let mut caller = bench.connect();
         caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 11\r\n\r\none").await;
         assert_eq!(caller.answer().await.expect("an early answer").status, 200);

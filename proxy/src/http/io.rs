@@ -224,8 +224,8 @@ impl Watch for std::sync::Arc<Progress> {
         match self.phase() {
             // The clock of a head starts with its first byte and is not wound up by the next ones: dripping does not help.
             Phase::Idle if n > 0 && !self.is_spoilt.load(Relaxed) => self.enter(Phase::Head),
-            // The caller is still uploading.
-            Phase::Body if n > 0 => self.moved(),
+            // The caller is still uploading; after an early answer too.
+            Phase::Body | Phase::Idle if n > 0 => self.moved(),
             Phase::Idle | Phase::Head | Phase::Exchange | Phase::Body => {}
         }
     }
