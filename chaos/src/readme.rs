@@ -14,7 +14,7 @@ const END: &str = "<!-- lab:end -->";
 /// Points by which a share of successes may differ.
 const SUCCESS_POINTS: f64 = 1.5;
 /// The same where the only backend was gone for a while: open times are jittered, and when the last probe goes decides over seconds of success.
-const OUTAGE_POINTS: f64 = 15.0;
+const OUTAGE_POINTS: f64 = 20.0;
 /// Factor by which a latency may differ,
 const LATENCY_FACTOR: f64 = 3.0;
 /// the 95th percentile by more: one answer in twenty is 200 ms late, so that a handful of requests decide whether it is one of them,
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn an_outage_is_judged_more_widely() {
-        assert!(agrees(2, "60.00 %", "74.99 %", true));
-        assert!(!agrees(2, "60.00 %", "75.01 %", true));
+        assert!(agrees(2, "60.00 %", "79.99 %", true));
+        assert!(!agrees(2, "60.00 %", "80.01 %", true));
     }
 
     #[test]
