@@ -127,7 +127,7 @@ impl Claims {
     fn storm(&mut self, part: &Part, sidecar: &Sidecar) {
         let refused = sidecar.retries_refused_by_budget;
         let measured =
-            format!("{refused} retries refused for want of budget, of {} called for", refused + sidecar.retries);
+            format!("{refused} retries refused for want of budget, of {} called for", refused + part.retries);
         let text = "at 30 % errors the budget, not the backend, ends the retries";
         let holds = refused > 0 && sidecar.budget_exhausted > 0;
         self.add("b_storm.budget_held", text, holds, [measured, "some".to_owned()]);

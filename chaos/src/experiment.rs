@@ -138,7 +138,7 @@ pub const ALL: [Experiment; 10] = [
         name: "b_tuned",
         title: "30 % errors, 4 attempts, budget ratio 0.5",
         way: Way::Sidecar {
-            policies: "[upstreams.backend.retry]\nattempts_max = 4\n\n[upstreams.backend.budget]\nratio = 0.5\n",
+            policies: "[upstreams.backend.retry]\nmax_attempts = 4\n\n[upstreams.backend.budget]\nratio = 0.5\n",
         },
         faults: THIRTY,
         // Four attempts leave p = 0.3⁴ = 0.81 % failed, 0.19 points less than the 1 % of the claim. In 20 000 requests (2 000/s for 10 s) one
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(A.config(&endpoints), None);
         let tuned = Experiment::named("b_tuned").and_then(|tuned| tuned.config(&endpoints)).expect("a config");
         assert!(tuned.contains("endpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]"), "{tuned}");
-        assert!(tuned.contains("attempts_max = 4") && tuned.contains("ratio = 0.5"), "{tuned}");
+        assert!(tuned.contains("max_attempts = 4") && tuned.contains("ratio = 0.5"), "{tuned}");
     }
 
     #[test]

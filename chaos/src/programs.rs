@@ -79,7 +79,7 @@ pub struct UpstreamStatus {
 #[derive(Debug, Clone, Deserialize)]
 pub struct RouteStatus {
     /// In all, the first included.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// Absent where it shares the upstream's.
     pub budget: Option<BudgetStatus>,
 }

@@ -61,6 +61,8 @@ pub struct Part {
     pub backend_received: u64,
     /// `backend_received / requests - 1`.
     pub extra_load: f64,
+    /// Attempts after the first; without a proxy nobody makes any.
+    pub retries: u64,
     /// Ids that the backend has read more than once.
     pub repeated_ids: u64,
     /// What the proxy's counters say; absent if there was none.
@@ -74,8 +76,6 @@ pub struct Part {
 /// The proxy's own account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
-    /// Attempts after the first.
-    pub retries: u64,
     /// Retries that were called for and not made, by what stood in the way.
     pub retries_refused: BTreeMap<String, u64>,
     /// Those the budget stood in the way of.
@@ -83,7 +83,7 @@ pub struct Sidecar {
     /// How often the budget was found exhausted.
     pub budget_exhausted: u64,
     /// Attempts a request may have in all.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// The budget in force.
     pub budget: BudgetStatus,
     /// What the budget lets the backend receive at most.
@@ -171,12 +171,11 @@ pub(crate) mod tests {
 
     /// A part of 1,000 requests of which so many succeeded, through a sidecar if `retries` is given.
     pub(crate) fn part(title: &str, succeeded: u64, retries: Option<u64>) -> Part {
-        let sidecar = retries.map(|retries| Sidecar {
-            retries,
+        let sidecar = retries.map(|_| Sidecar {
             retries_refused: BTreeMap::new(),
             retries_refused_by_budget: 0,
             budget_exhausted: 0,
-            attempts_max: 3,
+            max_attempts: 3,
             budget: BudgetStatus { ratio: 0.2, floor_per_second: 10.0, window_seconds: 10.0 },
             backend_received_max: 1_350.0,
             connects_refused: 0,
@@ -199,6 +198,7 @@ pub(crate) mod tests {
             errors: BTreeMap::new(),
             backend_received: received,
             extra_load: number(received) / 1_000.0 - 1.0,
+            retries: retries.unwrap_or_default(),
             repeated_ids: 0,
             sidecar,
             outage: None,

@@ -215,7 +215,12 @@ impl Lab {
     ) -> Result<Part, Error> {
         let report = Report::read(&self.file(experiment, "json")).map_err(Error::Unreadable)?;
         let began = number(report.setting.started_unix_ms);
-        let sidecar = proxy.map(|proxy| self.read_proxy(experiment, proxy, &report)).transpose()?;
+        let (retries, sidecar) = match proxy {
+            Some(proxy) => {
+                self.read_proxy(experiment, proxy, &report).map(|(retries, sidecar)| (retries, Some(sidecar)))?
+            }
+            None => (0, None),
+        };
         let received = backends.iter().map(|backend| backend.received()).collect::<Result<Vec<_>, _>>();
         let received = received.map_err(|cause| named("a backend's control port", cause))?;
         let outage = match down {
@@ -247,13 +252,14 @@ impl Lab {
             backend_received,
             extra_load: number(backend_received) / number(counts.requests.max(1)) - 1.0,
             repeated_ids: number_of(received.iter().map(|received| received.ids.len()).sum()),
+            retries,
             sidecar,
             outage,
         })
     }
 
-    /// The proxy's counters and log, which are kept as files, too; then it is stopped.
-    fn read_proxy(&self, experiment: &Experiment, proxy: &mut Proxy, report: &Report) -> Result<Sidecar, Error> {
+    /// The proxy's retries, its other counters and its log, which are kept as files, too; then it is stopped.
+    fn read_proxy(&self, experiment: &Experiment, proxy: &mut Proxy, report: &Report) -> Result<(u64, Sidecar), Error> {
         let admin = |cause| named("the proxy's admin port", cause);
         let (metrics, status) = (proxy.metrics().map_err(admin)?, proxy.status().map_err(admin)?);
         proxy.process.signal(Signal::TERM);
@@ -264,26 +270,26 @@ impl Lab {
             return Err(Error::Unreadable(format!("the proxy ended badly ({stopped}){}", proxy.process.tail())));
         }
         let route = status.upstreams.first().and_then(|upstream| upstream.routes.first());
-        let (attempts_max, budget) = route
-            .and_then(|route| Some((route.attempts_max, route.budget?)))
+        let (max_attempts, budget) = route
+            .and_then(|route| Some((route.max_attempts, route.budget?)))
             .ok_or_else(|| Error::Unreadable("the proxy's /status has no budget".to_owned()))?;
         let transitions = proxy_log::transitions(&proxy.log(), number(report.setting.started_unix_ms));
         let open = proxy_log::spans(&transitions, "open", report.elapsed_s);
         let open_s = open.iter().map(|(from, to)| to - from).sum();
-        Ok(Sidecar {
-            // `unsent` replaces an attempt that never left over a dead connection: it is none more.
-            retries: metrics
-                .count("outrigger_retries_total", &[])
-                .saturating_sub(metrics.count("outrigger_retries_total", &[("reason", "unsent")])),
+        // `unsent` replaces an attempt that never left over a dead connection: it is none more.
+        let unsent = metrics.count("outrigger_retries_total", &[("reason", "unsent")]);
+        let retries = metrics.count("outrigger_retries_total", &[]).saturating_sub(unsent);
+        let sidecar = Sidecar {
             retries_refused: by_label(&metrics, "outrigger_retries_refused_total", "reason"),
             retries_refused_by_budget: metrics.count("outrigger_retries_refused_total", &[("reason", "budget")]),
             budget_exhausted: metrics.count("outrigger_budget_exhausted_total", &[]),
-            attempts_max,
+            max_attempts,
             budget,
             backend_received_max: received_max(&budget, report),
             connects_refused: metrics.count("outrigger_connects_total", &[("result", "connect_refused")]),
             breaker: Breaker { transitions, open_s },
-        })
+        };
+        Ok((retries, sidecar))
     }
 
     /// `a.csv` for part a.

@@ -25,7 +25,7 @@ pub fn cells(name: &str, part: &Part) -> [String; 8] {
         ms(part.p50_ms),
         ms(part.p95_ms),
         ms(part.p99_ms),
-        part.sidecar.as_ref().map_or_else(|| "–".to_owned(), |sidecar| format::count(sidecar.retries)),
+        part.sidecar.as_ref().map_or_else(|| "–".to_owned(), |_| format::count(part.retries)),
         format!("{:.2}", part.received_per_request()),
     ]
 }

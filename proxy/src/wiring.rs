@@ -162,7 +162,7 @@ fn a_body_that_was_drawn_for_a_dead_connection_is_sent_again_whole() {
                 peer.closed().await;
             }
         });
-        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.retry]\nattempts_max = 1\n")).await;
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.retry]\nmax_attempts = 1\n")).await;
         assert_eq!(bench.get("/").await.status, 200); // its connection dies at once
         let seen = bench.post("/", "whole").await;
         assert!(

@@ -47,7 +47,7 @@ pub(super) fn baseline(part: &Part) -> String {
 pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
     let Some(sidecar) = &part.sidecar else { return String::new() };
     let errors = faults_of("b").errors;
-    let attempts = sidecar.attempts_max;
+    let attempts = sidecar.max_attempts;
     let all_fail = errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
     let slower = baseline.map_or_else(String::new, |baseline| {
         format!(
@@ -69,7 +69,7 @@ pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
         format!(
             "<b>{}</b> succeeded. It cost {} retries, {} more requests for the backend.{slower}",
             succeeded(part),
-            format::count(sidecar.retries),
+            format::count(part.retries),
             percent(part.extra_load)
         ),
     ])
@@ -81,20 +81,20 @@ pub(super) fn storm(part: &Part) -> String {
     let budget = &sidecar.budget;
     let from_ratio = budget.ratio * number(part.requests);
     let from_floor = budget.floor_per_second * part.elapsed_s;
-    let called_for = sidecar.retries + sidecar.retries_refused_by_budget;
+    let called_for = part.retries + sidecar.retries_refused_by_budget;
     paragraphs(&[
         format!(
             "{} of the answers are errors now, still with defaults. Retrying them all would be {} attempts for each request, and {} if the \
              backend were dead: load that a backend in trouble can least bear. The budget is there to stop that.",
             percent(errors),
-            ratio(without_budget(errors, sidecar.attempts_max)),
-            sidecar.attempts_max
+            ratio(without_budget(errors, sidecar.max_attempts)),
+            sidecar.max_attempts
         ),
         format!(
             "Of {} retries called for, {} were made and {} were <b>refused because the budget was exhausted</b>. The arithmetic: \
              {} × {} requests are {:.0} extra attempts, the floor of {}/s over {:.1} s gives {:.0} more, {:.0} in all.",
             format::count(called_for),
-            format::count(sidecar.retries),
+            format::count(part.retries),
             format::count(sidecar.retries_refused_by_budget),
             budget.ratio,
             format::count(part.requests),
@@ -116,7 +116,7 @@ pub(super) fn storm(part: &Part) -> String {
 pub(super) fn tuned(part: &Part) -> String {
     let Some(sidecar) = &part.sidecar else { return String::new() };
     let errors = faults_of("b_tuned").errors;
-    let attempts = sidecar.attempts_max;
+    let attempts = sidecar.max_attempts;
     paragraphs(&[
         format!(
             "Who knows that the backend can bear it may allow more: {attempts} attempts and a budget of {} × the requests. \
@@ -211,7 +211,7 @@ pub(super) fn three(part: &Part, results: &Results) -> String {
              with somewhere else to go, breaker and retries hide the outage.",
             succeeded(part),
             format::count(part.failed()),
-            format::count(sidecar.retries)
+            format::count(part.retries)
         ),
     ])
 }
@@ -275,8 +275,8 @@ fn experiment(name: &str) -> &'static Experiment {
 }
 
 /// Attempts a request if every error is tried again: 1 + p + p² + …
-fn without_budget(errors: f64, attempts_max: u32) -> f64 {
-    (0..attempts_max).map(|attempt| errors.powi(i32::try_from(attempt).unwrap_or(i32::MAX))).sum()
+fn without_budget(errors: f64, max_attempts: u32) -> f64 {
+    (0..max_attempts).map(|attempt| errors.powi(i32::try_from(attempt).unwrap_or(i32::MAX))).sum()
 }
 
 /// A number is not parted from its unit at the end of a line.

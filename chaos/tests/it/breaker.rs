@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::stage::{PATIENCE, Site, wait_until};
 
 /// Quick to open, and open for a second at a time.
-const QUICK: &str = "[upstreams.backend.retry]\nattempts_max = 1\n\
+const QUICK: &str = "[upstreams.backend.retry]\nmax_attempts = 1\n\
                      [upstreams.backend.endpoint_breaker]\nconsecutive_failures = 3\nopen_base = \"1s\"\nopen_cap = \"1s\"\nopen_jitter = 0\n";
 
 #[test]

@@ -23,7 +23,7 @@ fn a_post_that_reached_the_backend_never_goes_twice() {
 
 #[test]
 fn a_get_that_was_reset_goes_again() {
-    let policies = "[upstreams.backend.retry]\nattempts_max = 10\nbackoff_base = \"1ms\"\nbackoff_cap = \"2ms\"\n\
+    let policies = "[upstreams.backend.retry]\nmax_attempts = 10\nbackoff_base = \"1ms\"\nbackoff_cap = \"2ms\"\n\
                     [upstreams.backend.budget]\nratio = 10\n";
     let site = Site::new(&["--reset-before-share", "0.2"], policies);
     let report = site.run_client(&["--closed", "--requests", "200", "--connections", "8"]);

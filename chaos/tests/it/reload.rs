@@ -8,10 +8,10 @@ use lab::programs::Proxy;
 
 use crate::stage::{Folder, PATIENCE, Site, config, programs, wait_until};
 
-const FOUR: &str = "[upstreams.backend.retry]\nattempts_max = 4\n";
+const FOUR: &str = "[upstreams.backend.retry]\nmax_attempts = 4\n";
 
-fn attempts_max(proxy: &Proxy) -> u32 {
-    proxy.status().expect("the admin port answers").upstreams[0].routes[0].attempts_max
+fn max_attempts(proxy: &Proxy) -> u32 {
+    proxy.status().expect("the admin port answers").upstreams[0].routes[0].max_attempts
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_file_that_is_renamed_into_place_is_noticed() {
     let next = site.folder.write("next.toml", &config(&format!("\"{}\"", site.backend.data), FOUR));
     fs::rename(next, site.folder.file("config.toml")).expect("one file system");
     site.wait_for_generation(2);
-    assert_eq!(attempts_max(&site.proxy), 4);
+    assert_eq!(max_attempts(&site.proxy), 4);
     assert_eq!(site.get().status, 200);
 }
 
@@ -46,29 +46,29 @@ fn the_swap_of_a_config_map_is_noticed() {
     symlink("..first", folder.file("..data")).expect("a link");
     symlink("..data/config.toml", folder.file("config.toml")).expect("a link");
     let proxy = programs.proxy(&folder.file("config.toml")).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(attempts_max(&proxy), 3);
+    assert_eq!(max_attempts(&proxy), 3);
 
     symlink("..second", folder.file("..data_tmp")).expect("a link");
     fs::rename(folder.file("..data_tmp"), folder.file("..data")).expect("one file system");
-    wait_until("the new configuration", || attempts_max(&proxy) == 4);
+    wait_until("the new configuration", || max_attempts(&proxy) == 4);
 }
 
 #[test]
 fn an_invalid_file_changes_nothing_but_a_metric_and_a_log_line() {
     let mut site = Site::new(&[], FOUR);
-    site.rewrite("[upstreams.backend.retry]\nattempts_max = 0\nattemps = 3\n");
+    site.rewrite("[upstreams.backend.retry]\nmax_attempts = 0\nattemps = 3\n");
     site.proxy.process.signal(Signal::HUP);
     wait_until("a log line", || site.proxy.log().iter().any(|line| line.message == "config rejected"));
 
     let log = site.proxy.log();
     let rejected = log.iter().find(|line| line.message == "config rejected").expect("just seen");
     let faults = rejected.text("faults");
-    assert!(faults.contains("attempts_max") && faults.contains("attemps"), "{faults}");
+    assert!(faults.contains("max_attempts") && faults.contains("attemps"), "{faults}");
     let metrics = site.proxy.metrics().expect("the admin port answers");
     assert_eq!(metrics.count("outrigger_config_reloads_total", &[("result", "rejected")]), 1);
     assert_eq!(metrics.sum("outrigger_config_last_reload_successful", &[]), 0.0);
     let status = site.proxy.status().expect("the admin port answers");
-    assert_eq!((status.generation, attempts_max(&site.proxy), site.get().status), (1, 4, 200));
+    assert_eq!((status.generation, max_attempts(&site.proxy), site.get().status), (1, 4, 200));
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn an_open_breaker_stays_open_through_an_unrelated_reload() {
     site.backend.process.wait(PATIENCE).expect("it is dead");
     wait_until("an open breaker", || site.get().status == 503);
 
-    site.rewrite(&format!("{policies}[upstreams.backend.retry]\nattempts_max = 4\n"));
+    site.rewrite(&format!("{policies}[upstreams.backend.retry]\nmax_attempts = 4\n"));
     site.proxy.process.signal(Signal::HUP);
     site.wait_for_generation(2);
-    assert_eq!(attempts_max(&site.proxy), 4);
+    assert_eq!(max_attempts(&site.proxy), 4);
     let metrics = site.proxy.metrics().expect("the admin port answers");
     assert_eq!(metrics.sum("outrigger_breaker_state", &[("scope", "endpoint")]), 2.0);
     let connects = site.count("outrigger_connects_total", &[]);

@@ -5,7 +5,7 @@ use lab::results::number;
 use crate::stage::Site;
 
 /// Ten attempts at 20 % errors fail once in ten million.
-const PATIENT: &str = "[upstreams.backend.retry]\nattempts_max = 10\nbackoff_base = \"1ms\"\nbackoff_cap = \"2ms\"\n\
+const PATIENT: &str = "[upstreams.backend.retry]\nmax_attempts = 10\nbackoff_base = \"1ms\"\nbackoff_cap = \"2ms\"\n\
                        [upstreams.backend.budget]\nratio = 10\n";
 
 #[test]

@@ -18,11 +18,11 @@ fn start_with(text: &str) -> (Option<i32>, String) {
 
 #[test]
 fn all_faults_of_a_configuration_are_told_at_once_with_exit_code_two() {
-    let faulty = config("\"127.0.0.1:5001\"", "[upstreams.backend.retry]\nattempts_max = 99\nattemps = 3\n")
+    let faulty = config("\"127.0.0.1:5001\"", "[upstreams.backend.retry]\nmax_attempts = 99\nattemps = 3\n")
         .replace("\"300ms\"", "\"300\"");
     let (code, stderr) = start_with(&faulty);
     assert_eq!(code, Some(2), "{stderr}");
-    for fault in ["drain.silence", "upstreams.backend.retry.attempts_max: 99", "upstreams.backend.retry.attemps"] {
+    for fault in ["drain.silence", "upstreams.backend.retry.max_attempts: 99", "upstreams.backend.retry.attemps"] {
         assert!(stderr.contains(fault), "{fault} is missing: {stderr}");
     }
 }

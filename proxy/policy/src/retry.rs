@@ -17,7 +17,7 @@ use crate::outcome::{Outcome, Processed, Pushback};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Attempts in all, the first included; 1 switches retries off.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// Which outcomes are worth another attempt.
     pub on: Conditions,
     /// The wait before a retry that the upstream did not time itself.
@@ -107,10 +107,10 @@ pub struct Ask {
 impl Config {
     /// Decides about one failed or finished attempt; on [`Verdict::Again`] one attempt has been withdrawn from `budget`.
     pub fn decide(&self, ask: &Ask, budget: &Budget, now: Instant, rng: &mut impl Rng) -> Verdict {
-        let Some(reason) = self.on.reason(&ask.outcome).filter(|_| self.attempts_max > 1) else {
+        let Some(reason) = self.on.reason(&ask.outcome).filter(|_| self.max_attempts > 1) else {
             return Verdict::Return;
         };
-        if ask.attempts >= self.attempts_max {
+        if ask.attempts >= self.max_attempts {
             return Verdict::GiveUp(Refused::Attempts);
         }
         if !ask.is_repeatable && ask.outcome.processed() == Processed::Perhaps {
@@ -163,7 +163,7 @@ mod tests {
 
     fn config() -> Config {
         Config {
-            attempts_max: 3,
+            max_attempts: 3,
             on: Conditions { connect_failure: true, reset: true, attempt_timeout: true, statuses: vec![503] },
             backoff: Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(250) },
         }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn retries_switched_off_are_no_refusals() {
-        check(|c| c.config.attempts_max = 1, Err(None));
+        check(|c| c.config.max_attempts = 1, Err(None));
     }
 
     #[test]

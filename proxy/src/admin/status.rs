@@ -44,7 +44,7 @@ struct RouteStatus {
     breaker: Option<BreakerStatus>,
     #[serde(skip)]
     breaker_scope: &'static str,
-    attempts_max: u32,
+    max_attempts: u32,
     request_timeout_seconds: f64,
     attempt_timeout_seconds: f64,
 }
@@ -179,7 +179,7 @@ impl RouteStatus {
                 .filter(|_| route.own.breaker)
                 .map(|breaker| BreakerStatus::take(breaker, clocks)),
             breaker_scope: route.breaker_scope,
-            attempts_max: route.policies.retry.attempts_max,
+            max_attempts: route.policies.retry.max_attempts,
             request_timeout_seconds: timeouts.request.as_secs_f64(),
             attempt_timeout_seconds: timeouts.attempt.as_secs_f64(),
         }

@@ -17,7 +17,7 @@ pub(in crate::report) fn bought_and_cost(results: &Results) -> Vec<Balance> {
     let part = |name: &str| results.part(name);
     let through = |name: &str| part(name).and_then(|part| Some((part, part.sidecar.as_ref()?)));
     let lines = [
-        part("a").zip(through("b")).map(|(a, b)| retries(a, b)),
+        part("a").zip(part("b")).map(|(a, b)| retries(a, b)),
         through("b_storm").map(budget),
         through("b_tuned").map(tuning),
         through("b_post").map(caution),
@@ -28,13 +28,13 @@ pub(in crate::report) fn bought_and_cost(results: &Results) -> Vec<Balance> {
     lines.into_iter().flatten().collect()
 }
 
-fn retries(a: &Part, (b, sidecar): (&Part, &Sidecar)) -> Balance {
+fn retries(a: &Part, b: &Part) -> Balance {
     Balance {
         pattern: "Retries",
         bought: format!("{} instead of {}: {} failures left of {}", succeeded(b), succeeded(a), b.failed(), a.failed()),
         cost: format!(
             "{} more requests for the backend ({}), {} ms instead of {} ms at p95",
-            format::count(sidecar.retries),
+            format::count(b.retries),
             percent(b.extra_load),
             format::ms(b.p95_ms),
             format::ms(a.p95_ms)
@@ -49,7 +49,7 @@ fn budget((part, sidecar): (&Part, &Sidecar)) -> Balance {
         bought: format!(
             "{} requests at the backend for each of the client’s instead of {}; whatever fails, no more than {}",
             ratio(part.received_per_request()),
-            ratio(without_budget(errors, sidecar.attempts_max)),
+            ratio(without_budget(errors, sidecar.max_attempts)),
             ratio(sidecar.backend_received_max / number(part.requests.max(1)))
         ),
         cost: format!(
@@ -66,7 +66,7 @@ fn tuning((part, sidecar): (&Part, &Sidecar)) -> Balance {
         bought: format!("{} at {} errors", succeeded(part), percent(faults_of("b_tuned").errors)),
         cost: format!(
             "{} more requests for the backend ({}); the budget would let it be {}",
-            format::count(sidecar.retries),
+            format::count(part.retries),
             percent(part.extra_load),
             percent(sidecar.backend_received_max / number(part.requests.max(1)) - 1.0)
         ),
@@ -118,7 +118,7 @@ fn redundancy(c: &Part, (three, sidecar): (&Part, &Sidecar)) -> Balance {
         ),
         cost: format!(
             "two more backends, and {} retries to find the living ones; the breaker kept it at {} connections refused by the dead one",
-            format::count(sidecar.retries),
+            format::count(three.retries),
             format::count(sidecar.connects_refused)
         ),
     }

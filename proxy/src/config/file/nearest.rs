@@ -11,7 +11,7 @@ pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     (slips <= slips_max(candidate)).then_some(candidate)
 }
 
-/// Slips between two keys; words in another order ("max_attempts") are none.
+/// Slips between two keys; words in another order ("attempts_max") are none.
 fn slips(a: &str, b: &str) -> usize {
     let as_written = strsim::damerau_levenshtein(a, b);
     as_written.min(strsim::damerau_levenshtein(&sorted_words(a), &sorted_words(b)))
@@ -29,11 +29,11 @@ mod tests {
 
     #[test]
     fn a_slip_finds_its_key_and_another_word_finds_none() {
-        let known = ["attempts_max", "backoff_base", "backoff_cap", "app", "statuses"];
+        let known = ["max_attempts", "backoff_base", "backoff_cap", "app", "statuses"];
         for (key, meant) in [
-            ("attemps_max", Some("attempts_max")),
-            ("max_attempts", Some("attempts_max")),
-            ("attempts-max", Some("attempts_max")),
+            ("max_attemps", Some("max_attempts")),
+            ("attempts_max", Some("max_attempts")),
+            ("max-attempts", Some("max_attempts")),
             ("backoff_bas", Some("backoff_base")),
             ("ap", Some("app")),
             ("status", Some("statuses")),

@@ -69,7 +69,7 @@ impl Base {
         Base {
             timeouts: Timeouts { request: secs(30), attempt: secs(10), connect: secs(1), idle_body: secs(30) },
             retry: retry::Config {
-                attempts_max: 3,
+                max_attempts: 3,
                 on: retry::Conditions {
                     connect_failure: true,
                     reset: true,
@@ -159,7 +159,7 @@ fn read_retry(table: &mut Table<'_>, base: &retry::Config) -> retry::Config {
     let cap = table.duration("backoff_cap", Duration::ZERO..=5 * MINUTE).settle(base.backoff.cap);
     let first = table.duration("backoff_base", Duration::ZERO..=MINUTE).at_most(base.backoff.base, &cap, table.faults);
     retry::Config {
-        attempts_max: table.integer("attempts_max", 1..=10).or(base.attempts_max),
+        max_attempts: table.integer("max_attempts", 1..=10).or(base.max_attempts),
         on: retry::Conditions {
             connect_failure: table.boolean("connect_failure").or(base.on.connect_failure),
             reset: table.boolean("reset").or(base.on.reset),

@@ -44,9 +44,9 @@ fn the_worst_second_spends_the_floor_of_a_window() {
 }
 
 /// A floor per sidecar is a floor per sidecar: two hundred quiet ones may together send what one of them never could. The default floor is above
-/// what a sidecar of one request a second can use at all, so only `attempts_max` bounds it; without a floor the ratio does.
+/// what a sidecar of one request a second can use at all, so only `max_attempts` bounds it; without a floor the ratio does.
 #[test]
-fn many_quiet_sidecars_are_bounded_by_attempts_max_with_a_floor_and_by_the_ratio_without() {
+fn many_quiet_sidecars_are_bounded_by_max_attempts_with_a_floor_and_by_the_ratio_without() {
     for_seeds(4, |seed| {
         for (floor, band) in [(10, 2.9..=3.0), (1, 2.0..=2.25), (0, 1.1..=1.2)] {
             let report = all_fails(seed, 200, 1.0, &Settings::defaults().no_breakers().budget(0.2, floor));
