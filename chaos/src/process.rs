@@ -317,10 +317,11 @@ mod tests {
 
     #[test]
     fn a_signal_arrives() {
-        let mut process = shell("trap 'exit 5' HUP; echo ready; while :; do sleep 0.01; done");
+        // Not HUP: a shell whose parent ignores a signal (nohup) cannot trap it.
+        let mut process = shell("trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done");
         process.wait_for("readiness", PATIENCE, |line| (line == "ready").then_some(())).expect("it is ready");
-        process.signal(Signal::HUP);
+        process.signal(Signal::USR1);
         assert_eq!(process.wait(PATIENCE).expect("it ends").code(), Some(5));
-        process.signal(Signal::HUP);
+        process.signal(Signal::USR1);
     }
 }
