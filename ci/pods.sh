@@ -67,7 +67,7 @@ all_well() {
 is_refused() { ! curl -s -m 2 "http://$client_ip:4140/" >/dev/null; }
 
 pods down
-pods up
+pods up >/dev/null
 client_ip=$(pods address $CLIENT)
 
 until_true "the pod is ready for a kubelet at its own address" admin /readyz
