@@ -3,7 +3,7 @@
 BIN := target/release
 LAB := target/lab
 
-.PHONY: help demo test build fmt lint unit lab readme
+.PHONY: help demo test build fmt lint unit lab readme chaos images pods
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,15 @@ demo: build ## Runs parts A, B and C, leaves the report, and says how to try it 
 
 test: fmt lint unit lab readme ## Everything: format, lints, all tests, the lab's expectations, the README's figures.
 	@echo "all checks passed"
+
+chaos: build ## The experiments of Chaos Toolkit, with the sidecar and without (needs python3; 80 seconds).
+	ci/chaos.sh
+
+images: ## The three container images.
+	ci/images.sh
+
+pods: images ## The manifests of k8s/ as pods of podman, checked (needs root, podman, kubectl).
+	ci/pods.sh
 
 build: ## The four programs, optimised.
 	cargo build --release --locked --workspace

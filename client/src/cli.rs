@@ -26,7 +26,7 @@ const ID_PREFIX_BYTES_MAX: usize = 64;
 
 /// The plain client: sends requests, measures, reports; never retries.
 #[derive(Debug, Parser)]
-#[command(name = "client")]
+#[command(name = "client", version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
