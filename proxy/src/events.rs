@@ -2,7 +2,6 @@
 //!
 //! Nobody else in the crate logs or touches a counter. Messages are constant, facts are fields; a change is told once, where it happens.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use outrigger_policy::breaker::{Reason, State, Transition};
 use outrigger_policy::outcome::{Class, Outcome};
 use outrigger_policy::retry;
 use prometheus::IntCounter;
+use rustc_hash::FxHashMap;
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -189,7 +189,7 @@ pub struct Exchange<'a> {
 
 /// A worker's metric handles, resolved when first needed: an exchange then costs a look-up without a lock.
 #[derive(Default)]
-pub struct Counters(HashMap<Key, IntCounter>);
+pub struct Counters(FxHashMap<Key, IntCounter>);
 
 #[derive(PartialEq, Eq, Hash)]
 struct Key {

@@ -4,7 +4,6 @@
 //! generation is edited. State that outlives it (breakers, budgets, addresses, counts) is handed over here, and only here, by name and
 //! unchanged numbers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +11,7 @@ use std::time::Instant;
 
 use outrigger_policy::breaker::Breaker;
 use outrigger_policy::budget::Budget;
+use rustc_hash::FxHashMap;
 
 use crate::config::{self, Config, Policies};
 use crate::metrics::Metrics;
@@ -35,7 +35,7 @@ impl Live {
     /// Builds a generation from `config`, taking over from `before` what did not change. It has the addresses that the one before has; [`crate::names`]
     /// finds its own.
     pub fn build(config: Config, before: Option<&Live>, metrics: &Metrics, now: Instant) -> Live {
-        let mut hosts = HashMap::new();
+        let mut hosts = FxHashMap::default();
         let mut routes = Vec::with_capacity(config.upstreams.len());
         for (at, upstream) in config.upstreams.iter().enumerate() {
             hosts.extend(upstream.hosts.iter().map(|host| (host.clone(), at)));

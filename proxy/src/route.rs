@@ -3,12 +3,12 @@
 //! Hosts are one hash look-up. Within an upstream the first route of the file that matches wins; instead of walking the list, each prefix of the path's
 //! segments is looked up and the earliest route among the hits is taken, so that ten thousand routes cost what one costs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Method;
 use outrigger_policy::breaker::Breaker;
 use outrigger_policy::budget::Budget;
+use rustc_hash::FxHashMap;
 
 use crate::config::Policies;
 use crate::metrics::RouteMetrics;
@@ -52,13 +52,13 @@ pub struct Routes {
     /// In order of the file.
     pub configured: Vec<Arc<Route>>,
     methods: Vec<Vec<Method>>,
-    by_prefix: HashMap<String, Vec<usize>>,
+    by_prefix: FxHashMap<String, Vec<usize>>,
     segments_max: usize,
 }
 
 /// The way from a request's host to its upstream's routes.
 pub struct Table {
-    hosts: HashMap<String, usize>,
+    hosts: FxHashMap<String, usize>,
     default: Option<usize>,
     routes: Vec<Routes>,
     /// The names a caller may use, for refusals.
@@ -84,8 +84,13 @@ pub struct Pattern {
 impl Routes {
     /// `configured` in order of the file.
     pub fn new(default: Arc<Route>, configured: Vec<(Pattern, Arc<Route>)>) -> Routes {
-        let mut routes =
-            Routes { default, configured: Vec::new(), methods: Vec::new(), by_prefix: HashMap::new(), segments_max: 0 };
+        let mut routes = Routes {
+            default,
+            configured: Vec::new(),
+            methods: Vec::new(),
+            by_prefix: FxHashMap::default(),
+            segments_max: 0,
+        };
         for (at, (pattern, route)) in configured.into_iter().enumerate() {
             let prefix = pattern.path_prefix.trim_end_matches('/');
             routes.segments_max = routes.segments_max.max(prefix.matches('/').count());
@@ -124,7 +129,7 @@ fn prefixes(path: &str, segments_max: usize) -> impl Iterator<Item = &str> {
 
 impl Table {
     /// `hosts` are lower-case names and the index of their routes.
-    pub fn new(routes: Vec<Routes>, hosts: HashMap<String, usize>, default: Option<usize>) -> Table {
+    pub fn new(routes: Vec<Routes>, hosts: FxHashMap<String, usize>, default: Option<usize>) -> Table {
         let mut known: Vec<&str> = hosts.keys().map(String::as_str).collect();
         known.sort_unstable();
         let known = Arc::from(known.join(", "));

@@ -7,7 +7,6 @@
 //! Nothing here retries. What hyper does not tell about a failure, whether a byte was written and whether one came back, is read from the connection's [`Meter`].
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use outrigger_policy::outcome::Outcome;
+use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -58,7 +58,7 @@ impl Dial for Tcp {
 /// A worker's idle connections, and how it makes new ones.
 pub struct Pool {
     dial: Box<dyn Dial>,
-    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    idle: RefCell<FxHashMap<u64, Vec<Idle>>>,
 }
 
 struct Idle {

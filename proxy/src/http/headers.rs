@@ -13,7 +13,7 @@ use outrigger_policy::outcome::Pushback;
 use crate::error::ProxyError;
 
 /// Fields that end at each hop whether `Connection` names them or not, and framing, which each hop makes anew.
-const HOP_BY_HOP: [HeaderName; 10] = [
+static HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -30,7 +30,7 @@ const TRANSFER_ENCODING: usize = 1;
 const KEEP_ALIVE: usize = 7;
 
 /// Fields that a `Connection` header must not take away: a caller could otherwise strip what the next hop decides by.
-const END_TO_END: [HeaderName; 9] = [
+static END_TO_END: [HeaderName; 9] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::AUTHORIZATION,
