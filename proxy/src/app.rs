@@ -176,10 +176,9 @@ impl Crew {
         for number in 0..workers {
             let (handoff, connections) = mpsc::channel(HANDOFF_MAX);
             let (shared, order, end) = (Arc::clone(shared), order.clone(), end.clone());
-            let runtime_of_thread = runtime;
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                // Without a runtime there is no worker; the control thread sees its channel close.
-                let Ok(runtime) = runtime_of_thread() else { return };
+                // Without a runtime there is no worker; its channel closes, and connections go to the others.
+                let Ok(runtime) = runtime() else { return };
                 runtime.block_on(async {
                     Worker::new(shared, number, Box::new(Tcp)).run(connections, order).await;
                 });
@@ -262,10 +261,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, handoffs: Vec<mpsc::
     }
 }
 
-/// To the worker with the fewest connections.
+/// To the living worker with the fewest connections.
 async fn hand_over(shared: &Shared, tcp: TcpStream, handoffs: &[mpsc::Sender<StdTcpStream>]) {
-    let fewest =
-        (0..handoffs.len()).min_by_key(|number| shared.workers[*number].connections.load(Relaxed)).unwrap_or(0);
+    let living = (0..handoffs.len()).filter(|number| !handoffs[*number].is_closed());
+    let Some(fewest) = living.min_by_key(|number| shared.workers[*number].connections.load(Relaxed)) else { return };
     let Ok(stream) = tcp.set_nodelay(true).and_then(|()| tcp.into_std()) else {
         return; // the peer has gone already
     };

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::config::Faults;
+use crate::log::ALWAYS;
 use crate::route::Route;
 use crate::shared::Shared;
 
@@ -160,9 +161,9 @@ impl Shared {
         let route = if scope == "route" { &*route.name } else { "" };
         match moved.open_for {
             Some(open_for) => {
-                warn!(upstream, scope, route, endpoint, from, to, reason, open_ms = ms(open_for), "breaker moved");
+                warn!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, open_ms = ms(open_for), "breaker moved");
             }
-            None => info!(upstream, scope, route, endpoint, from, to, reason, "breaker moved"),
+            None => info!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, "breaker moved"),
         }
     }
 }
@@ -228,6 +229,7 @@ impl Counters {
             let (upstream, route) = names(exchange.route);
             let endpoint = exchange.endpoint.map(|address| address.to_string()).unwrap_or_default();
             info!(
+                target: ALWAYS,
                 upstream,
                 route,
                 endpoint,

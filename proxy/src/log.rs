@@ -2,22 +2,53 @@
 //!
 //! Lines beyond what the thread can write are dropped, not queued without bound.
 
+use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{fmt, registry};
 
 use crate::config::{Log, LogFormat};
+
+/// Target of lines that are written whatever the level is: a breaker's move is what one looks for afterwards, and the lines of exchanges have
+/// a switch of their own.
+pub const ALWAYS: &str = "always";
 
 /// Starts logging; what is still queued is written when the guard is dropped.
 pub fn start(log: Log) -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
-    let builder = tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_max_level(LevelFilter::from_level(log.level))
-        .with_target(false);
+    let wanted = filter_fn(move |line| is_wanted(log.level, *line.level(), line.target()));
+    let lines = fmt::layer().with_writer(writer).with_target(false);
     // A second start in one process (tests) keeps the first subscriber.
     let _ = match log.format {
-        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish()),
-        LogFormat::Text => tracing::subscriber::set_global_default(builder.with_ansi(false).finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(
+            registry().with(lines.json().flatten_event(true).with_filter(wanted)),
+        ),
+        LogFormat::Text => {
+            tracing::subscriber::set_global_default(registry().with(lines.with_ansi(false).with_filter(wanted)))
+        }
     };
     guard
+}
+
+fn is_wanted(least: Level, level: Level, target: &str) -> bool {
+    level <= least || target == ALWAYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_hides_what_is_less_severe_but_not_what_is_always_written() {
+        for (least, level, target, wanted) in [
+            (Level::INFO, Level::INFO, "outrigger", true),
+            (Level::WARN, Level::INFO, "outrigger", false),
+            (Level::ERROR, Level::WARN, "outrigger", false),
+            (Level::ERROR, Level::ERROR, "outrigger", true),
+            (Level::ERROR, Level::INFO, ALWAYS, true),
+        ] {
+            assert_eq!(is_wanted(least, level, target), wanted, "{least} {level} {target}");
+        }
+    }
 }

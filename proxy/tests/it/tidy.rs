@@ -62,7 +62,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("names", &["clock", "config", "events", "live", "shared", "upstream"]),
-    ("events", &["clock", "config", "route", "shared"]),
+    ("events", &["clock", "config", "log", "route", "shared"]),
     ("shared", &["http::body", "live", "metrics"]),
     ("live", &["config", "metrics", "route", "upstream"]),
     ("route", &["config", "metrics", "upstream"]),
