@@ -66,6 +66,9 @@ struct Probe {
     number: u64,
 }
 
+/// No failure was counted yet.
+const NEVER: u64 = u64::MAX;
+
 /// A breaker shared by all cores.
 #[derive(Debug)]
 pub struct Breaker {
@@ -77,6 +80,8 @@ pub struct Breaker {
     reopen_at: AtomicU64,
     /// Failures since the last success while closed.
     streak: AtomicU32,
+    /// Nanoseconds since `epoch` of the last failure that was counted: without one in the window no rule can be broken.
+    failed_at: AtomicU64,
     /// First counter: results; second: failures.
     window: Window,
     turn: Mutex<Turn>,
@@ -111,6 +116,7 @@ impl Breaker {
             gate: AtomicU64::new(Gate { state: State::Closed, era: 0 }.pack()),
             reopen_at: AtomicU64::new(0),
             streak: AtomicU32::new(0),
+            failed_at: AtomicU64::new(NEVER),
             window: Window::new(epoch, config.window),
             turn: Mutex::new(turn),
         })
@@ -191,6 +197,7 @@ impl Breaker {
     fn count(&self, is_failure: bool, now: Instant) -> u32 {
         self.window.add(now, 1, u32::from(is_failure));
         if is_failure {
+            self.failed_at.store(self.epoch.nanos(now), Relaxed);
             return self.streak.fetch_add(1, Relaxed).saturating_add(1);
         }
         // Read before writing: most results are successes after successes, and a store would pass the cache line from core to core.
@@ -204,10 +211,19 @@ impl Breaker {
         if streak >= self.config.consecutive_failures.get() {
             return Some(Reason::ConsecutiveFailures);
         }
+        if !self.has_lately_failed(now) {
+            return None; // the common case, spared the sums
+        }
         let sums = self.window.sums(now);
         let is_reached =
             sums.first >= self.config.volume_min && self.config.failure_ratio.is_reached_by(sums.second, sums.first);
         is_reached.then_some(Reason::FailureRatio)
+    }
+
+    fn has_lately_failed(&self, now: Instant) -> bool {
+        let failed_at = self.failed_at.load(Relaxed);
+        failed_at != NEVER
+            && u128::from(self.epoch.nanos(now).saturating_sub(failed_at)) <= self.config.window.as_nanos()
     }
 
     fn acquire_probe(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {

@@ -105,6 +105,11 @@ pub struct Ask {
 }
 
 impl Config {
+    /// Whether an outcome is one to retry at all, so that a decision has to be made about it.
+    pub fn is_candidate(&self, outcome: &Outcome) -> bool {
+        self.max_attempts > 1 && self.on.reason(outcome).is_some()
+    }
+
     /// Decides about one failed or finished attempt; on [`Verdict::Again`] one attempt has been withdrawn from `budget`.
     pub fn decide(&self, ask: &Ask, budget: &Budget, now: Instant, rng: &mut impl Rng) -> Verdict {
         let Some(reason) = self.on.reason(&ask.outcome).filter(|_| self.max_attempts > 1) else {
