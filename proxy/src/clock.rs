@@ -3,7 +3,10 @@
 //! Time goes through tokio's clock, so that a test with paused time moves the whole proxy, policies included. The dice is a small fast
 //! generator for jitter and balancing, one per worker; it must never be used for secrets.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::SeedableRng;
@@ -43,4 +46,30 @@ pub fn sleep(time: Duration) -> tokio::time::Sleep {
 /// The output of `work`, or `None` if it is not there at `moment`. Work is dropped then.
 pub async fn until<F: Future>(moment: Instant, work: F) -> Option<F::Output> {
     tokio::time::timeout_at(tokio::time::Instant::from_std(moment), work).await.ok()
+}
+
+/// A timer for moments that mostly never come, as the deadlines of requests.
+///
+/// Arming a timer for each request and disarming it again costs more than all policies together. The deadlines of one connection's requests lie ever
+/// later; so the timer stays armed for an early one, and only when it rings is looked whether the deadline of today has come.
+#[derive(Default)]
+pub struct Alarm(RefCell<Option<Pin<Box<tokio::time::Sleep>>>>);
+
+impl Alarm {
+    /// Ready once `moment` has come. One task at a time may wait.
+    pub fn poll_until(&self, moment: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let moment = tokio::time::Instant::from_std(moment);
+        let mut armed = self.0.borrow_mut();
+        let sleep = armed.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moment)));
+        if moment < sleep.deadline() {
+            sleep.as_mut().reset(moment);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= moment {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(moment);
+        }
+    }
 }

@@ -8,8 +8,6 @@ use std::time::Duration;
 use outrigger_policy::breaker::{Reason, State, Transition};
 use outrigger_policy::outcome::{Class, Outcome};
 use outrigger_policy::retry;
-use prometheus::IntCounter;
-use rustc_hash::FxHashMap;
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -188,107 +186,38 @@ pub struct Exchange<'a> {
     pub took: Duration,
 }
 
-/// A worker's metric handles, resolved when first needed: an exchange then costs a look-up without a lock.
-#[derive(Default)]
-pub struct Counters(FxHashMap<Key, IntCounter>);
-
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    route: u32,
-    family: Family,
-    labels: [&'static str; 3],
+impl Exchange<'_> {
+    /// Values of the labels `method`, `code` and `outcome`.
+    pub fn labels(&self) -> [&'static str; 3] {
+        [self.method, code_class(self.status), self.outcome]
+    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Family {
-    Requests,
-    Attempts,
-    Retries,
-    RetryResults,
-    RetriesRefused,
-}
-
-impl Counters {
-    /// Forgets handles, as when a generation has gone; they are resolved again when needed.
-    pub fn clear(&mut self) {
-        self.0.clear();
+impl Shared {
+    /// Counts a request that was refused before a route was found; the others are counted by their [`Lane`](crate::lane::Lane).
+    pub fn count_unrouted(&self, exchange: &Exchange) {
+        let [method, code, outcome] = exchange.labels();
+        self.metrics.requests.with_label_values(&["", "", method, code, outcome]).inc();
     }
 
-    /// Counts and, when switched on, logs an exchange.
-    pub fn exchange(&mut self, shared: &Shared, exchange: &Exchange, is_logged: bool) {
-        self.add(
-            shared,
-            Family::Requests,
-            exchange.route,
-            [exchange.method, code_class(exchange.status), exchange.outcome],
+    /// Logs a request that has ended.
+    pub fn log_exchange(&self, exchange: &Exchange) {
+        let (upstream, route) = exchange.route.map_or(("", ""), |route| (&*route.upstream.config.name, &*route.name));
+        let endpoint = exchange.endpoint.map(|address| address.to_string()).unwrap_or_default();
+        info!(
+            target: ALWAYS,
+            upstream,
+            route,
+            endpoint,
+            method = exchange.method,
+            status = exchange.status,
+            outcome = exchange.outcome,
+            attempts = exchange.attempts,
+            given_up = exchange.given_up.map_or("", refused),
+            took_ms = ms(exchange.took),
+            "exchange"
         );
-        if let Some(route) = exchange.route {
-            route.metrics.seconds.observe(exchange.took.as_secs_f64());
-        }
-        if is_logged {
-            let (upstream, route) = names(exchange.route);
-            let endpoint = exchange.endpoint.map(|address| address.to_string()).unwrap_or_default();
-            info!(
-                target: ALWAYS,
-                upstream,
-                route,
-                endpoint,
-                method = exchange.method,
-                status = exchange.status,
-                outcome = exchange.outcome,
-                attempts = exchange.attempts,
-                given_up = exchange.given_up.map_or("", refused),
-                took_ms = ms(exchange.took),
-                "exchange"
-            );
-        }
     }
-
-    /// Counts an attempt.
-    pub fn attempt(&mut self, shared: &Shared, route: &Route, number: u32, outcome: &Outcome, took: Duration) {
-        let label = outcome_label(outcome);
-        self.add(shared, Family::Attempts, Some(route), [label, "", ""]);
-        if number > 1 {
-            self.add(shared, Family::RetryResults, Some(route), [label, "", ""]);
-        }
-        route.upstream.metrics.attempt_seconds.observe(took.as_secs_f64());
-    }
-
-    /// Counts a retry that is made.
-    pub fn retry(&mut self, shared: &Shared, route: &Route, reason: retry::Reason) {
-        self.add(shared, Family::Retries, Some(route), [retry_reason(reason), "", ""]);
-    }
-
-    /// Counts a retry that is not made.
-    pub fn retry_refused(&mut self, shared: &Shared, route: &Route, why: retry::Refused) {
-        self.add(shared, Family::RetriesRefused, Some(route), [refused(why), "", ""]);
-        if why == retry::Refused::Budget {
-            route.metrics.budget_exhausted.inc();
-        }
-    }
-
-    fn add(&mut self, shared: &Shared, family: Family, route: Option<&Route>, labels: [&'static str; 3]) {
-        // Routes count from 0; what has no route shares one key above them.
-        let key = Key { route: route.map_or(u32::MAX, |route| route.id), family, labels };
-        self.0.entry(key).or_insert_with(|| resolve(shared, family, route, labels)).inc();
-    }
-}
-
-fn resolve(shared: &Shared, family: Family, route: Option<&Route>, labels: [&'static str; 3]) -> IntCounter {
-    let metrics = &shared.metrics;
-    let (upstream, name) = names(route);
-    let [a, b, c] = labels;
-    match family {
-        Family::Requests => metrics.requests.with_label_values(&[upstream, name, a, b, c]),
-        Family::Attempts => metrics.attempts.with_label_values(&[upstream, a]),
-        Family::Retries => metrics.retries.with_label_values(&[upstream, name, a]),
-        Family::RetryResults => metrics.retry_results.with_label_values(&[upstream, name, a]),
-        Family::RetriesRefused => metrics.retries_refused.with_label_values(&[upstream, name, a]),
-    }
-}
-
-fn names(route: Option<&Route>) -> (&str, &str) {
-    route.map_or(("", ""), |route| (&route.upstream.config.name, &route.name))
 }
 
 /// The word for a state, in labels and logs.
@@ -335,7 +264,8 @@ pub fn class(class: Class) -> &'static str {
     }
 }
 
-fn retry_reason(reason: retry::Reason) -> &'static str {
+/// The word for what made a retry necessary.
+pub fn retry_reason(reason: retry::Reason) -> &'static str {
     match reason {
         retry::Reason::ConnectFailure => "connect_failure",
         retry::Reason::Reset => "reset",
@@ -345,7 +275,8 @@ fn retry_reason(reason: retry::Reason) -> &'static str {
     }
 }
 
-fn outcome_label(outcome: &Outcome) -> &'static str {
+/// The word for how an attempt ended.
+pub fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Answered { .. } => class(outcome.class()),
         Outcome::ConnectFailed => "connect_failed",

@@ -12,10 +12,13 @@
 
 mod attempt;
 mod body;
+mod patience;
 mod record;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -31,49 +34,54 @@ use crate::error::ProxyError;
 use crate::events::Event;
 use crate::http::body::Upload;
 use crate::http::headers;
-use crate::http::io::Progress;
-use crate::live::Live;
+use crate::http::server::Caller;
+use crate::lane::Lane;
 use crate::route::Route;
 use crate::worker::Worker;
 
 /// Answers one request.
-pub async fn run(worker: Rc<Worker>, progress: Arc<Progress>, request: Request<Incoming>) -> Response<Down> {
-    let mut record = Record::begin(worker, progress, request.method(), clock::now());
-    match through_policies(&mut record, request).await {
+///
+/// # Errors
+/// Never: what goes wrong is an answer too.
+pub async fn run(caller: Rc<Caller>, request: Request<Incoming>) -> Result<Response<Down>, Infallible> {
+    let mut record = Record::begin(caller, request.method(), clock::now());
+    Ok(match through_policies(&mut record, request).await {
         Ok(passing) => record.answer(passing),
         Err(error) => record.refuse(&error),
-    }
+    })
 }
 
 async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Result<Passing, ProxyError> {
-    let worker = Rc::clone(&record.worker);
-    let now = record.started;
-    let live = worker.live();
+    let worker = Rc::clone(&record.caller.worker);
+    let mut now = record.started;
     let (mut head, incoming) = request.into_parts();
 
-    let (route, is_by_name) = find_route(&live, &head)?;
-    record.routed(&route);
-    let upstream = &route.upstream;
+    let (lane, is_by_name) = find_route(&worker, &head)?;
+    record.routed(&lane);
+    let upstream = &lane.upstream;
     let in_flight_max = upstream.config.in_flight_max;
     record.slot = Some(upstream.enter().ok_or(ProxyError::InFlightLimit { max: in_flight_max })?);
-    record.permit = call_permit(&worker, &route)?;
-    route.budget.deposit(now);
+    record.permit = call_permit(&worker, &lane, now)?;
+    lane.budget.deposit(now);
 
-    let is_repeatable = attempt::is_repeatable(&route.policies.repeat, &head);
+    let is_repeatable = attempt::is_repeatable(&lane.policies.repeat, &head);
     // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
-    let upload = Upload::new(incoming, route.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
+    let upload = Upload::new(incoming, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
     record.upload = Some(upload.clone());
     headers::forward_request(&mut head, upload.length());
-    let mut call = Call::new(&worker, &route, head, upload, now);
+    let mut call = Call::new(&worker, &lane, head, upload, now);
     (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
 
     let mut last_answer = None;
     loop {
-        let Attempt { outcome, result } = match call.attempt(record).await {
+        let Attempt { outcome, result, endpoint, at } = match call.attempt(record, now).await {
             Ok(attempt) => attempt,
             // The last endpoint closed during the wait: what the last attempt brought is truer than a refusal of ours.
             Err(refusal) => return last_answer.ok_or(refusal),
         };
+        if !lane.policies.retry.is_candidate(&outcome) {
+            return result;
+        }
         let ask = Ask {
             outcome,
             attempts: record.attempts,
@@ -82,37 +90,38 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
             deadline: call.deadline(),
             has_endpoint: call.has_endpoint(),
         };
-        let now = clock::now();
-        let verdict = route.policies.retry.decide(&ask, &route.budget, now, &mut *worker.dice());
+        let verdict = lane.policies.retry.decide(&ask, &lane.budget, at, &mut *worker.dice());
         match verdict {
             Verdict::Return => return result,
             Verdict::GiveUp(why) => {
-                record.given_up(&route, why);
+                record.given_up(&lane, why);
                 return result; // with the reason beside it
             }
             Verdict::Again { wait, reason } => {
-                worker.counters().retry(&worker.shared, &route, reason);
-                last_answer = attempt::pause(result.ok(), now + wait).await;
+                lane.count_retry(&worker.shared.metrics, reason);
+                call.tried.push(endpoint);
+                last_answer = attempt::pause(result.ok(), at + wait).await;
+                now = clock::now();
             }
         }
     }
 }
 
 /// Host → upstream, path and method → route. An absolute target means exactly the host it names; a `Host` may fall to the default upstream.
-fn find_route(live: &Live, head: &http::request::Parts) -> Result<(Arc<Route>, bool), ProxyError> {
+fn find_route(worker: &Worker, head: &http::request::Parts) -> Result<(Rc<Lane>, bool), ProxyError> {
+    let live = worker.live();
     let target = headers::target(head)?;
     let by_default = || live.table.by_default().filter(|_| !target.is_absolute);
-    let unknown = || ProxyError::UnknownHost { host: target.host.clone(), known: Arc::clone(&live.table.known) };
-    let found = live.table.by_name(&target.host).or_else(by_default).ok_or_else(unknown)?;
-    Ok((Arc::clone(found.routes.find(head.uri.path(), &head.method)), found.is_by_name))
+    let unknown = || ProxyError::UnknownHost { host: target.host.to_owned(), known: Arc::clone(&live.table.known) };
+    let found = live.table.by_name(target.host).or_else(by_default).ok_or_else(unknown)?;
+    Ok((worker.lane(found.routes.find(head.uri.path(), &head.method)), found.is_by_name))
 }
 
 /// The right to make this call; `None` where no breaker counts calls.
-fn call_permit(worker: &Worker, route: &Route) -> Result<Option<Permit>, ProxyError> {
+fn call_permit(worker: &Worker, route: &Route, now: Instant) -> Result<Option<Permit>, ProxyError> {
     let Some(breaker) = &route.breaker else {
         return Ok(None);
     };
-    let now = clock::now();
     let admission = breaker.try_acquire(now, &mut *worker.dice());
     if let Some(moved) = admission.moved {
         worker.shared.tell(&Event::BreakerMoved { route, endpoint: None, moved });

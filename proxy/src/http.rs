@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod client;
+mod drive;
 pub mod headers;
 pub mod io;
 pub mod problem;

@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod exchange;
 pub mod http;
+pub mod lane;
 pub mod live;
 pub mod metrics;
 pub mod names;

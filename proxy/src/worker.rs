@@ -17,14 +17,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{self, Dice};
-use crate::events::{Counters, Event};
+use crate::events::Event;
 use crate::http::client::{Dial, Pool};
 use crate::http::io::{Ending, Phase, Progress, Stream};
 use crate::http::server;
+use crate::lane::{Lane, Unflushed};
 use crate::live::Live;
+use crate::route::Route;
 use crate::shared::{Load, Shared};
 
 /// Length of a tick.
@@ -53,7 +56,10 @@ pub struct Worker {
     #[expect(clippy::redundant_allocation, reason = "cloning the Rc does not touch the count that all workers share")]
     live: RefCell<Rc<Arc<Live>>>,
     dice: RefCell<Dice>,
-    counters: RefCell<Counters>,
+    /// Routes of the generation in force that have been used here.
+    lanes: RefCell<FxHashMap<u32, Rc<Lane>>>,
+    /// Lanes with counts that are not in the metrics yet.
+    pub unflushed: Unflushed,
     tick: Arc<AtomicU32>,
     is_finishing: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
@@ -77,7 +83,8 @@ impl Worker {
             pool: Pool::new(dial),
             number,
             dice: RefCell::new(clock::dice()),
-            counters: RefCell::default(),
+            lanes: RefCell::default(),
+            unflushed: Unflushed::default(),
             tick: Arc::new(AtomicU32::new(0)),
             is_finishing: Cell::new(false),
             connections: RefCell::default(),
@@ -134,7 +141,7 @@ impl Worker {
         let mut live = self.live.borrow_mut();
         if live.generation != self.shared.generation() {
             *live = Rc::new(self.shared.live());
-            self.counters.borrow_mut().clear();
+            self.lanes.borrow_mut().clear();
         }
         Rc::clone(&live)
     }
@@ -144,9 +151,27 @@ impl Worker {
         self.dice.borrow_mut()
     }
 
-    /// The worker's metric handles.
-    pub fn counters(&self) -> RefMut<'_, Counters> {
-        self.counters.borrow_mut()
+    /// `route` of the generation in force, as this worker sees it.
+    pub fn lane(&self, route: &Arc<Route>) -> Rc<Lane> {
+        let mut lanes = self.lanes.borrow_mut();
+        Rc::clone(lanes.entry(route.id).or_insert_with(|| Lane::new(Arc::clone(route))))
+    }
+
+    /// A request begins.
+    pub fn begin_request(&self) {
+        // Only this worker's thread writes it: no read-modify-write is needed.
+        let load = self.load();
+        load.begun.store(load.begun.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// A request has ended, its body included.
+    pub fn end_request(&self) {
+        let load = self.load();
+        let ended = load.ended.load(Relaxed) + 1;
+        load.ended.store(ended, Relaxed);
+        if ended == load.begun.load(Relaxed) {
+            self.unflushed.flush();
+        }
     }
 
     /// How busy this worker is.
@@ -182,6 +207,7 @@ impl Worker {
     fn on_tick(&self) {
         let tick = self.tick.load(Relaxed).wrapping_add(1);
         self.tick.store(tick, Relaxed);
+        self.unflushed.flush();
         self.pool.reap(clock::now());
         if tick.is_multiple_of(TICKS_PER_LOOK) {
             let live = self.live();

@@ -1,9 +1,5 @@
-//! One attempt: choose an endpoint, get its permit and a connection, send, wait under one timer, classify.
-//!
-//! The timer measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has its own limit of
-//! stillness.
+//! One attempt: choose an endpoint, get its permit and a connection, send, wait as long as patience lasts, classify.
 
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http::{Method, Request, StatusCode, header, request};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use outrigger_policy::balance;
 use outrigger_policy::breaker::{Breaker, Permit};
 use outrigger_policy::deadline::Deadline;
@@ -19,6 +16,7 @@ use outrigger_policy::outcome::{Class, Outcome};
 use outrigger_policy::retry;
 
 use super::body::{Passing, Source};
+use super::patience::AttemptPatience;
 use super::record::Record;
 use crate::clock;
 use crate::config::Repeat;
@@ -27,7 +25,7 @@ use crate::events::{self, Event};
 use crate::http::body::{Replay, Upload, Upstate};
 use crate::http::client::{Conn, Pool, Reuse, SendFailure};
 use crate::http::headers;
-use crate::route::Route;
+use crate::lane::Lane;
 use crate::upstream::Endpoint;
 use crate::worker::Worker;
 
@@ -39,20 +37,25 @@ const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 /// Everything that stays the same from attempt to attempt.
 pub(super) struct Call {
     worker: Rc<Worker>,
-    route: Arc<Route>,
+    pub(super) lane: Rc<Lane>,
     head: request::Parts,
     pub(super) upload: Upload,
     started: Instant,
     /// The caller addressed us, not the upstream: `Host` becomes the endpoint's.
     pub(super) names_endpoint: bool,
     pub(super) is_repeatable: bool,
-    tried: Vec<u64>,
+    /// Endpoints of the attempts that failed.
+    pub(super) tried: Vec<u64>,
 }
 
 /// What an attempt came to, for the policies and for the caller.
 pub(super) struct Attempt {
     pub(super) outcome: Outcome,
     pub(super) result: Result<Passing, ProxyError>,
+    /// Which endpoint it went to.
+    pub(super) endpoint: u64,
+    /// When it was over, the answer's body apart.
+    pub(super) at: Instant,
 }
 
 /// An endpoint with an attempt on it: counted as in flight until dropped, and its permit with it.
@@ -60,7 +63,7 @@ pub(super) struct Busy {
     pub(super) endpoint: Arc<Endpoint>,
     permit: Option<Permit>,
     worker: Rc<Worker>,
-    route: Arc<Route>,
+    lane: Rc<Lane>,
 }
 
 /// Whether a request may be sent again although it may have been acted on (RFC 9110 §9.2.2, or the route's word).
@@ -111,18 +114,18 @@ pub(super) fn open_breaker(
 impl Call {
     pub(super) fn new(
         worker: &Rc<Worker>,
-        route: &Arc<Route>,
+        lane: &Rc<Lane>,
         head: request::Parts,
         upload: Upload,
         started: Instant,
     ) -> Call {
-        let (worker, route) = (Rc::clone(worker), Arc::clone(route));
-        Call { worker, route, head, upload, started, names_endpoint: false, is_repeatable: false, tried: Vec::new() }
+        let (worker, lane) = (Rc::clone(worker), Rc::clone(lane));
+        Call { worker, lane, head, upload, started, names_endpoint: false, is_repeatable: false, tried: Vec::new() }
     }
 
     /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness.
     pub(super) fn deadline(&self) -> Deadline {
-        let request = self.route.policies.timeouts.request;
+        let request = self.lane.policies.timeouts.request;
         match self.upload.state() {
             Upstate::Ended(None) | Upstate::Broken => Deadline::after(self.started, request),
             Upstate::Ended(Some(at)) => Deadline::after(at.max(self.started), request),
@@ -133,38 +136,38 @@ impl Call {
     /// Whether another attempt would find an endpoint.
     pub(super) fn has_endpoint(&self) -> bool {
         let now = clock::now();
-        self.route.upstream.endpoints.load().iter().any(|endpoint| endpoint.admits(now))
+        self.lane.upstream.endpoints.load().iter().any(|endpoint| endpoint.admits(now))
     }
 
     /// Makes one attempt.
     ///
     /// # Errors
     /// A refusal: no endpoint may be tried, so no attempt was made.
-    pub(super) async fn attempt(&mut self, record: &mut Record) -> Result<Attempt, ProxyError> {
-        let started = clock::now();
+    pub(super) async fn attempt(&mut self, record: &mut Record, started: Instant) -> Result<Attempt, ProxyError> {
         let busy = self.choose(started)?;
         record.attempts += 1;
         record.endpoint = Some(busy.endpoint.address);
-        self.tried.push(busy.endpoint.id);
-        let mut counted = Counted { call: self, number: record.attempts, started, outcome: Outcome::CallerGone };
-        let sent = self.with_patience(started, self.send(&busy.endpoint)).await;
-        let now = clock::now();
-        let (outcome, result) = match sent.and_then(|sent| sent) {
+        let counted =
+            Counted { call: self, number: record.attempts, started, outcome: Outcome::CallerGone, over_at: None };
+        let patience = AttemptPatience::new(self, &record.caller.alarm, started);
+        let sent = self.send(&busy.endpoint, patience, started).await;
+        let (now, endpoint) = (clock::now(), busy.endpoint.id);
+        let (outcome, result) = match sent {
             Ok((answer, conn)) => self.read_head(answer, conn, busy, now),
             Err(failure) => {
                 busy.settle(failure.outcome.class(), now);
                 (failure.outcome, Err(failure.error))
             }
         };
-        counted.outcome = outcome;
-        Ok(Attempt { outcome, result })
+        counted.end(outcome, now);
+        Ok(Attempt { outcome, result, endpoint, at: now })
     }
 
     /// Power of two choices among the endpoints whose breaker admits; one that has not been tried yet goes first.
     fn choose(&self, now: Instant) -> Result<Busy, ProxyError> {
-        let endpoints = self.route.upstream.endpoints.load();
+        let endpoints = self.lane.upstream.endpoints.load();
         if endpoints.is_empty() {
-            self.route.upstream.endpoints.lookup.notify_one();
+            self.lane.upstream.endpoints.lookup.notify_one();
             return Err(ProxyError::NoAddress);
         }
         let admits = |at: usize| endpoints[at].admits(now);
@@ -182,7 +185,7 @@ impl Call {
             let admission = breaker.try_acquire(now, &mut *dice);
             if let Some(moved) = admission.moved {
                 self.worker.shared.tell(&Event::BreakerMoved {
-                    route: &self.route,
+                    route: &self.lane,
                     endpoint: Some(endpoint.address),
                     moved,
                 });
@@ -197,24 +200,27 @@ impl Call {
     async fn send(
         &self,
         endpoint: &Arc<Endpoint>,
-    ) -> Result<(http::Response<hyper::body::Incoming>, Conn), SendFailure> {
+        mut patience: AttemptPatience<'_>,
+        now: Instant,
+    ) -> Result<(http::Response<Incoming>, Conn), SendFailure> {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
-        if let Some(conn) = self.worker.pool.take(endpoint, reuse, clock::now()) {
-            match conn.send(self.request(endpoint)).await {
+        if let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
+            match conn.send(self.request(endpoint), &mut patience).await {
                 // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
-                    self.worker.counters().retry(&self.worker.shared, &self.route, retry::Reason::Unsent);
+                    self.lane.count_retry(&self.worker.shared.metrics, retry::Reason::Unsent);
                 }
                 done => return done,
             }
         }
-        let connected = self.worker.pool.connect(endpoint, self.route.policies.timeouts.connect).await;
+        let connecting = self.worker.pool.connect(endpoint, self.lane.policies.timeouts.connect);
+        let connected = patience.bound(connecting).await?;
         let result = connected.as_ref().map_or_else(|failure| failure.error.row().reason, |_| "ok");
-        self.worker.shared.tell(&Event::Connected { upstream: &self.route.upstream.config.name, result });
+        self.worker.shared.tell(&Event::Connected { upstream: &self.lane.upstream.config.name, result });
         if connected.is_err() {
-            self.route.upstream.endpoints.lookup.notify_one();
+            self.lane.upstream.endpoints.lookup.notify_one();
         }
-        connected?.send(self.request(endpoint)).await
+        connected?.send(self.request(endpoint), &mut patience).await
     }
 
     fn request(&self, endpoint: &Endpoint) -> Request<Replay> {
@@ -225,47 +231,9 @@ impl Call {
         Request::from_parts(head, self.upload.read())
     }
 
-    /// The output of `work`, or the failure of having waited too long for it.
-    async fn with_patience<F: Future>(&self, started: Instant, work: F) -> Result<F::Output, SendFailure> {
-        let mut work = pin!(work);
-        let first = self.waits_until(started, clock::now()).unwrap_or_else(|_| clock::now());
-        let mut timer = pin!(clock::sleep_until(first));
-        loop {
-            // The work goes first: an answer that is there is taken even at the last moment. When the timer wins, the work is dropped and its connection closed.
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done),
-                () = &mut timer => {
-                    let later = self.waits_until(started, clock::now())?;
-                    timer.as_mut().reset(tokio::time::Instant::from_std(later));
-                }
-            }
-        }
-    }
-
-    /// Until when this attempt may take, as things stand at `now`.
-    fn waits_until(&self, started: Instant, now: Instant) -> Result<Instant, SendFailure> {
-        let timeouts = &self.route.policies.timeouts;
-        let is_last_moment = self.deadline().at() <= now;
-        let error = if is_last_moment { ProxyError::RequestTimeout } else { ProxyError::AttemptTimeout };
-        let timed_out = SendFailure { outcome: Outcome::AttemptTimedOut, error };
-        let caller_slow = SendFailure { outcome: Outcome::CallerFault, error: ProxyError::CallerTooSlow };
-        let (until, failure) = match self.upload.state() {
-            Upstate::Ended(None) | Upstate::Broken => {
-                (Deadline::after(started, timeouts.attempt).min(self.deadline()), timed_out)
-            }
-            Upstate::Ended(Some(at)) => {
-                (Deadline::after(at.max(started), timeouts.attempt).min(self.deadline()), timed_out)
-            }
-            Upstate::AwaitingEndpoint(since) => (Deadline::after(since.max(started), timeouts.attempt), timed_out),
-            Upstate::AwaitingCaller(since) => (Deadline::after(since, timeouts.idle_body), caller_slow),
-        };
-        if until.at() > now { Ok(until.at()) } else { Err(failure) }
-    }
-
     fn read_head(
         &self,
-        answer: http::Response<hyper::body::Incoming>,
+        answer: http::Response<Incoming>,
         conn: Conn,
         busy: Busy,
         now: Instant,
@@ -275,11 +243,10 @@ impl Call {
             busy.settle(Class::Failure, now);
             return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
         }
-        if !headers::has_clear_framing(&head) {
+        let Some(notes) = headers::forward_answer(&mut head) else {
             busy.settle(Class::Failure, now);
             return (Outcome::Garbled, Err(ProxyError::Garbled));
-        }
-        let notes = headers::forward_answer(&mut head, clock::wall());
+        };
         let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: notes.pushback };
         let class = outcome.class();
         let source = Source::streaming(incoming, conn, busy.answered(class, now), notes.keep_alive);
@@ -293,13 +260,21 @@ struct Counted<'a> {
     number: u32,
     started: Instant,
     outcome: Outcome,
+    over_at: Option<Instant>,
+}
+
+impl Counted<'_> {
+    fn end(mut self, outcome: Outcome, at: Instant) {
+        (self.outcome, self.over_at) = (outcome, Some(at));
+    }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let Call { worker, route, .. } = self.call;
-        let took = clock::now().saturating_duration_since(self.started);
-        worker.counters().attempt(&worker.shared, route, self.number, &self.outcome, took);
+        let Call { worker, lane, .. } = self.call;
+        let at = self.over_at.unwrap_or_else(clock::now);
+        let took = at.saturating_duration_since(self.started);
+        lane.count_attempt(&worker.shared.metrics, self.number, &self.outcome, took);
     }
 }
 
@@ -316,7 +291,7 @@ fn all_open(endpoints: &[Arc<Endpoint>], now: Instant) -> ProxyError {
 impl Busy {
     fn new(endpoint: &Arc<Endpoint>, permit: Option<Permit>, call: &Call) -> Busy {
         endpoint.in_flight.fetch_add(1, Relaxed);
-        Busy { endpoint: Arc::clone(endpoint), permit, worker: Rc::clone(&call.worker), route: Arc::clone(&call.route) }
+        Busy { endpoint: Arc::clone(endpoint), permit, worker: Rc::clone(&call.worker), lane: Rc::clone(&call.lane) }
     }
 
     /// An answer's head has come. A probe is settled by it, so that a long stream cannot hold half-open; a failure too. Another answer
@@ -339,7 +314,7 @@ impl Busy {
         };
         if let Some(moved) = breaker.on_result(permit, class, now, &mut *self.worker.dice()) {
             self.worker.shared.tell(&Event::BreakerMoved {
-                route: &self.route,
+                route: &self.lane,
                 endpoint: Some(self.endpoint.address),
                 moved,
             });
@@ -349,9 +324,9 @@ impl Busy {
     /// Gives a connection back to its pool.
     pub(super) fn put_back(&self, conn: Conn, keep_alive: Option<Duration>, now: Instant) {
         if conn.is_sending() {
-            return Pool::let_finish(conn, self.route.policies.timeouts.idle_body);
+            return Pool::let_finish(conn, self.lane.policies.timeouts.idle_body);
         }
-        self.worker.pool.put_back(conn, &self.route.upstream.config.pool, keep_alive, now);
+        self.worker.pool.put_back(conn, &self.lane.upstream.config.pool, keep_alive, now);
     }
 }
 

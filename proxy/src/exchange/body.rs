@@ -80,8 +80,10 @@ impl Body for Source {
             Source::Whole(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Streaming(streaming) => streaming,
         };
-        let polled = Pin::new(&mut streaming.incoming).poll_frame(cx);
-        match polled {
+        let Some((conn, _)) = &mut streaming.lease else {
+            return Poll::Ready(None); // it has ended
+        };
+        match conn.poll_frame(cx, &mut streaming.incoming) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 streaming.end();
@@ -120,6 +122,8 @@ impl Body for Source {
 pub struct Down {
     source: Source,
     record: Record,
+    /// It broke off; what has come before goes out before hyper is told.
+    is_broken: bool,
 }
 
 impl Down {
@@ -127,7 +131,7 @@ impl Down {
         if source.is_end_stream() {
             record.body_ended();
         }
-        Down { source, record }
+        Down { source, record, is_broken: false }
     }
 }
 
@@ -145,13 +149,25 @@ impl Body for Down {
     type Error = BrokenOff;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if self.is_broken {
+            // The task runs again when the caller has read on; a caller that never does has a limit of its own.
+            if self.record.is_caller_blocked() {
+                return Poll::Pending;
+            }
+            self.record.body_broke_off();
+            return Poll::Ready(Some(Err(BrokenOff)));
+        }
         let polled = Pin::new(&mut self.source).poll_frame(cx);
         match &polled {
             Poll::Pending => self.record.body_awaited(),
             Poll::Ready(Some(Ok(_))) if self.source.is_end_stream() => self.record.body_ended(),
             Poll::Ready(Some(Ok(_))) => self.record.body_moved(),
             Poll::Ready(None) => self.record.body_ended(),
-            Poll::Ready(Some(Err(_))) => self.record.body_broke_off(),
+            Poll::Ready(Some(Err(_))) => {
+                self.is_broken = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         polled
     }

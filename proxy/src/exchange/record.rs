@@ -3,8 +3,6 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use http::{Method, Response};
@@ -17,15 +15,16 @@ use crate::clock;
 use crate::error::{ProxyError, Side};
 use crate::events::{self, Event, Exchange};
 use crate::http::body::{Upload, Upstate};
-use crate::http::io::{Ending, Phase, Progress};
+use crate::http::io::{Ending, Phase};
 use crate::http::problem;
-use crate::route::Route;
+use crate::http::server::Caller;
+use crate::lane::Lane;
 use crate::upstream::Slot;
-use crate::worker::{Worker, ticks};
+use crate::worker::ticks;
 
 /// An exchange under way.
 pub(super) struct Record {
-    pub(super) worker: Rc<Worker>,
+    pub(super) caller: Rc<Caller>,
     pub(super) started: Instant,
     pub(super) slot: Option<Slot>,
     /// The right to make this call, until it has a result.
@@ -34,9 +33,8 @@ pub(super) struct Record {
     pub(super) endpoint: Option<SocketAddr>,
     /// The caller's body.
     pub(super) upload: Option<Upload>,
-    progress: Arc<Progress>,
     method: &'static str,
-    route: Option<Arc<Route>>,
+    lane: Option<Rc<Lane>>,
     status: u16,
     given_up: Option<Refused>,
     state: State,
@@ -58,36 +56,33 @@ enum State {
 }
 
 impl Record {
-    pub(super) fn begin(worker: Rc<Worker>, progress: Arc<Progress>, method: &Method, now: Instant) -> Record {
-        progress.enter(Phase::Exchange);
-        let load = worker.load();
-        // Only this worker's thread writes it: no read-modify-write is needed.
-        load.begun.store(load.begun.load(Relaxed) + 1, Relaxed);
+    pub(super) fn begin(caller: Rc<Caller>, method: &Method, now: Instant) -> Record {
+        caller.progress.enter(Phase::Exchange);
+        caller.worker.begin_request();
         Record {
-            worker,
+            caller,
             started: now,
             slot: None,
             permit: None,
             attempts: 0,
             endpoint: None,
             upload: None,
-            progress,
             method: method_label(method),
-            route: None,
+            lane: None,
             status: 0,
             given_up: None,
             state: State::Waiting,
         }
     }
 
-    pub(super) fn routed(&mut self, route: &Arc<Route>) {
-        self.route = Some(Arc::clone(route));
+    pub(super) fn routed(&mut self, lane: &Rc<Lane>) {
+        self.lane = Some(Rc::clone(lane));
     }
 
     /// A retry was called for and is not made.
-    pub(super) fn given_up(&mut self, route: &Route, why: Refused) {
+    pub(super) fn given_up(&mut self, lane: &Lane, why: Refused) {
         self.given_up = Some(why);
-        self.worker.counters().retry_refused(&self.worker.shared, route, why);
+        lane.count_retry_refused(&self.caller.worker.shared.metrics, why);
     }
 
     /// The endpoint's answer goes down.
@@ -112,7 +107,7 @@ impl Record {
         self.status = row.status.as_u16();
         self.state = State::Refused(row.reason, class);
         self.settle(class);
-        let upstream = self.route.as_ref().map_or("", |route| &route.upstream.config.name);
+        let upstream = self.lane.as_ref().map_or("", |lane| &lane.upstream.config.name);
         let mut answer = problem::answer(error, upstream, self.attempts, self.given_up.map(events::refused));
         problem::mark_attempts(answer.headers_mut(), self.attempts);
         answer.map(|bytes| self.into_body(Source::Whole(bytes)))
@@ -121,20 +116,20 @@ impl Record {
     fn into_body(self, source: Source) -> Down {
         // From here nothing is repeated.
         self.upload.iter().for_each(Upload::stop_keeping);
-        let idle_body = self.route.as_ref().map(|route| route.policies.timeouts.idle_body);
-        self.progress.enter_body(idle_body.map_or(u32::MAX, ticks));
+        let idle_body = self.lane.as_ref().map(|lane| lane.policies.timeouts.idle_body);
+        self.caller.progress.enter_body(idle_body.map_or(u32::MAX, ticks));
         Down::new(source, self)
     }
 
     /// A piece of the body has gone on.
     pub(super) fn body_moved(&self) {
-        self.progress.set_awaits_endpoint(false);
-        self.progress.moved();
+        self.caller.progress.set_awaits_endpoint(false);
+        self.caller.progress.moved();
     }
 
     /// The endpoint has no piece of the body ready.
     pub(super) fn body_awaited(&self) {
-        self.progress.set_awaits_endpoint(true);
+        self.caller.progress.set_awaits_endpoint(true);
     }
 
     /// The body has been handed over whole.
@@ -147,22 +142,28 @@ impl Record {
     /// The endpoint broke it off: the caller's connection must not end cleanly.
     pub(super) fn body_broke_off(&mut self) {
         self.state = State::BrokenOff;
-        self.progress.end(Ending::Truncated);
+        self.caller.progress.end(Ending::Truncated);
+    }
+
+    /// Whether written bytes wait for the caller to read.
+    pub(super) fn is_caller_blocked(&self) -> bool {
+        self.caller.progress.is_blocked()
     }
 
     /// Whether the connection is ended because the endpoint stopped sending.
     pub(super) fn is_endpoint_stalled(&self) -> bool {
-        self.progress.ending() == Ending::EndpointStalled
+        self.caller.progress.ending() == Ending::EndpointStalled
     }
 
     fn settle(&mut self, class: Class) {
-        let (Some(route), Some(permit)) = (&self.route, self.permit.take()) else {
+        let (Some(lane), Some(permit)) = (&self.lane, self.permit.take()) else {
             return;
         };
-        let Some(breaker) = &route.breaker else { return };
-        let moved = breaker.on_result(permit, class, clock::now(), &mut *self.worker.dice());
+        let Some(breaker) = &lane.breaker else { return };
+        let worker = &self.caller.worker;
+        let moved = breaker.on_result(permit, class, clock::now(), &mut *worker.dice());
         if let Some(moved) = moved {
-            self.worker.shared.tell(&Event::BreakerMoved { route, endpoint: None, moved });
+            worker.shared.tell(&Event::BreakerMoved { route: lane, endpoint: None, moved });
         }
     }
 
@@ -172,7 +173,7 @@ impl Record {
             State::Passed(class) => (events::class(class), class),
             State::BrokenOff => ("truncated", Class::Failure),
             State::Refused(reason, class) => (reason, class),
-            State::Waiting | State::Passing(_) => match self.progress.ending() {
+            State::Waiting | State::Passing(_) => match self.caller.progress.ending() {
                 Ending::EndpointStalled => ("stalled", Class::Failure),
                 _ => ("caller_gone", Class::Neutral),
             },
@@ -185,9 +186,9 @@ impl Drop for Record {
         let (outcome, class) = self.ending();
         self.settle(class);
         self.slot = None;
-        let worker = &self.worker;
+        let worker = &self.caller.worker;
         let exchange = Exchange {
-            route: self.route.as_deref(),
+            route: self.lane.as_ref().map(|lane| &***lane),
             method: self.method,
             status: self.status,
             outcome,
@@ -196,15 +197,19 @@ impl Drop for Record {
             given_up: self.given_up,
             took: clock::now().saturating_duration_since(self.started),
         };
-        let is_logged = worker.live().config.log.access;
-        worker.counters().exchange(&worker.shared, &exchange, is_logged);
-        let load = worker.load();
-        load.ended.store(load.ended.load(Relaxed) + 1, Relaxed);
+        match &self.lane {
+            Some(lane) => lane.count_exchange(&worker.shared.metrics, &worker.unflushed, &exchange),
+            None => worker.shared.count_unrouted(&exchange),
+        }
+        if worker.live().config.log.access {
+            worker.shared.log_exchange(&exchange);
+        }
+        worker.end_request();
         let came_whole = self.upload.as_ref().is_none_or(|upload| matches!(upload.state(), Upstate::Ended(_)));
         if !came_whole {
-            self.progress.spoil();
+            self.caller.progress.spoil();
         }
-        self.progress.enter(Phase::Idle);
+        self.caller.progress.enter(Phase::Idle);
     }
 }
 

@@ -33,9 +33,9 @@ pub struct ReplayMemory {
     max: AtomicUsize,
 }
 
-/// A caller's body.
+/// A caller's body; `None` for the many requests that have none.
 #[derive(Clone)]
-pub struct Upload(Rc<RefCell<Source>>);
+pub struct Upload(Option<Rc<RefCell<Source>>>);
 
 /// One reading of an [`Upload`], for one attempt.
 pub struct Replay {
@@ -118,12 +118,14 @@ impl ReplayMemory {
 impl Upload {
     /// Keeps up to `kept_bytes_max` of `incoming` for repetitions.
     pub fn new(incoming: Incoming, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, now: Instant) -> Upload {
-        let is_empty = incoming.is_end_stream();
+        if incoming.is_end_stream() {
+            return Upload(None);
+        }
         let length = incoming.size_hint().exact();
         // A body that announces more than fits is not kept at all: copying its first part would help nobody.
         let fits = length.is_none_or(|length| length <= kept_bytes_max as u64);
-        Upload(Rc::new(RefCell::new(Source {
-            incoming: (!is_empty).then_some(incoming),
+        Upload(Some(Rc::new(RefCell::new(Source {
+            incoming: Some(incoming),
             length,
             kept: Vec::new(),
             kept_bytes: 0,
@@ -132,44 +134,50 @@ impl Upload {
             is_whole: true,
             was_read: false,
             trailers: None,
-            state: if is_empty { Upstate::Ended(None) } else { Upstate::AwaitingEndpoint(now) },
+            state: Upstate::AwaitingEndpoint(now),
             reader: 0,
-        })))
+        }))))
     }
 
     /// A reading from the beginning; the former one is cut off. Without [`Upload::is_replayable`] it ends in an error, never in a part of the body.
     pub fn read(&self) -> Replay {
-        let mut source = self.0.borrow_mut();
-        source.reader += 1;
-        Replay { upload: self.clone(), reader: source.reader, at: 0, sent: 0 }
+        let reader = self.0.as_ref().map_or(0, |source| {
+            let mut source = source.borrow_mut();
+            source.reader += 1;
+            source.reader
+        });
+        Replay { upload: self.clone(), reader, at: 0, sent: 0 }
     }
 
     /// Whether a further reading would be the whole body.
     pub fn is_replayable(&self) -> bool {
-        let source = self.0.borrow();
-        source.state != Upstate::Broken && (source.is_whole || !source.was_read)
+        self.0.as_ref().is_none_or(|source| {
+            let source = source.borrow();
+            source.state != Upstate::Broken && (source.is_whole || !source.was_read)
+        })
     }
 
     /// What is known of it before it is read.
     pub fn length(&self) -> BodyLength {
-        let source = self.0.borrow();
-        match source.length {
-            _ if source.state == Upstate::Ended(None) => BodyLength::None,
-            Some(_) => BodyLength::Known,
-            None => BodyLength::Unknown,
+        match self.0.as_ref().map(|source| source.borrow().length) {
+            None => BodyLength::None,
+            Some(Some(_)) => BodyLength::Known,
+            Some(None) => BodyLength::Unknown,
         }
     }
 
     /// Keeps nothing any more: no further reading will be asked for.
     pub fn stop_keeping(&self) {
-        let mut source = self.0.borrow_mut();
-        source.is_whole = false;
-        source.forget();
+        if let Some(source) = &self.0 {
+            let mut source = source.borrow_mut();
+            source.is_whole = false;
+            source.forget();
+        }
     }
 
     /// How it stands.
     pub fn state(&self) -> Upstate {
-        self.0.borrow().state
+        self.0.as_ref().map_or(Upstate::Ended(None), |source| source.borrow().state)
     }
 }
 
@@ -254,7 +262,10 @@ impl Body for Replay {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = &mut *self;
-        let mut source = this.upload.0.borrow_mut();
+        let Some(source) = &this.upload.0 else {
+            return Poll::Ready(None);
+        };
+        let mut source = source.borrow_mut();
         if source.reader != this.reader {
             return Poll::Ready(Some(Err(UploadError::Detached)));
         }
@@ -283,13 +294,17 @@ impl Body for Replay {
     }
 
     fn is_end_stream(&self) -> bool {
-        let source = self.upload.0.borrow();
+        let Some(source) = &self.upload.0 else {
+            return true;
+        };
+        let source = source.borrow();
         let trailers_due = source.trailers.is_some() && self.at <= source.kept.len();
         matches!(source.state, Upstate::Ended(_)) && self.at >= source.kept.len() && !trailers_due
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.upload.0.borrow().length {
+        let length = self.upload.0.as_ref().map_or(Some(0), |source| source.borrow().length);
+        match length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
             None => SizeHint::default(),
         }

@@ -1,8 +1,8 @@
 //! Connections to endpoints: one pool per worker, without a lock.
 //!
 //! A connection is taken from the pool (the last one put back is the first one taken, so that the others may age and go) or made; it carries one exchange at a
-//! time and comes back only after that exchange ended exactly: answer read to its end, nothing broken off. Each connection is driven by a small task of its
-//! own, which ends with it.
+//! time and comes back only after that exchange ended exactly: answer read to its end, nothing broken off. Whoever waits for a connection drives it
+//! ([`Driven`]).
 //!
 //! Nothing here retries. What hyper does not tell about a failure, whether a byte was written and whether one came back, is read from the connection's [`Meter`].
 
@@ -12,17 +12,18 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use outrigger_policy::outcome::Outcome;
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use super::body::Replay;
+use super::drive::Driven;
 use super::io::{Meter, Stream, Watched};
 use crate::clock;
 use crate::config;
@@ -67,23 +68,22 @@ struct Idle {
     expires_at: Instant,
 }
 
-/// A connection that carries one exchange.
-pub struct Conn {
+/// A connection that carries one exchange; dropped, it is closed at once.
+pub struct Conn(Box<Parts>);
+
+struct Parts {
     sender: SendRequest<Replay>,
+    driven: Driven<Connection<TokioIo<Watched<Arc<Meter>>>, Replay>>,
     meter: Arc<Meter>,
-    endpoint: Arc<Endpoint>,
+    endpoint: Counted,
     born: Instant,
     is_reused: bool,
-    task: Task,
 }
 
-/// The task that drives a connection; dropped with it.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// How long an answer is waited for.
+pub trait Patience {
+    /// Ready once it is over.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure>;
 }
 
 /// An attempt that got no answer's head.
@@ -113,9 +113,9 @@ impl Pool {
     pub fn take(&self, endpoint: &Endpoint, reuse: Reuse, now: Instant) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&endpoint.id)?;
-        while let Some(Idle { conn, since, expires_at }) = waiting.pop() {
+        while let Some(Idle { mut conn, since, expires_at }) = waiting.pop() {
             endpoint.idle.fetch_sub(1, Relaxed);
-            if !conn.sender.is_ready() || now >= expires_at {
+            if !conn.is_alive() || now >= expires_at {
                 continue;
             }
             if reuse == Reuse::Fresh && now.saturating_duration_since(since) > UNREPEATABLE_IDLE_MAX {
@@ -124,8 +124,9 @@ impl Pool {
                 waiting.push(Idle { conn, since, expires_at });
                 return None;
             }
-            conn.meter.reset();
-            return Some(Conn { is_reused: true, ..conn });
+            conn.0.meter.reset();
+            conn.0.is_reused = true;
+            return Some(conn);
         }
         None
     }
@@ -151,53 +152,50 @@ impl Pool {
         let Ok((mut sender, connection)) = handshake else {
             return Err(failed(ProxyError::ConnectFailed));
         };
-        endpoint.connections.fetch_add(1, Relaxed);
-        let counted = Counted(Arc::clone(endpoint));
-        // The task owns the socket. It ends when the peer closes, and at once when its `Conn` is dropped: hyper would first try to finish a write that a
-        // dead endpoint never takes. Its errors reach us through the sender.
-        let task = tokio::task::spawn_local(async move {
-            let _counted = counted;
-            let _ = connection.await;
-        });
-        let task = Task(task);
-        if sender.ready().await.is_err() {
+        let mut driven = Driven::new(connection);
+        if std::future::poll_fn(|cx| driven.poll_with(cx, |cx| sender.poll_ready(cx))).await.is_err() {
             return Err(failed(ProxyError::ConnectFailed));
         }
-        Ok(Conn { sender, meter, endpoint: Arc::clone(endpoint), born: started, is_reused: false, task })
+        let endpoint = Counted::new(endpoint);
+        Ok(Conn(Box::new(Parts { sender, driven, meter, endpoint, born: started, is_reused: false })))
     }
 
     /// Keeps `conn` for the next request, if it may be kept.
-    pub fn put_back(&self, conn: Conn, limits: &config::Pool, keep_alive: Option<Duration>, now: Instant) {
+    pub fn put_back(&self, mut conn: Conn, limits: &config::Pool, keep_alive: Option<Duration>, now: Instant) {
         let hinted = keep_alive.map(|hint| hint.saturating_sub(KEEP_ALIVE_MARGIN));
         let idle_time = hinted.unwrap_or(limits.idle_timeout).min(limits.idle_timeout);
-        let expires_at = (now + idle_time).min(conn.born + limits.age_max);
-        if !conn.sender.is_ready() || expires_at <= now {
+        let expires_at = (now + idle_time).min(conn.0.born + limits.age_max);
+        if !conn.is_ready() || expires_at <= now {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let waiting = idle.entry(conn.endpoint.id).or_default();
+        let endpoint = &conn.0.endpoint.0;
+        let waiting = idle.entry(endpoint.id).or_default();
         if waiting.len() < limits.idle_max {
-            conn.endpoint.idle.fetch_add(1, Relaxed);
+            endpoint.idle.fetch_add(1, Relaxed);
             waiting.push(Idle { conn, since: now, expires_at });
         }
     }
 
     /// The answer came before its request was whole: lets the upload go on, but not for ever.
     pub fn let_finish(conn: Conn, at_most: Duration) {
-        let Conn { mut task, .. } = conn;
-        // Without its sender the connection ends when the upload has; at the latest with this task, whose time is bounded.
+        let Parts { sender, driven, endpoint, .. } = *conn.0;
+        // Without its sender the connection ends when the upload has.
+        drop(sender);
+        // The task ends with it, at the latest when its time is over.
         tokio::task::spawn_local(async move {
-            let _in_time = clock::until(clock::now() + at_most, &mut task.0).await;
+            let _counted = endpoint;
+            let _in_time = clock::until(clock::now() + at_most, driven).await;
         });
     }
 
     /// Closes what has waited too long or was closed by the endpoint.
     pub fn reap(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, waiting| {
-            waiting.retain(|idle| {
-                let is_kept = idle.conn.sender.is_ready() && now < idle.expires_at;
+            waiting.retain_mut(|idle| {
+                let is_kept = idle.conn.is_alive() && now < idle.expires_at;
                 if !is_kept {
-                    idle.conn.endpoint.idle.fetch_sub(1, Relaxed);
+                    idle.conn.0.endpoint.0.idle.fetch_sub(1, Relaxed);
                 }
                 is_kept
             });
@@ -208,26 +206,48 @@ impl Pool {
     /// Closes all idle connections.
     pub fn close(&self) {
         for idle in self.idle.borrow_mut().drain().flat_map(|(_, waiting)| waiting) {
-            idle.conn.endpoint.idle.fetch_sub(1, Relaxed);
+            idle.conn.0.endpoint.0.idle.fetch_sub(1, Relaxed);
         }
     }
 }
 
 impl Conn {
-    /// Whether the request is still being sent.
-    pub fn is_sending(&self) -> bool {
-        !self.sender.is_ready() && !self.sender.is_closed()
+    /// Whether the last exchange on it has ended exactly, so that another may begin.
+    fn is_ready(&mut self) -> bool {
+        if !self.0.sender.is_ready() {
+            self.0.driven.catch_up();
+        }
+        self.0.sender.is_ready()
     }
 
-    /// Sends a request and waits for the answer's head. The connection is lost when this fails or is dropped.
+    /// Whether it is still good after a time in which nobody looked.
+    fn is_alive(&mut self) -> bool {
+        self.0.driven.catch_up();
+        self.0.sender.is_ready()
+    }
+
+    /// Whether the request is still being sent.
+    pub fn is_sending(&self) -> bool {
+        !self.0.sender.is_ready() && !self.0.sender.is_closed()
+    }
+
+    /// Sends a request and waits for the answer's head as long as `patience` lasts. The connection is lost when this fails or is dropped.
     ///
     /// # Errors
     /// The outcome says what is proven about the request.
     pub async fn send(
         mut self,
         request: http::Request<Replay>,
+        patience: &mut impl Patience,
     ) -> Result<(http::Response<Incoming>, Conn), SendFailure> {
-        match self.sender.try_send_request(request).await {
+        let Parts { sender, driven, .. } = &mut *self.0;
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        // The answer goes first: one that is there is taken even at the last moment.
+        let answered = std::future::poll_fn(|cx| match driven.poll_with(cx, |cx| answer.as_mut().poll(cx)) {
+            Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+            Poll::Pending => patience.poll_over(cx).map(Err),
+        });
+        match answered.await? {
             Ok(answer) => Ok((answer, self)),
             Err(mut failure) => {
                 let was_returned = failure.take_message().is_some();
@@ -236,16 +256,25 @@ impl Conn {
         }
     }
 
+    /// Polls the body of the answer that came over this connection.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<hyper::Result<Frame<bytes::Bytes>>>> {
+        self.0.driven.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+    }
+
     fn explain(&self, was_returned: bool, error: &hyper::Error) -> SendFailure {
         // The caller's fault first: it may well show before a byte was written.
         let (outcome, error) = if error.is_user() {
             (Outcome::CallerFault, ProxyError::CallerBodyBroken)
-        } else if was_returned || !self.meter.has_written() {
+        } else if was_returned || !self.0.meter.has_written() {
             (Outcome::Unsent, ProxyError::Reset)
-        } else if self.meter.has_read() {
+        } else if self.0.meter.has_read() {
             (Outcome::Garbled, ProxyError::Garbled)
         } else {
-            (Outcome::Reset { reused: self.is_reused }, ProxyError::Reset)
+            (Outcome::Reset { reused: self.0.is_reused }, ProxyError::Reset)
         };
         SendFailure { outcome, error }
     }
@@ -253,6 +282,13 @@ impl Conn {
 
 /// One of an endpoint's open connections.
 struct Counted(Arc<Endpoint>);
+
+impl Counted {
+    fn new(endpoint: &Arc<Endpoint>) -> Counted {
+        endpoint.connections.fetch_add(1, Relaxed);
+        Counted(Arc::clone(endpoint))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

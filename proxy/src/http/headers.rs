@@ -10,6 +10,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, request, response, uri};
 use outrigger_policy::outcome::Pushback;
 
+use crate::clock;
 use crate::error::ProxyError;
 
 /// Fields that end at each hop whether `Connection` names them or not, and framing, which each hop makes anew.
@@ -25,9 +26,44 @@ static HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
 ];
-const CONNECTION: usize = 0;
-const TRANSFER_ENCODING: usize = 1;
-const KEEP_ALIVE: usize = 7;
+
+/// Which of the fields that matter here are in a head, found by one look over its names: a look-up costs as much as the whole walk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen(u32);
+
+impl Seen {
+    const CONNECTION: u32 = 1 << 0;
+    const TRANSFER_ENCODING: u32 = 1 << 1;
+    const KEEP_ALIVE: u32 = 1 << 7;
+    /// All of [`HOP_BY_HOP`], a bit each in their order.
+    const HOP_BY_HOP: u32 = (1 << 10) - 1;
+    const CONTENT_LENGTH: u32 = 1 << 10;
+    const RETRY_AFTER: u32 = 1 << 11;
+
+    fn of(headers: &HeaderMap) -> Seen {
+        Seen(headers.keys().fold(0, |seen, name| {
+            seen | match name.as_str() {
+                "connection" => Self::CONNECTION,
+                "transfer-encoding" => Self::TRANSFER_ENCODING,
+                "upgrade" => 1 << 2,
+                "te" => 1 << 3,
+                "proxy-authorization" => 1 << 4,
+                "proxy-authenticate" => 1 << 5,
+                "expect" => 1 << 6,
+                "keep-alive" => Self::KEEP_ALIVE,
+                "proxy-connection" => 1 << 8,
+                "http2-settings" => 1 << 9,
+                "content-length" => Self::CONTENT_LENGTH,
+                "retry-after" => Self::RETRY_AFTER,
+                _ => 0,
+            }
+        }))
+    }
+
+    fn has(self, which: u32) -> bool {
+        self.0 & which != 0
+    }
+}
 
 /// Fields that a `Connection` header must not take away: a caller could otherwise strip what the next hop decides by.
 static END_TO_END: [HeaderName; 9] = [
@@ -45,10 +81,10 @@ static END_TO_END: [HeaderName; 9] = [
 const VIA: HeaderValue = HeaderValue::from_static("1.1 outrigger");
 
 /// Whom the caller wants to reach.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Target {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target<'a> {
     /// Host without port, as the caller wrote it.
-    pub host: String,
+    pub host: &'a str,
     /// The target was absolute: the caller uses us as its proxy and meant exactly this host.
     pub is_absolute: bool,
 }
@@ -66,7 +102,7 @@ pub struct AnswerNotes {
 ///
 /// # Errors
 /// [`ProxyError::BadRequest`] and [`ProxyError::MethodRefused`].
-pub fn target(head: &request::Parts) -> Result<Target, ProxyError> {
+pub fn target(head: &request::Parts) -> Result<Target<'_>, ProxyError> {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(ProxyError::MethodRefused);
     }
@@ -86,20 +122,38 @@ pub fn target(head: &request::Parts) -> Result<Target, ProxyError> {
         if authority.as_str().contains('@') {
             return Err(ProxyError::BadRequest("the target carries user information"));
         }
-        return Ok(Target { host: without_brackets(authority.host()).to_owned(), is_absolute: true });
+        return Ok(Target { host: without_brackets(authority.host()), is_absolute: true });
     }
-    let Some(host) = host else {
-        return Ok(Target { host: String::new(), is_absolute: false });
+    let host = host.map_or(Ok(""), |host| host_of(host.as_bytes()))?;
+    Ok(Target { host, is_absolute: false })
+}
+
+/// The name or address in a `Host` field, without its port.
+fn host_of(field: &[u8]) -> Result<&str, ProxyError> {
+    let invalid = ProxyError::BadRequest("the request's Host is not valid");
+    let Ok(field) = std::str::from_utf8(field) else {
+        return Err(invalid);
     };
-    let authority: uri::Authority = host
-        .to_str()
-        .ok()
-        .and_then(|host| host.parse().ok())
-        .ok_or(ProxyError::BadRequest("the request's Host is not valid"))?;
-    if authority.as_str().contains('@') {
-        return Err(ProxyError::BadRequest("the request's Host carries user information"));
+    // What nearly every Host looks like; the others are worth a parser.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-';
+    let name = field.bytes().position(|b| !is_plain(b)).map_or(field, |end| &field[..end]);
+    let port = &field[name.len()..];
+    if !name.is_empty() && (port.is_empty() || is_port(port)) {
+        return Ok(name);
     }
-    Ok(Target { host: without_brackets(authority.host()).to_owned(), is_absolute: false })
+    match field.parse::<uri::Authority>() {
+        Ok(authority) if authority.as_str().contains('@') => {
+            Err(ProxyError::BadRequest("the request's Host carries user information"))
+        }
+        // The authority is the field itself, so its host is a part of it.
+        Ok(authority) => Ok(without_brackets(&field[..authority.host().len()])),
+        Err(_) => Err(invalid),
+    }
+}
+
+/// `:` and up to five digits.
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').is_some_and(|port| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn without_brackets(host: &str) -> &str {
@@ -119,14 +173,20 @@ pub enum BodyLength {
 
 /// Turns a caller's head into the one that is sent on; the host of an absolute target becomes its `Host`.
 pub fn forward_request(head: &mut request::Parts, length: BodyLength) {
-    strip_hop_by_hop(&mut head.headers);
-    if let Some(host) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
-        head.headers.insert(header::HOST, host);
+    let seen = Seen::of(&head.headers);
+    strip_hop_by_hop(&mut head.headers, seen);
+    if let Some(authority) = head.uri.authority() {
+        // A host that was parsed is a field value too.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            head.headers.insert(header::HOST, host);
+        }
+        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
+        head.uri = Uri::from(path);
     }
-    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
-    head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
-    head.headers.remove(header::CONTENT_LENGTH);
+    if seen.has(Seen::CONTENT_LENGTH) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     match length {
         BodyLength::None if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
             head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -140,10 +200,27 @@ pub fn forward_request(head: &mut request::Parts, length: BodyLength) {
     head.headers.append(header::VIA, VIA);
 }
 
+/// Turns an endpoint's head into the one that is handed down; `None` if the answer's framing has more than one meaning.
+pub fn forward_answer(head: &mut response::Parts) -> Option<AnswerNotes> {
+    let seen = Seen::of(&head.headers);
+    if seen.has(Seen::TRANSFER_ENCODING) && !has_clear_framing(&head.headers) {
+        return None;
+    }
+    let keep_alive = seen.has(Seen::KEEP_ALIVE).then(|| head.headers.get("keep-alive").and_then(keep_alive_timeout));
+    let pushback = if seen.has(Seen::RETRY_AFTER) { pushback(&head.headers, clock::wall()) } else { Pushback::None };
+    strip_hop_by_hop(&mut head.headers, seen);
+    if seen.has(Seen::TRANSFER_ENCODING) && seen.has(Seen::CONTENT_LENGTH) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    head.version = Version::HTTP_11;
+    head.headers.append(header::VIA, VIA);
+    Some(AnswerNotes { pushback, keep_alive: keep_alive.flatten() })
+}
+
 /// Whether an answer's framing has one meaning. hyper takes any other coding than `chunked` for "until the connection ends", and the coding's name is lost on
 /// the way.
-pub fn has_clear_framing(head: &response::Parts) -> bool {
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+fn has_clear_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,
         (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
@@ -151,41 +228,21 @@ pub fn has_clear_framing(head: &response::Parts) -> bool {
     }
 }
 
-/// Turns an endpoint's head into the one that is handed down.
-pub fn forward_answer(head: &mut response::Parts, now: SystemTime) -> AnswerNotes {
-    let keep_alive = head.headers.get("keep-alive").and_then(keep_alive_timeout);
-    let pushback = pushback(&head.headers, now);
-    let seen = strip_hop_by_hop(&mut head.headers);
-    if seen & (1 << TRANSFER_ENCODING) != 0 {
-        head.headers.remove(header::CONTENT_LENGTH);
+/// Removes what ends at this hop.
+fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
+    if !seen.has(Seen::HOP_BY_HOP) {
+        return;
     }
-    head.version = Version::HTTP_11;
-    head.headers.append(header::VIA, VIA);
-    AnswerNotes { pushback, keep_alive: keep_alive.filter(|_| seen & (1 << KEEP_ALIVE) != 0) }
-}
-
-/// Removes what ends at this hop; returns which of [`HOP_BY_HOP`] were there, a bit each.
-fn strip_hop_by_hop(headers: &mut HeaderMap) -> u32 {
-    let mut seen = 0u32;
-    for name in headers.keys() {
-        if let Some(at) = HOP_BY_HOP.iter().position(|hop| hop == name) {
-            seen |= 1 << at;
-        }
-    }
-    if seen == 0 {
-        return 0;
-    }
-    if seen & (1 << CONNECTION) != 0 {
+    if seen.has(Seen::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
     }
     for (at, name) in HOP_BY_HOP.iter().enumerate() {
-        if seen & (1 << at) != 0 {
+        if seen.has(1 << at) {
             headers.remove(name);
         }
     }
-    seen
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -238,6 +295,7 @@ mod tests {
             ("/", vec![("host", "backend")], Ok(("backend", false))),
             ("/", vec![("host", "Backend:5001")], Ok(("Backend", false))),
             ("/", vec![("host", "[::1]:4140")], Ok(("::1", false))),
+            ("/", vec![("host", "a_b~c:80")], Ok(("a_b~c", false))),
             ("http://backend:80/x", vec![("host", "other")], Ok(("backend", true))),
             ("/", vec![], Err("the request has no Host")),
             ("/", vec![("host", "a"), ("host", "a")], Err("the request has more than one Host")),
@@ -246,10 +304,10 @@ mod tests {
             ("http://user@a/", vec![], Err("the target carries user information")),
             ("https://a/", vec![], Err("only http:// targets can be forwarded")),
         ] {
-            let found = target(&request(uri, &headers));
-            match (found, expected) {
+            let head = request(uri, &headers);
+            match (target(&head), expected) {
                 (Ok(t), Ok((host, is_absolute))) => {
-                    assert_eq!((t.host.as_str(), t.is_absolute), (host, is_absolute), "{uri} {headers:?}");
+                    assert_eq!((t.host, t.is_absolute), (host, is_absolute), "{uri} {headers:?}");
                 }
                 (Err(error), Err(wanted)) => assert_eq!(error.to_string(), wanted, "{uri} {headers:?}"),
                 (found, expected) => panic!("{uri} {headers:?}: {found:?} where {expected:?} was expected"),
@@ -290,7 +348,7 @@ mod tests {
             .header("content-length", "50")
             .header("keep-alive", "timeout=5, max=9");
         let mut head = head.body(()).expect("a valid head").into_parts().0;
-        let notes = forward_answer(&mut head, SystemTime::UNIX_EPOCH);
+        let notes = forward_answer(&mut head).expect("one meaning");
         assert!(!head.headers.contains_key("content-length"));
         assert_eq!(notes.keep_alive, Some(Duration::from_secs(5)));
     }

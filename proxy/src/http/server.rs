@@ -4,19 +4,18 @@
 //! [`Progress`]), when the worker finishes, or when an answer broke off: then the connection is reset, so that no reader can take half an answer for
 //! a whole one.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 
 use super::io::{Ending, Phase, Progress, Stream, Watched};
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::events::Event;
 use crate::exchange;
 use crate::worker::{Connection, TICK, Worker};
@@ -28,25 +27,31 @@ const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n
 /// Said to a caller beyond the last place; by the acceptor, which has no worker to hand it to.
 pub const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=connection_limit_reached; details=\"connections_max\"\r\n\r\n";
 
+/// A connection of the app, as its requests see it.
+pub struct Caller {
+    /// Where it is served.
+    pub worker: Rc<Worker>,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
+    /// For the deadlines of its requests; it has one at a time.
+    pub alarm: Alarm,
+}
+
 /// Serves `stream` to its end.
 pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     let progress = Arc::new(Progress::new(worker.tick()));
     let mut enlisted = Enlisted::new(&worker, Arc::clone(&progress));
     let listen = worker.live().config.listen.clone();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
-    let door = {
-        let (worker, progress) = (Rc::clone(&worker), Arc::clone(&progress));
-        tower::service_fn(move |request| {
-            let exchange = exchange::run(Rc::clone(&worker), Arc::clone(&progress), request);
-            async move { Ok::<_, Infallible>(exchange.await) }
-        })
-    };
+    let caller =
+        Rc::new(Caller { worker: Rc::clone(&worker), progress: Arc::clone(&progress), alarm: Alarm::default() });
+    let door = service_fn(move |request| exchange::run(Rc::clone(&caller), request));
     let mut builder = http1::Builder::new();
     builder.max_buf_size(listen.head_bytes_max);
     if listen.headers_max != HYPER_HEADERS_MAX {
         builder.max_headers(listen.headers_max);
     }
-    let mut connection = builder.serve_connection(io, TowerToHyperService::new(door));
+    let mut connection = builder.serve_connection(io, door);
     let mut is_told_to_finish = false;
     let result = std::future::poll_fn(|cx| {
         enlisted.connection.waker.replace(Some(cx.waker().clone()));

@@ -41,7 +41,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("admin", &["clock", "events", "metrics", "route", "shared", "upstream"]),
     ("reload", &["clock", "config", "events", "live", "names", "shared"]),
-    ("worker", &["clock", "events", "http::client", "http::io", "http::server", "live", "shared"]),
+    ("worker", &["clock", "events", "http::client", "http::io", "http::server", "lane", "live", "route", "shared"]),
     ("http::server", &["clock", "events", "exchange", "http::io", "worker"]),
     (
         "exchange",
@@ -55,7 +55,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "http::headers",
             "http::io",
             "http::problem",
-            "live",
+            "http::server",
+            "lane",
             "route",
             "upstream",
             "worker",
@@ -64,12 +65,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("names", &["clock", "config", "events", "live", "shared", "upstream"]),
     ("events", &["clock", "config", "log", "route", "shared"]),
     ("shared", &["http::body", "live", "metrics"]),
+    ("lane", &["events", "metrics", "route"]),
     ("live", &["config", "metrics", "route", "upstream"]),
     ("route", &["config", "metrics", "upstream"]),
-    ("http::client", &["clock", "config", "error", "http::body", "http::io", "upstream"]),
+    ("http::client", &["clock", "config", "error", "http::body", "http::drive", "http::io", "upstream"]),
+    ("http::drive", &[]),
     ("http::problem", &["clock", "error"]),
     ("http::body", &["clock", "http::headers"]),
-    ("http::headers", &["error"]),
+    ("http::headers", &["clock", "error"]),
     ("http::io", &[]),
     ("upstream", &["config", "metrics"]),
     ("log", &["config"]),
@@ -82,7 +85,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Modules that know each other, in a ring or directly. A worker serves connections, a connection runs exchanges, an exchange uses its worker's pool.
 const KNOTS: &[&[&str]] = &[&["exchange", "http::server", "worker"]];
 
-/// What only `events.rs` does, but for the families themselves and the gauges that mirror a state.
+/// What only `events.rs` does, but for a route's counts, the families themselves and the gauges that mirror a state.
 const COUNTS: &[&str] = &[".inc()", ".inc_by(", ".observe(", ".with_label_values("];
 const LOGS: &[&str] = &["trace!(", "debug!(", "info!(", "warn!(", "error!(", "event!(", "span!("];
 const PRINTS: &[&str] = &["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!("];
@@ -255,6 +258,8 @@ fn voices(sources: &[Source]) -> Finding {
         let code = source.product_code();
         let (may_count, may_log, may_print) = match source.path.as_str() {
             "proxy/src/events.rs" => (true, true, false),
+            // What a route's requests count, worker by worker.
+            "proxy/src/lane.rs" => (true, false, false),
             // The families themselves, and the gauges that mirror a state.
             "proxy/src/metrics.rs" | "proxy/src/admin/status.rs" => (true, false, false),
             "proxy/src/main.rs" => (false, false, true),

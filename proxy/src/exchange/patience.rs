@@ -1,0 +1,74 @@
+//! How long an attempt may take.
+//!
+//! It measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has its own limit of stillness.
+
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use outrigger_policy::deadline::Deadline;
+use outrigger_policy::outcome::Outcome;
+
+use super::attempt::Call;
+use crate::clock::{self, Alarm};
+use crate::error::ProxyError;
+use crate::http::body::Upstate;
+use crate::http::client::{Patience, SendFailure};
+
+/// The patience with one attempt.
+pub(super) struct AttemptPatience<'a> {
+    call: &'a Call,
+    alarm: &'a Alarm,
+    started: Instant,
+}
+
+impl<'a> AttemptPatience<'a> {
+    /// With the attempt of `call` that began at `started`.
+    pub(super) fn new(call: &'a Call, alarm: &'a Alarm, started: Instant) -> AttemptPatience<'a> {
+        AttemptPatience { call, alarm, started }
+    }
+
+    /// The output of `work`, if it comes in time. Work is dropped when it does not.
+    pub(super) async fn bound<F: Future>(&mut self, work: F) -> Result<F::Output, SendFailure> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_over(cx).map(Err),
+        })
+        .await
+    }
+
+    /// Until when the attempt may take as things stand, and whose fault it will be.
+    fn ends_at(&self) -> (Instant, Outcome) {
+        let Call { lane, upload, .. } = self.call;
+        let timeouts = &lane.policies.timeouts;
+        let (end, fault) = match upload.state() {
+            Upstate::Ended(whole_at) => {
+                let begins = whole_at.map_or(self.started, |at| at.max(self.started));
+                (Deadline::after(begins, timeouts.attempt).min(self.call.deadline()), Outcome::AttemptTimedOut)
+            }
+            Upstate::Broken => {
+                (Deadline::after(self.started, timeouts.attempt).min(self.call.deadline()), Outcome::AttemptTimedOut)
+            }
+            Upstate::AwaitingEndpoint(since) => {
+                (Deadline::after(since.max(self.started), timeouts.attempt), Outcome::AttemptTimedOut)
+            }
+            Upstate::AwaitingCaller(since) => (Deadline::after(since, timeouts.idle_body), Outcome::CallerFault),
+        };
+        (end.at(), fault)
+    }
+}
+
+impl Patience for AttemptPatience<'_> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure> {
+        // Looked at anew each time: when the upload has ended, the endpoint's time begins.
+        let (end, outcome) = self.ends_at();
+        std::task::ready!(self.alarm.poll_until(end, cx));
+        let error = match outcome {
+            Outcome::CallerFault => ProxyError::CallerTooSlow,
+            _ if self.call.deadline().at() <= clock::now() => ProxyError::RequestTimeout,
+            _ => ProxyError::AttemptTimeout,
+        };
+        Poll::Ready(SendFailure { outcome, error })
+    }
+}
