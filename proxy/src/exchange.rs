@@ -68,7 +68,7 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
     // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
     let upload = Upload::new(incoming, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
     record.upload = Some(upload.clone());
-    headers::forward_request(&mut head, upload.length());
+    headers::forward_request(&mut head);
     let mut call = Call::new(&worker, &lane, head, upload, now);
     (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
 

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::{Method, Request, StatusCode, header, request};
+use http::{Method, request, response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use outrigger_policy::balance;
 use outrigger_policy::breaker::{Breaker, Permit};
 use outrigger_policy::deadline::Deadline;
@@ -22,9 +21,11 @@ use crate::clock;
 use crate::config::Repeat;
 use crate::error::{OpenBreaker, ProxyError};
 use crate::events::{self, Event};
-use crate::http::body::{Replay, Upload, Upstate};
-use crate::http::client::{Conn, Pool, Reuse, SendFailure};
+use crate::http::body::{Upload, Upstate};
+use crate::http::client::{Pool, Reuse};
+use crate::http::conn::{Conn, SendFailure};
 use crate::http::headers;
+use crate::http::outgoing::Outbound;
 use crate::lane::Lane;
 use crate::upstream::Endpoint;
 use crate::worker::Worker;
@@ -153,7 +154,7 @@ impl Call {
         let sent = self.send(&busy.endpoint, patience, started).await;
         let (now, endpoint) = (clock::now(), busy.endpoint.id);
         let (outcome, result) = match sent {
-            Ok((answer, conn)) => self.read_head(answer, conn, busy, now),
+            Ok((head, conn)) => self.read_head(head, conn, busy, now),
             Err(failure) => {
                 busy.settle(failure.outcome.class(), now);
                 (failure.outcome, Err(failure.error))
@@ -202,10 +203,10 @@ impl Call {
         endpoint: &Arc<Endpoint>,
         mut patience: AttemptPatience<'_>,
         now: Instant,
-    ) -> Result<(http::Response<Incoming>, Conn), SendFailure> {
+    ) -> Result<(response::Parts, Conn), SendFailure> {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
         if let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
-            match conn.send(self.request(endpoint), &mut patience).await {
+            match conn.send(self.outbound(endpoint), &mut patience).await {
                 // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
                     self.lane.count_retry(&self.worker.shared.metrics, retry::Reason::Unsent);
@@ -220,36 +221,25 @@ impl Call {
         if connected.is_err() {
             self.lane.upstream.endpoints.lookup.notify_one();
         }
-        connected?.send(self.request(endpoint), &mut patience).await
+        connected?.send(self.outbound(endpoint), &mut patience).await
     }
 
-    fn request(&self, endpoint: &Endpoint) -> Request<Replay> {
-        let mut head = self.head.clone();
-        if self.names_endpoint {
-            head.headers.insert(header::HOST, endpoint.authority.clone());
-        }
-        Request::from_parts(head, self.upload.read())
+    fn outbound<'a>(&'a self, endpoint: &'a Endpoint) -> Outbound<'a> {
+        let host = self.names_endpoint.then_some(&endpoint.authority);
+        Outbound { head: &self.head, host, length: self.upload.length(), body: self.upload.read() }
     }
 
     fn read_head(
         &self,
-        answer: http::Response<Incoming>,
+        mut head: response::Parts,
         conn: Conn,
         busy: Busy,
         now: Instant,
     ) -> (Outcome, Result<Passing, ProxyError>) {
-        let (mut head, incoming) = answer.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            busy.settle(Class::Failure, now);
-            return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
-        }
-        let Some(notes) = headers::forward_answer(&mut head) else {
-            busy.settle(Class::Failure, now);
-            return (Outcome::Garbled, Err(ProxyError::Garbled));
-        };
+        let notes = headers::forward_answer(&mut head);
         let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: notes.pushback };
         let class = outcome.class();
-        let source = Source::streaming(incoming, conn, busy.answered(class, now), notes.keep_alive);
+        let source = Source::streaming(conn, busy.answered(class, now), notes.keep_alive);
         (outcome, Ok(Passing { head, body: source, class }))
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::response;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use outrigger_policy::outcome::Class;
 
 use super::attempt::Busy;
 use super::record::Record;
 use crate::clock;
-use crate::http::client::Conn;
+use crate::http::conn::Conn;
 
 /// An endpoint's answer on its way to the caller.
 pub(super) struct Passing {
@@ -30,7 +30,6 @@ pub(super) enum Source {
 }
 
 pub(super) struct Streaming {
-    incoming: Incoming,
     /// Given back to the pool when the body has ended exactly; dropped, and with it closed, in any other case.
     lease: Option<(Conn, Busy)>,
     keep_alive: Option<Duration>,
@@ -42,9 +41,9 @@ pub struct BrokenOff;
 
 impl Source {
     /// The rest of an answer whose head has been read; a body that is already at its end gives its connection back at once.
-    pub(super) fn streaming(incoming: Incoming, conn: Conn, busy: Busy, keep_alive: Option<Duration>) -> Source {
-        let mut streaming = Streaming { incoming, lease: Some((conn, busy)), keep_alive };
-        if streaming.incoming.is_end_stream() {
+    pub(super) fn streaming(conn: Conn, busy: Busy, keep_alive: Option<Duration>) -> Source {
+        let mut streaming = Streaming { lease: Some((conn, busy)), keep_alive };
+        if streaming.has_ended() {
             streaming.end();
             return Source::Whole(Bytes::new());
         }
@@ -53,6 +52,10 @@ impl Source {
 }
 
 impl Streaming {
+    fn has_ended(&self) -> bool {
+        self.lease.as_ref().is_none_or(|(conn, _)| conn.has_body_ended())
+    }
+
     /// The body has ended exactly.
     fn end(&mut self) {
         if let Some((conn, busy)) = self.lease.take() {
@@ -83,7 +86,7 @@ impl Body for Source {
         let Some((conn, _)) = &mut streaming.lease else {
             return Poll::Ready(None); // it has ended
         };
-        match conn.poll_frame(cx, &mut streaming.incoming) {
+        match conn.poll_frame(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 streaming.end();
@@ -91,7 +94,7 @@ impl Body for Source {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 // hyper does not poll past the last frame of a body of known length.
-                if streaming.incoming.is_end_stream() {
+                if streaming.has_ended() {
                     streaming.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -106,14 +109,16 @@ impl Body for Source {
     fn is_end_stream(&self) -> bool {
         match self {
             Source::Whole(bytes) => bytes.is_empty(),
-            Source::Streaming(streaming) => streaming.incoming.is_end_stream(),
+            Source::Streaming(streaming) => streaming.has_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Streaming(streaming) => streaming.incoming.size_hint(),
+            Source::Streaming(streaming) => {
+                streaming.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), |(conn, _)| conn.body_size_hint())
+            }
         }
     }
 }

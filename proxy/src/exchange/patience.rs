@@ -13,7 +13,7 @@ use super::attempt::Call;
 use crate::clock::{self, Alarm};
 use crate::error::ProxyError;
 use crate::http::body::Upstate;
-use crate::http::client::{Patience, SendFailure};
+use crate::http::conn::{Patience, SendFailure};
 
 /// The patience with one attempt.
 pub(super) struct AttemptPatience<'a> {

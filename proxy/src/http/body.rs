@@ -161,7 +161,7 @@ impl Upload {
     pub fn length(&self) -> BodyLength {
         match self.0.as_ref().map(|source| source.borrow().length) {
             None => BodyLength::None,
-            Some(Some(_)) => BodyLength::Known,
+            Some(Some(length)) => BodyLength::Known(length),
             Some(None) => BodyLength::Unknown,
         }
     }

@@ -165,14 +165,14 @@ fn without_brackets(host: &str) -> &str {
 pub enum BodyLength {
     /// There is none.
     None,
-    /// It has a length; hyper writes it.
-    Known,
+    /// It has so many bytes.
+    Known(u64),
     /// It goes on until it ends.
     Unknown,
 }
 
-/// Turns a caller's head into the one that is sent on; the host of an absolute target becomes its `Host`.
-pub fn forward_request(head: &mut request::Parts, length: BodyLength) {
+/// Turns a caller's head into the one that is sent on, framing apart; the host of an absolute target becomes its `Host`.
+pub fn forward_request(head: &mut request::Parts) {
     let seen = Seen::of(&head.headers);
     strip_hop_by_hop(&mut head.headers, seen);
     if let Some(authority) = head.uri.authority() {
@@ -187,45 +187,18 @@ pub fn forward_request(head: &mut request::Parts, length: BodyLength) {
     if seen.has(Seen::CONTENT_LENGTH) {
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    match length {
-        BodyLength::None if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        BodyLength::None | BodyLength::Known => {}
-        // hyper sends no body with a GET unless it is told how that is framed.
-        BodyLength::Unknown => {
-            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-    }
     head.headers.append(header::VIA, VIA);
 }
 
-/// Turns an endpoint's head into the one that is handed down; `None` if the answer's framing has more than one meaning.
-pub fn forward_answer(head: &mut response::Parts) -> Option<AnswerNotes> {
+/// Turns an endpoint's head into the one that is handed down. Its framing has one meaning already ([`super::answer`]).
+pub fn forward_answer(head: &mut response::Parts) -> AnswerNotes {
     let seen = Seen::of(&head.headers);
-    if seen.has(Seen::TRANSFER_ENCODING) && !has_clear_framing(&head.headers) {
-        return None;
-    }
     let keep_alive = seen.has(Seen::KEEP_ALIVE).then(|| head.headers.get("keep-alive").and_then(keep_alive_timeout));
     let pushback = if seen.has(Seen::RETRY_AFTER) { pushback(&head.headers, clock::wall()) } else { Pushback::None };
     strip_hop_by_hop(&mut head.headers, seen);
-    if seen.has(Seen::TRANSFER_ENCODING) && seen.has(Seen::CONTENT_LENGTH) {
-        head.headers.remove(header::CONTENT_LENGTH);
-    }
     head.version = Version::HTTP_11;
     head.headers.append(header::VIA, VIA);
-    Some(AnswerNotes { pushback, keep_alive: keep_alive.flatten() })
-}
-
-/// Whether an answer's framing has one meaning. hyper takes any other coding than `chunked` for "until the connection ends", and the coding's name is lost on
-/// the way.
-fn has_clear_framing(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
+    AnswerNotes { pushback, keep_alive: keep_alive.flatten() }
 }
 
 /// Removes what ends at this hop.
@@ -333,7 +306,7 @@ mod tests {
                 ("x-kept", "1"),
             ],
         );
-        forward_request(&mut head, BodyLength::Known);
+        forward_request(&mut head);
         let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["authorization", "host", "via", "x-kept"]);
@@ -342,15 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beside_an_encoding_never_reaches_the_caller() {
-        let head = Response::builder()
-            .header("transfer-encoding", "chunked")
-            .header("content-length", "50")
-            .header("keep-alive", "timeout=5, max=9");
+    fn an_endpoint_that_says_when_it_closes_is_believed() {
+        let head = Response::builder().header("keep-alive", "timeout=5, max=9").header("transfer-encoding", "chunked");
         let mut head = head.body(()).expect("a valid head").into_parts().0;
-        let notes = forward_answer(&mut head).expect("one meaning");
-        assert!(!head.headers.contains_key("content-length"));
-        assert_eq!(notes.keep_alive, Some(Duration::from_secs(5)));
+        assert_eq!(forward_answer(&mut head).keep_alive, Some(Duration::from_secs(5)));
+        assert_eq!(head.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["via"]);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Byte streams, and what is learnt by watching them.
 //!
-//! hyper does not say whether a failed request was written, or whether anything of an answer came; and it has no timer for a caller that
-//! stops reading. Both are seen from the bytes: a [`Watched`] stream tells its [`Watch`] of every read and write. Two watch: [`Meter`] on the side of the endpoint,
-//! [`Progress`] on the side of the app.
+//! hyper has no timer for a caller that stops sending or reading. It is seen from the bytes: a [`Watched`] stream tells its [`Progress`] of every read and write.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -21,55 +20,13 @@ pub enum Stream {
     Memory(DuplexStream),
 }
 
-/// Is told of every byte that passes.
-pub trait Watch {
-    /// `n` bytes came in; 0 is the end.
-    fn on_read(&self, n: usize);
-    /// `n` bytes were handed to the network.
-    fn on_write(&self, n: usize);
-    /// The network takes no more bytes for now.
-    fn on_blocked(&self) {}
-}
+/// Answers up to this go out in one piece.
+const JOINED_MAX: usize = 1024;
 
-/// A stream and who watches it.
-pub struct Watched<W> {
+/// A connection of the app, whose [`Progress`] is told of every byte that passes.
+pub struct Watched {
     stream: Stream,
-    watch: W,
-}
-
-/// Bytes that passed since the connection was taken for an attempt. Atomic only because hyper wants `Send` for upgrades; one thread uses it.
-#[derive(Default)]
-pub struct Meter {
-    read: AtomicU64,
-    written: AtomicU64,
-}
-
-impl Meter {
-    /// Begins a new attempt.
-    pub fn reset(&self) {
-        self.read.store(0, Relaxed);
-        self.written.store(0, Relaxed);
-    }
-
-    /// Whether a byte of an answer came.
-    pub fn has_read(&self) -> bool {
-        self.read.load(Relaxed) > 0
-    }
-
-    /// Whether a byte of the request went out.
-    pub fn has_written(&self) -> bool {
-        self.written.load(Relaxed) > 0
-    }
-}
-
-impl Watch for std::sync::Arc<Meter> {
-    fn on_read(&self, n: usize) {
-        self.read.store(self.read.load(Relaxed) + n as u64, Relaxed);
-    }
-
-    fn on_write(&self, n: usize) {
-        self.written.store(self.written.load(Relaxed) + n as u64, Relaxed);
-    }
+    progress: Arc<Progress>,
 }
 
 /// What a connection of the app is doing.
@@ -121,12 +78,12 @@ pub struct Progress {
     /// An answer went down before its request had come whole: what still comes is no head.
     is_spoilt: AtomicBool,
     /// The worker's tick now, shared by all its connections: reading a clock for every packet would cost more than it tells.
-    tick: std::sync::Arc<AtomicU32>,
+    tick: Arc<AtomicU32>,
 }
 
 impl Progress {
     /// For a connection that has just come in and may wait for its first request.
-    pub fn new(tick: std::sync::Arc<AtomicU32>) -> Progress {
+    pub fn new(tick: Arc<AtomicU32>) -> Progress {
         let moved_at = AtomicU32::new(tick.load(Relaxed));
         Progress {
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -219,7 +176,8 @@ impl Progress {
     }
 }
 
-impl Watch for std::sync::Arc<Progress> {
+impl Progress {
+    /// `n` bytes came in; 0 is the end.
     fn on_read(&self, n: usize) {
         match self.phase() {
             // The clock of a head starts with its first byte and is not wound up by the next ones: dripping does not help.
@@ -230,6 +188,7 @@ impl Watch for std::sync::Arc<Progress> {
         }
     }
 
+    /// `n` bytes were handed to the network.
     fn on_write(&self, n: usize) {
         if n > 0 && (self.is_blocked() || self.phase() == Phase::Body) {
             self.is_blocked.store(false, Relaxed);
@@ -237,15 +196,16 @@ impl Watch for std::sync::Arc<Progress> {
         }
     }
 
+    /// The network takes no more bytes for now.
     fn on_blocked(&self) {
         self.is_blocked.store(true, Relaxed);
     }
 }
 
-impl<W> Watched<W> {
+impl Watched {
     /// Watches `stream`.
-    pub fn new(stream: Stream, watch: W) -> Watched<W> {
-        Watched { stream, watch }
+    pub fn new(stream: Stream, progress: Arc<Progress>) -> Watched {
+        Watched { stream, progress }
     }
 
     /// Drops the connection so that the peer sees a reset and never a clean end.
@@ -255,28 +215,31 @@ impl<W> Watched<W> {
             let _ = tcp.set_zero_linger();
         }
     }
-}
 
-impl<W: Watch + Unpin> AsyncRead for Watched<W> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Memory(pipe) => Pin::new(pipe).poll_read(cx, buf),
-        };
-        if let Poll::Ready(Ok(())) = polled {
-            self.watch.on_read(buf.filled().len() - before);
+    fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Ready(Ok(n)) => self.progress.on_write(*n),
+            Poll::Pending => self.progress.on_blocked(),
+            Poll::Ready(Err(_)) => {}
         }
         polled
     }
 }
 
-impl<W: Watch + Unpin> AsyncWrite for Watched<W> {
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = polled {
+            self.progress.on_read(buf.filled().len() - before);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.stream {
-            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Memory(pipe) => Pin::new(pipe).poll_write(cx, buf),
-        };
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.noting(polled)
     }
 
@@ -285,42 +248,84 @@ impl<W: Watch + Unpin> AsyncWrite for Watched<W> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.stream {
-            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Memory(pipe) => Pin::new(pipe).poll_write_vectored(cx, bufs),
+        let mut joined = [0; JOINED_MAX];
+        let polled = match join(bufs, &mut joined) {
+            // A small answer costs less to copy than the kernel takes to look at a list of pieces.
+            Some(length) => Pin::new(&mut self.stream).poll_write(cx, &joined[..length]),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
         };
         self.noting(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Copies the pieces behind each other, if they fit.
+fn join(pieces: &[io::IoSlice<'_>], joined: &mut [u8]) -> Option<usize> {
+    let mut length = 0;
+    for piece in pieces {
+        joined.get_mut(length..length + piece.len())?.copy_from_slice(piece);
+        length += piece.len();
+    }
+    Some(length)
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Memory(pipe) => Pin::new(pipe).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Memory(pipe) => Pin::new(pipe).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Stream::Memory(pipe) => Pin::new(pipe).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
             Stream::Tcp(tcp) => tcp.is_write_vectored(),
             Stream::Memory(pipe) => pipe.is_write_vectored(),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Stream::Memory(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Memory(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
-    }
-}
-
-impl<W: Watch> Watched<W> {
-    fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &polled {
-            Poll::Ready(Ok(n)) => self.watch.on_write(*n),
-            Poll::Pending => self.watch.on_blocked(),
-            Poll::Ready(Err(_)) => {}
-        }
-        polled
     }
 }
