@@ -4,6 +4,7 @@
 mod answers;
 mod breakers;
 mod life;
+mod matrix;
 mod net;
 mod requests;
 mod retries;

@@ -1,7 +1,7 @@
 //! A worker without a network: in-memory pipes on both sides, scripted endpoints, and a clock that only moves when everybody waits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -36,11 +36,24 @@ struct Inner {
     scripts: RefCell<HashMap<SocketAddr, (Script, usize)>>,
     arrived: RefCell<Vec<String>>,
     dialed: Cell<usize>,
+    dial_faults: RefCell<VecDeque<DialFault>>,
+}
+
+/// What may become of a connection before it carries a byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DialFault {
+    Refused,
+    Unreachable,
+    /// Nobody says anything.
+    Silent,
+    /// It is there, and gone before anything can be written.
+    DeadOnArrival,
 }
 
 /// One end of a pipe that speaks HTTP by hand.
 pub(super) struct Peer {
     pipe: DuplexStream,
+    unread: Vec<u8>,
     net: Net,
     name: String,
 }
@@ -122,6 +135,11 @@ impl Net {
         text
     }
 
+    /// The next connections that are tried come to this, one after the other.
+    pub(super) fn next_dials(&self, faults: impl IntoIterator<Item = DialFault>) {
+        self.0.dial_faults.borrow_mut().extend(faults);
+    }
+
     /// What has arrived so far is of no interest any more.
     pub(super) fn forget(&self) {
         self.0.arrived.borrow_mut().clear();
@@ -142,12 +160,22 @@ impl Dial for Net {
     fn dial(&self, address: SocketAddr) -> Pin<Box<dyn Future<Output = io::Result<Stream>>>> {
         let inner = &self.0;
         inner.dialed.set(inner.dialed.get() + 1);
+        match inner.dial_faults.borrow_mut().pop_front() {
+            Some(DialFault::Refused) => return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) }),
+            Some(DialFault::Unreachable) => return Box::pin(async { Err(io::ErrorKind::HostUnreachable.into()) }),
+            Some(DialFault::Silent) => return Box::pin(std::future::pending()),
+            // The other end is dropped here.
+            Some(DialFault::DeadOnArrival) => {
+                return Box::pin(async { Ok(Stream::Memory(tokio::io::duplex(1024).0)) });
+            }
+            None => {}
+        }
         let mut scripts = inner.scripts.borrow_mut();
         let result = match scripts.get_mut(&address) {
             None => Err(io::ErrorKind::ConnectionRefused.into()),
             Some((script, n)) => {
                 let (ours, theirs) = tokio::io::duplex(16 * 1024);
-                let peer = Peer { pipe: theirs, net: self.clone(), name: address.to_string() };
+                let peer = Peer { pipe: theirs, unread: Vec::new(), net: self.clone(), name: address.to_string() };
                 tokio::task::spawn_local(script(*n, peer));
                 *n += 1;
                 Ok(Stream::Memory(ours))
@@ -160,11 +188,22 @@ impl Dial for Net {
 impl Peer {
     /// Reads a whole request; `None` when the connection has ended.
     pub(super) async fn request(&mut self) -> Option<String> {
-        let (head, body) = read_message(&mut self.pipe, &mut Vec::new()).await?;
+        let head = self.head().await?;
+        let body = self.body(&head).await?;
         let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
         let text = format!("{} {line} {body}", self.name).trim_end().to_owned();
         self.net.0.arrived.borrow_mut().push(text);
         Some(head)
+    }
+
+    /// Reads the head of a request and no more of it than came with it; `None` when the connection has ended.
+    pub(super) async fn head(&mut self) -> Option<String> {
+        read_head(&mut self.pipe, &mut self.unread).await
+    }
+
+    /// Reads the body that belongs to `head`; `None` when the connection ends before it is whole.
+    pub(super) async fn body(&mut self, head: &str) -> Option<String> {
+        read_body(&mut self.pipe, &mut self.unread, head).await
     }
 
     /// Writes bytes as they are.
@@ -248,6 +287,13 @@ impl Bench {
     }
 }
 
+impl Seen {
+    fn new(head: &str, body: String) -> Option<Seen> {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Seen { status, head: head.to_ascii_lowercase(), body })
+    }
+}
+
 impl Caller {
     /// Writes bytes as they are.
     pub(super) async fn say(&mut self, bytes: &str) {
@@ -256,9 +302,15 @@ impl Caller {
 
     /// Reads a whole answer; `None` if the connection ended before it was whole.
     pub(super) async fn answer(&mut self) -> Option<Seen> {
-        let (head, body) = read_message(&mut self.pipe, &mut self.unread).await?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Seen { status, head: head.to_ascii_lowercase(), body })
+        let head = read_head(&mut self.pipe, &mut self.unread).await?;
+        let body = read_body(&mut self.pipe, &mut self.unread, &head).await?;
+        Seen::new(&head, body)
+    }
+
+    /// Reads a whole answer to HEAD, which ends with its head whatever that says.
+    pub(super) async fn answer_to_head(&mut self) -> Option<Seen> {
+        let head = read_head(&mut self.pipe, &mut self.unread).await?;
+        Seen::new(&head, String::new())
     }
 
     /// Reads what comes next; `None` at the end.
@@ -269,15 +321,19 @@ impl Caller {
     }
 }
 
-/// Head and body of one message, `None` if the stream ends before it is whole.
-async fn read_message(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<(String, String)> {
+/// `None` if the stream ends before the head is whole.
+async fn read_head(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<String> {
     let head_end = loop {
         if let Some(at) = find(unread, b"\r\n\r\n") {
             break at + 4;
         }
         fill(pipe, unread).await?;
     };
-    let head = String::from_utf8(unread.drain(..head_end).collect()).ok()?;
+    String::from_utf8(unread.drain(..head_end).collect()).ok()
+}
+
+/// `None` if the stream ends before the body is whole that `head` announces.
+async fn read_body(pipe: &mut DuplexStream, unread: &mut Vec<u8>, head: &str) -> Option<String> {
     let lower = head.to_ascii_lowercase();
     if lower.contains("transfer-encoding: chunked") {
         let end = loop {
@@ -287,13 +343,13 @@ async fn read_message(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<(
             fill(pipe, unread).await?;
         };
         let framed = String::from_utf8(unread.drain(..end).collect()).ok()?;
-        return Some((head, unchunk(&framed)));
+        return Some(unchunk(&framed));
     }
     let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     while unread.len() < length {
         fill(pipe, unread).await?;
     }
-    Some((head, String::from_utf8(unread.drain(..length).collect()).ok()?))
+    String::from_utf8(unread.drain(..length).collect()).ok()
 }
 
 fn unchunk(framed: &str) -> String {
