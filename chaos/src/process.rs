@@ -103,9 +103,17 @@ impl Process {
     ///
     /// # Errors
     /// [`Failed::Start`].
-    pub fn spawn(name: &str, mut command: Command) -> Result<Self, Failed> {
+    pub fn spawn(name: &str, command: Command) -> Result<Self, Failed> {
+        Self::spawn_with(name, command, Stdio::null())
+    }
+
+    /// The same with this as its stdin.
+    ///
+    /// # Errors
+    /// [`Failed::Start`].
+    pub fn spawn_with(name: &str, mut command: Command, stdin: Stdio) -> Result<Self, Failed> {
         let failed = |cause| Failed::Start { name: name.to_owned(), cause };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(failed)?;
         // From here on the child has an owner, whatever fails.
         let mut process = Self { name: name.to_owned(), child, output: Arc::default(), readers: Vec::new() };

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -162,9 +163,20 @@ impl Programs {
     /// # Errors
     /// It does not say that it is ready.
     pub fn proxy_by(&self, command: Command) -> Result<Proxy, Failed> {
-        let mut process = Process::spawn("outrigger", command)?;
-        let (app, admin) = process.wait_for("log line \"ready\"", START_MAX, proxy_ports)?;
-        Ok(Proxy { process, app, admin })
+        Proxy::ready(Process::spawn("outrigger", command)?)
+    }
+
+    /// A proxy that is given this listening socket for its app's side, as a service manager would do it.
+    ///
+    /// # Errors
+    /// It does not say that it is ready.
+    pub fn proxy_with_socket(&self, config: &Path, socket: OwnedFd) -> Result<Proxy, Failed> {
+        let proxy = self.command("outrigger", [OsStr::new("--config"), config.as_os_str()]);
+        let mut command = Command::new("sh");
+        // The shell becomes the proxy, so that the process id stays.
+        let script = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=app; exec \"$@\" 3<&0 </dev/null";
+        command.env_clear().args(["-c", script, "sh"]).arg(proxy.get_program()).args(proxy.get_args());
+        Proxy::ready(Process::spawn_with("outrigger", command, socket.into())?)
     }
 
     /// A client.
@@ -207,6 +219,11 @@ impl Backend {
 }
 
 impl Proxy {
+    fn ready(mut process: Process) -> Result<Self, Failed> {
+        let (app, admin) = process.wait_for("log line \"ready\"", START_MAX, proxy_ports)?;
+        Ok(Self { process, app, admin })
+    }
+
     /// The counters now.
     ///
     /// # Errors
@@ -227,6 +244,24 @@ impl Proxy {
     #[must_use]
     pub fn log(&self) -> Vec<proxy_log::Line> {
         self.process.stdout().iter().filter_map(|line| proxy_log::Line::parse(line)).collect()
+    }
+}
+
+/// Whatever was done to it, it must not have panicked.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // somebody has found a fault already
+        }
+        let is_running = self.process.ended().is_none();
+        let counted = self
+            .metrics()
+            .ok()
+            .filter(|_| is_running)
+            .map_or(0, |metrics| metrics.count("outrigger_panics_total", &[]));
+        let told = self.log().into_iter().find(|line| line.message.starts_with("panicked"));
+        let place = told.as_ref().map(|line| line.text("place").to_owned());
+        assert!(counted == 0 && told.is_none(), "the proxy panicked at {place:?}");
     }
 }
 

@@ -14,10 +14,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::listeners::Door;
 use crate::shared::Shared;
 
 mod status;
@@ -30,13 +30,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers on `listener` for as long as it is polled.
-pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+/// Answers whoever comes in until the door is closed.
+pub async fn serve(shared: Arc<Shared>, mut door: Door) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // The semaphore is never closed, so this only waits for a place.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((tcp, _)) = listener.accept().await else {
+        let Some(accepted) = door.next().await else { return };
+        let Ok(tcp) = accepted else {
             clock::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -60,6 +61,9 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
         return reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
     match request.uri().path() {
+        "/livez" if shared.has_lost_a_worker() => {
+            reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "a worker has ended by a panic\n".to_owned())
+        }
         "/livez" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
         "/readyz" if shared.is_draining() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned()),
         "/readyz" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),

@@ -7,27 +7,28 @@
 //! The stop follows what an egress sidecar is for: the app may still need it after SIGTERM. So readiness goes first, serving goes on until the
 //! app has been silent for a while or the time is nearly over, then what is under way finishes, then it is over.
 
-use std::net::{SocketAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::{io, panic, thread};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{Config, Drain};
 use crate::events::Event;
 use crate::http::client::Tcp;
 use crate::http::server::NO_PLACE;
+use crate::listeners::{Door, Listeners, Successor};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::reload::{FileWatch, LOOK_INTERVAL, LOOKUP_MAX};
-use crate::shared::Shared;
+use crate::shared::{Load, Shared};
 use crate::worker::{Order, Worker};
 use crate::{admin, clock, names};
 
@@ -57,19 +58,17 @@ pub enum Command {
 pub struct App {
     config: Config,
     path: Option<PathBuf>,
-    app: StdTcpListener,
-    admin: StdTcpListener,
+    listeners: Listeners,
 }
 
 impl App {
-    /// Binds the listeners of `config`. `path` is the file it came from, watched for changes.
+    /// Binds the listeners of `config`, save those that a service manager has passed. `path` is the file it came from, watched for changes.
     ///
     /// # Errors
-    /// An address cannot be bound; the error names it.
+    /// An address cannot be bound, or what was passed is no listener; the error names it.
     pub fn bind(config: Config, path: Option<PathBuf>) -> io::Result<App> {
-        let app = listen(config.listen.app)?;
-        let admin = listen(config.listen.admin)?;
-        Ok(App { config, path, app, admin })
+        let listeners = Listeners::open(&config.listen)?;
+        Ok(App { config, path, listeners })
     }
 
     /// Where the app is served.
@@ -77,7 +76,7 @@ impl App {
     /// # Errors
     /// The system does not tell.
     pub fn app_address(&self) -> io::Result<SocketAddr> {
-        self.app.local_addr()
+        self.listeners.app.address()
     }
 
     /// Where the operator is served.
@@ -85,7 +84,7 @@ impl App {
     /// # Errors
     /// The system does not tell.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+        self.listeners.admin.address()
     }
 
     /// Serves until it is told to stop; the calling thread becomes the control thread.
@@ -99,6 +98,7 @@ impl App {
         let ended = runtime.block_on(async {
             let live = Live::build(self.config.clone(), None, &metrics, clock::now());
             let shared = Arc::new(Shared::new(live, metrics, workers));
+            tell_of_panics(&shared);
             self.control(shared, workers, commands).await
         });
         // A look-up that the system's resolver does not answer must not hold up the end.
@@ -113,14 +113,10 @@ impl App {
         mut commands: mpsc::Receiver<Command>,
     ) -> io::Result<()> {
         let addresses = (self.app_address()?, self.admin_address()?);
-        let (app, admin_listener) = (TcpListener::from_std(self.app)?, TcpListener::from_std(self.admin)?);
         let mut crew = Crew::start(&shared, workers)?;
         names::find(&shared, &shared.live(), LOOKUP_MAX).await.apply(clock::now());
         let mut watches = watch_names(&shared);
-        // Both tasks are aborted with this set: at the latest when this function returns.
-        let mut side_tasks = JoinSet::new();
-        side_tasks.spawn_local(admin::serve(Arc::clone(&shared), admin_listener));
-        let accepting = side_tasks.spawn_local(accept(Arc::clone(&shared), app, crew.handoffs.clone()));
+        let mut doors = Doors::open(&shared, self.listeners, &crew)?;
         let needed = 2 * self.config.listen.connections_max as u64 + OWN_DESCRIPTORS;
         if let Some(descriptors) = raise_descriptor_limit().filter(|descriptors| *descriptors < needed) {
             shared.tell(&Event::FewDescriptors { descriptors, needed });
@@ -140,6 +136,8 @@ impl App {
                         return Ok(());
                     }
                 },
+                // Only a panic ends them; a proxy that takes no connections must not look alive.
+                _ = doors.tasks.join_next() => return Err(io::Error::other("no connections are taken any more")),
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
             };
             let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
@@ -150,12 +148,55 @@ impl App {
         let drain = shared.live().config.drain;
         // Whichever is first; a second signal cuts the drain short.
         tokio::select! {
-            () = drain_all(&shared, drain, accepting, &mut crew) => {}
+            () = drain_all(&shared, drain, &mut doors, &mut crew) => {}
             () = stop_now(&mut commands) => {}
         }
         crew.cut_off().await;
         drop(watches);
         Ok(())
+    }
+}
+
+/// Where connections come in.
+struct Doors {
+    /// Both; aborted with this set, at the latest when the control thread returns.
+    tasks: JoinSet<()>,
+    accepting: AbortHandle,
+    close_app: watch::Sender<bool>,
+    close_admin: watch::Sender<bool>,
+    /// `None` when the ports have been left to it, or if it cannot be looked for.
+    successor: Option<Successor>,
+}
+
+impl Doors {
+    fn open(shared: &Arc<Shared>, listeners: Listeners, crew: &Crew) -> io::Result<Doors> {
+        let (app, successor) = (listeners.app.address()?, listeners.app.successor().ok());
+        if successor.as_ref().is_some_and(Successor::is_there) {
+            shared.tell(&Event::PortShared { app });
+        }
+        let ((close_app, app_closes), (close_admin, admin_closes)) = (watch::channel(false), watch::channel(false));
+        let mut tasks = JoinSet::new();
+        let accepting =
+            tasks.spawn_local(accept(Arc::clone(shared), listeners.app.open(app_closes)?, crew.handoffs.clone()));
+        tasks.spawn_local(admin::serve(Arc::clone(shared), listeners.admin.open(admin_closes)?));
+        Ok(Doors { tasks, accepting, close_app, close_admin, successor })
+    }
+
+    /// Until the app's door is closed and whoever stood before it has been let in.
+    async fn close_app(&mut self) {
+        // Nobody hears it only if the door is closed already.
+        let _ = self.close_app.send(true);
+        while !self.accepting.is_finished() && self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Begins to close both doors if another process stands beside them; returns whether it does so now.
+    fn leave_to_successor(&mut self) -> bool {
+        let is_there = self.successor.take_if(|successor| successor.is_there()).is_some();
+        if is_there {
+            // Nobody hears it only if the door is closed already.
+            let _ = (self.close_app.send(true), self.close_admin.send(true));
+        }
+        is_there
     }
 }
 
@@ -177,10 +218,11 @@ impl Crew {
             let (handoff, connections) = mpsc::channel(HANDOFF_MAX);
             let (shared, order, end) = (Arc::clone(shared), order.clone(), end.clone());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let _told_if_lost = Lost(&shared.workers[number]);
                 // Without a runtime there is no worker; its channel closes, and connections go to the others.
                 let Ok(runtime) = runtime() else { return };
                 runtime.block_on(async {
-                    Worker::new(shared, number, Box::new(Tcp)).run(connections, order).await;
+                    Worker::new(Arc::clone(&shared), number, Box::new(Tcp)).run(connections, order).await;
                 });
                 // Nobody may be listening any more when the drain was cut short.
                 let _ = end.try_send(());
@@ -206,11 +248,22 @@ impl Crew {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
-    let listener = StdTcpListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// Marks a worker whose thread ends by a panic.
+struct Lost<'a>(&'a Load);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        self.0.is_lost.store(thread::panicking(), Relaxed);
+    }
+}
+
+/// Panics are counted wherever they happen. What was said is told to nobody: it may hold a part of a request.
+fn tell_of_panics(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        shared.tell(&Event::Panicked { place: &place });
+    }));
 }
 
 /// Takes as many descriptors as the system grants; returns how many that is. The usual soft limit of 1024 is a tenth of the connections that are allowed by default.
@@ -243,16 +296,16 @@ fn watch_names(shared: &Arc<Shared>) -> JoinSet<()> {
     watches
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
+async fn accept(shared: Arc<Shared>, mut door: Door, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
     let connections_max = shared.live().config.listen.connections_max;
-    loop {
-        match listener.accept().await {
-            Ok((tcp, _)) if shared.connections() >= connections_max => {
+    while let Some(accepted) = door.next().await {
+        match accepted {
+            Ok(tcp) if shared.connections() >= connections_max => {
                 // One short write into an empty socket buffer: it goes out or the peer is gone.
                 let _ = tcp.try_write(NO_PLACE);
                 shared.tell(&Event::ConnectionRefused);
             }
-            Ok((tcp, _)) => hand_over(&shared, tcp, &handoffs).await,
+            Ok(tcp) => hand_over(&shared, tcp, &handoffs).await,
             Err(error) => {
                 shared.tell(&Event::AcceptFailed(&error));
                 clock::sleep(ACCEPT_PAUSE).await;
@@ -274,24 +327,26 @@ async fn hand_over(shared: &Shared, tcp: TcpStream, handoffs: &[mpsc::Sender<Std
     }
 }
 
-async fn drain_all(shared: &Shared, drain: Drain, accepting: tokio::task::AbortHandle, crew: &mut Crew) {
+async fn drain_all(shared: &Shared, drain: Drain, doors: &mut Doors, crew: &mut Crew) {
     let started = clock::now();
+    let end = started + drain.timeout;
     shared.begin_drain();
     shared.tell(&Event::Draining { in_flight: shared.requests().1 });
-    wait_for_silence(shared, drain, started).await;
-    accepting.abort();
+    wait_for_silence(shared, drain, started, doors).await;
+    // Whoever is in the queue is let in before the workers are told that nobody comes any more. What is late is reset with the rest.
+    let _in_time = clock::until(end, doors.close_app()).await;
     // No receiver is left only if every worker has ended already.
     let _ = crew.orders.send(Order::Finish);
-    let in_time = clock::until(started + drain.timeout, crew.all_ended()).await;
+    let in_time = clock::until(end, crew.all_ended()).await;
     let cut_off = if in_time.is_some() { 0 } else { shared.requests().1 };
     shared.tell(&Event::Drained { cut_off, took: clock::now().saturating_duration_since(started) });
 }
 
-/// Until no request has begun or been under way for `silence`, or only `grace` is left.
-async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant) {
+/// Until no request has begun or been under way for `silence`, or only `grace` is left. As soon as a successor listens on our ports, they are left to it.
+async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant, doors: &mut Doors) {
     let latest = started + drain.timeout.saturating_sub(drain.grace);
     let (mut begun_before, _) = shared.requests();
-    let mut silent_since = started;
+    let (mut silent_since, mut next_look) = (started, started);
     loop {
         let now = clock::now();
         let (begun, in_flight) = shared.requests();
@@ -300,6 +355,12 @@ async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant) {
         }
         if now >= latest || now.saturating_duration_since(silent_since) >= drain.silence {
             return;
+        }
+        if now >= next_look {
+            next_look = now + LOOK_INTERVAL;
+            if doors.leave_to_successor() {
+                shared.tell(&Event::HandedOver);
+            }
         }
         clock::sleep(DRAIN_LOOK).await;
     }
@@ -313,5 +374,32 @@ async fn stop_now(commands: &mut mpsc::Receiver<Command>) {
             // Nobody can say anything any more: let the drain take its time.
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_any_thread_is_counted_and_a_worker_that_ends_by_one_is_lost() {
+        let config = Config::parse("test.toml", "upstreams.a.endpoints = [\"127.0.0.1:1\"]").expect("valid");
+        let metrics = Metrics::new();
+        let live = Live::build(config, None, &metrics, clock::now());
+        let shared = Arc::new(Shared::new(live, metrics, 2));
+        let before = panic::take_hook();
+        tell_of_panics(&shared);
+        let worker = Arc::clone(&shared);
+        let ended = thread::spawn(move || {
+            let _told_if_lost = Lost(&worker.workers[1]);
+            panic!("on purpose");
+        });
+        assert!(ended.join().is_err());
+        drop(panic::take_hook());
+        panic::set_hook(before);
+        // Not exactly one: other tests of this process may panic meanwhile.
+        assert!(shared.metrics.panics.get() >= 1 && shared.has_lost_a_worker());
+        drop(Lost(&shared.workers[1]));
+        assert!(!shared.has_lost_a_worker(), "an end in good order");
     }
 }

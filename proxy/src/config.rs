@@ -41,6 +41,8 @@ pub struct Listen {
     pub app: SocketAddr,
     /// The operator's side.
     pub admin: SocketAddr,
+    /// Other processes of the same user may bind the same ports.
+    pub reuse_port: bool,
     /// Worker threads; 0 lets the machine decide.
     pub workers: usize,
     /// Connections from the app.

@@ -81,8 +81,18 @@ pub enum Event<'a> {
     AcceptFailed(&'a std::io::Error),
     /// A connection from the app ended.
     ConnectionClosed(&'static str),
-    /// A task panicked.
-    Panicked,
+    /// A thread or a task panicked.
+    Panicked {
+        /// In which line of which file. Not what was said: that may hold a part of a request.
+        place: &'a str,
+    },
+    /// Another process listens on our ports.
+    PortShared {
+        /// The app's side.
+        app: SocketAddr,
+    },
+    /// Another process has taken over our ports; new connections are its own.
+    HandedOver,
     /// The stop has begun.
     Draining {
         /// Requests under way.
@@ -141,10 +151,12 @@ impl Shared {
                 error!(%reason, "connection not accepted");
             }
             Event::ConnectionClosed(reason) => metrics.connections_closed.with_label_values(&[reason]).inc(),
-            Event::Panicked => {
+            Event::Panicked { place } => {
                 metrics.panics.inc();
-                error!("a task panicked; its connection is gone, the others go on");
+                error!(place, "panicked; what it was about is gone, the rest goes on");
             }
+            Event::PortShared { app } => warn!(%app, "another process listens on the same port and has its share"),
+            Event::HandedOver => info!("handed over"),
             Event::Draining { in_flight } => info!(in_flight, "draining"),
             Event::Drained { cut_off, took } => info!(cut_off, took_ms = ms(*took), "drained"),
         }

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use outrigger_policy::breaker::Permit;
 use outrigger_policy::retry::{Ask, Verdict};
@@ -39,16 +39,25 @@ use crate::lane::Lane;
 use crate::route::Route;
 use crate::worker::Worker;
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// Answers one request.
 ///
 /// # Errors
 /// Never: what goes wrong is an answer too.
 pub async fn run(caller: Rc<Caller>, request: Request<Incoming>) -> Result<Response<Down>, Infallible> {
     let mut record = Record::begin(caller, request.method(), clock::now());
-    Ok(match through_policies(&mut record, request).await {
+    let passed = through_policies(&mut record, request).await;
+    let is_draining = record.caller.worker.shared.is_draining();
+    let mut answer = match passed {
         Ok(passing) => record.answer(passing),
         Err(error) => record.refuse(&error),
-    })
+    };
+    if is_draining {
+        // Its next request is better off with our successor.
+        answer.headers_mut().insert(header::CONNECTION, CLOSE);
+    }
+    Ok(answer)
 }
 
 async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Result<Passing, ProxyError> {

@@ -14,6 +14,7 @@ pub mod events;
 pub mod exchange;
 pub mod http;
 pub mod lane;
+pub mod listeners;
 pub mod live;
 pub mod metrics;
 pub mod names;

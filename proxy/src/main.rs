@@ -66,9 +66,12 @@ fn run(path: PathBuf) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let _flushed_at_end = log::start(config.log);
+    let log = config.log;
+    // Before there is a second thread: sockets that were passed are announced by the environment, which is cleared of them.
+    let bound = App::bind(config, Some(path));
+    let _flushed_at_end = log::start(log);
     let (sender, commands) = mpsc::channel(8);
-    let ended = App::bind(config, Some(path)).and_then(|app| {
+    let ended = bound.and_then(|app| {
         listen_to_signals(sender)?;
         app.run(commands)
     });

@@ -33,6 +33,8 @@ pub struct Load {
     pub begun: AtomicU64,
     /// Requests that have ended, bodies included.
     pub ended: AtomicU64,
+    /// Its thread has ended by a panic; it serves nobody any more.
+    pub is_lost: AtomicBool,
 }
 
 impl Shared {
@@ -78,6 +80,11 @@ impl Shared {
     /// Whether the stop has begun.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Whether a worker has ended by a panic.
+    pub fn has_lost_a_worker(&self) -> bool {
+        self.workers.iter().any(|load| load.is_lost.load(Relaxed))
     }
 
     /// Open connections from the app.

@@ -11,7 +11,7 @@ mod retries;
 
 use std::time::Duration;
 
-use self::net::{Bench, Net, pass, paused, settle};
+use self::net::{Bench, DialFault, Net, pass, paused, settle};
 use crate::clock;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -114,7 +114,13 @@ impl Worker {
                     }
                 }
             }
-            if self.is_finishing.get() && self.connections.borrow().is_empty() {
+            if self.is_finishing.get() {
+                // Handed over before the order was given, and so taken before it is obeyed.
+                while let Ok(stream) = connections.try_recv() {
+                    self.adopt(stream);
+                }
+            }
+            if self.is_finishing.get() && self.load().connections.load(Relaxed) == 0 {
                 return;
             }
         }
@@ -209,6 +215,10 @@ impl Worker {
         self.tick.store(tick, Relaxed);
         self.unflushed.flush();
         self.pool.reap(clock::now());
+        if self.is_finishing() {
+            // Each of them looks for itself whether it is to end now.
+            self.connections.borrow().values().for_each(|connection| connection.wake());
+        }
         if tick.is_multiple_of(TICKS_PER_LOOK) {
             let live = self.live();
             for connection in self.connections.borrow().values() {

@@ -8,6 +8,7 @@ mod names;
 mod posts;
 mod program;
 mod reload;
+mod restart;
 mod retries;
 mod stage;
 mod start;

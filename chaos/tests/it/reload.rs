@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use client::report::Report;
+use lab::http;
 use lab::process::Signal;
 use lab::programs::Proxy;
 
-use crate::stage::{Folder, PATIENCE, Site, config, programs, wait_until};
+use crate::stage::{Folder, PATIENCE, Site, config, dead_address, programs, start_client, wait_until};
 
 const FOUR: &str = "[upstreams.backend.retry]\nmax_attempts = 4\n";
 
@@ -69,6 +71,34 @@ fn an_invalid_file_changes_nothing_but_a_metric_and_a_log_line() {
     assert_eq!(metrics.sum("outrigger_config_last_reload_successful", &[]), 0.0);
     let status = site.proxy.status().expect("the admin port answers");
     assert_eq!((status.generation, max_attempts(&site.proxy), site.get().status), (1, 4, 200));
+}
+
+#[test]
+fn a_hundred_reloads_under_load_fail_nothing_and_lose_no_breaker() {
+    let policies = format!(
+        "[upstreams.dead]\nendpoints = [\"{}\"]\nretry = {{ max_attempts = 1 }}\n\
+         [upstreams.dead.endpoint_breaker]\nconsecutive_failures = 3\nopen_base = \"1h\"\nopen_cap = \"1h\"\n",
+        dead_address()
+    );
+    let mut site = Site::new(&[], &policies);
+    let dead = |site: &Site| http::ask(site.proxy.app, "GET", "/", &[("host", "dead")], "").expect("an answer").status;
+    wait_until("an open breaker", || dead(&site) == 503);
+    let moves = site.count("outrigger_breaker_transitions_total", &[]);
+
+    let json = site.folder.file("client.json");
+    let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "200", "--duration", "1m"]);
+    for generation in 2..=101 {
+        site.proxy.process.signal(Signal::HUP);
+        site.wait_for_generation(generation);
+    }
+    client.signal(Signal::INT);
+    client.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    let counts = Report::read(&json).expect("a report").counts;
+    assert!(counts.requests > 50 && counts.succeeded == counts.requests, "{counts:?}");
+    assert_eq!(site.count("outrigger_config_reloads_total", &[("result", "accepted")]), 100);
+    assert_eq!((dead(&site), site.count("outrigger_breaker_transitions_total", &[])), (503, moves));
+    let connects = site.count("outrigger_connects_total", &[("upstream", "dead")]);
+    assert_eq!(connects, 3, "the breaker has let nothing through");
 }
 
 #[test]

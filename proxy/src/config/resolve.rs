@@ -76,6 +76,7 @@ fn read_listen(table: &mut Table<'_>) -> Doors {
     let listen = Listen {
         app: app.value,
         admin: admin.value,
+        reuse_port: table.boolean("reuse_port").or(false),
         workers: table.integer("workers", 0..=64).or(0),
         connections_max: table.integer("connections_max", 1..=1_000_000).or(10_000),
         head_timeout: table.duration("head_timeout", millis(100)..=5 * MINUTE).or(secs(10)),

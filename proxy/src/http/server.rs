@@ -22,6 +22,8 @@ use crate::worker::{Connection, TICK, Worker};
 
 /// hyper's own limit, for which it parses on the stack; any other costs an allocation a request.
 const HYPER_HEADERS_MAX: usize = 100;
+/// At the end of a drain a connection without a request is closed when it has been still for so long: one that was just accepted is about to bring its first.
+const LAST_CHANCE_TICKS: u32 = 2;
 /// Said to a caller whose head did not come in time; then the connection ends.
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"slow_head\"\r\n\r\n";
 /// Said to a caller beyond the last place; by the acceptor, which has no worker to hand it to.
@@ -58,10 +60,13 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
         if progress.ending() != Ending::None && progress.ending() != Ending::Truncated {
             return Poll::Ready(Ok(()));
         }
-        if worker.is_finishing() && !is_told_to_finish {
-            is_told_to_finish = true;
-            Pin::new(&mut connection).graceful_shutdown();
+        let polled = Pin::new(&mut connection).poll(cx);
+        let may_begin = progress.phase() == Phase::Idle && progress.ticks_still() < LAST_CHANCE_TICKS;
+        if polled.is_ready() || !worker.is_finishing() || is_told_to_finish || may_begin {
+            return polled;
         }
+        is_told_to_finish = true;
+        Pin::new(&mut connection).graceful_shutdown();
         Pin::new(&mut connection).poll(cx)
     })
     .await;
@@ -123,7 +128,6 @@ impl Drop for Enlisted {
     fn drop(&mut self) {
         self.worker.delist(self.number);
         if std::thread::panicking() {
-            self.worker.shared.tell(&Event::Panicked);
             self.reason = "panic";
         }
         self.worker.shared.tell(&Event::ConnectionClosed(self.reason));

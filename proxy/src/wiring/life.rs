@@ -25,6 +25,30 @@ fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
 }
 
 #[test]
+fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        let mut other = bench.connect();
+        other.say("GET / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\n").await;
+        settle().await;
+        net.next_dials([DialFault::Panic]);
+        let mut unlucky = bench.connect();
+        unlucky.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\nhi").await;
+        assert!(unlucky.piece().await.is_none(), "its connection is gone");
+        assert_eq!(bench.metric("outrigger_connections_closed_total", &["panic"]), 1.0);
+        assert_eq!(bench.shared.connections(), 1, "the other one is there");
+        assert_eq!(bench.under_way(), (1, 1));
+        other.say("ok").await;
+        assert_eq!(other.answer().await.expect("an answer").status, 200);
+        settle().await;
+        assert_eq!((bench.under_way(), bench.shared.replay.kept()), ((0, 0), 0));
+        assert_eq!(bench.get("/").await.status, 200);
+    });
+}
+
+#[test]
 fn a_reload_keeps_what_did_not_change_and_a_request_keeps_its_generation() {
     paused(async {
         let net = Net::default();

@@ -48,6 +48,8 @@ pub(super) enum DialFault {
     Silent,
     /// It is there, and gone before anything can be written.
     DeadOnArrival,
+    /// A defect of ours.
+    Panic,
 }
 
 /// One end of a pipe that speaks HTTP by hand.
@@ -168,6 +170,7 @@ impl Dial for Net {
             Some(DialFault::DeadOnArrival) => {
                 return Box::pin(async { Ok(Stream::Memory(tokio::io::duplex(1024).0)) });
             }
+            Some(DialFault::Panic) => panic!("on purpose, to see what it takes with it"),
             None => {}
         }
         let mut scripts = inner.scripts.borrow_mut();
