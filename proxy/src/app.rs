@@ -172,7 +172,7 @@ impl Doors {
     fn open(shared: &Arc<Shared>, listeners: Listeners, crew: &Crew) -> io::Result<Doors> {
         let (app, successor) = (listeners.app.address()?, listeners.app.successor().ok());
         if successor.as_ref().is_some_and(Successor::is_there) {
-            shared.tell(&Event::PortShared { app });
+            shared.tell(&Event::PortShared(app));
         }
         let ((close_app, app_closes), (close_admin, admin_closes)) = (watch::channel(false), watch::channel(false));
         let mut tasks = JoinSet::new();

@@ -41,6 +41,8 @@ pub struct Listen {
     pub app: SocketAddr,
     /// The operator's side.
     pub admin: SocketAddr,
+    /// Lower-case hosts, besides addresses, under which the operator's side is asked.
+    pub admin_hosts: Vec<String>,
     /// Other processes of the same user may bind the same ports.
     pub reuse_port: bool,
     /// Worker threads; 0 lets the machine decide.

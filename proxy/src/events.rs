@@ -83,15 +83,19 @@ pub enum Event<'a> {
     ConnectionClosed(&'static str),
     /// A thread or a task panicked.
     Panicked {
-        /// In which line of which file. Not what was said: that may hold a part of a request.
+        /// Which line of which file; what was said may hold a part of a request.
         place: &'a str,
     },
-    /// Another process listens on our ports.
-    PortShared {
-        /// The app's side.
-        app: SocketAddr,
+    /// Somebody asked on the operator's side.
+    Asked {
+        /// A path that there is, or `other`.
+        path: &'static str,
+        /// 0 if there was no answer: no head came in time, or before its place was needed.
+        status: u16,
     },
-    /// Another process has taken over our ports; new connections are its own.
+    /// Another process listens on our ports; the app's is this one.
+    PortShared(SocketAddr),
+    /// Another process has taken over our ports.
     HandedOver,
     /// The stop has begun.
     Draining {
@@ -155,7 +159,10 @@ impl Shared {
                 metrics.panics.inc();
                 error!(place, "panicked; what it was about is gone, the rest goes on");
             }
-            Event::PortShared { app } => warn!(%app, "another process listens on the same port and has its share"),
+            Event::Asked { path, status } => {
+                metrics.admin_requests.with_label_values(&[*path, code_class(*status)]).inc();
+            }
+            Event::PortShared(app) => warn!(%app, "another process listens on the same port and has its share"),
             Event::HandedOver => info!("handed over"),
             Event::Draining { in_flight } => info!(in_flight, "draining"),
             Event::Drained { cut_off, took } => info!(cut_off, took_ms = ms(*took), "drained"),

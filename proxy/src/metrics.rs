@@ -39,6 +39,7 @@ pub struct Metrics {
     pub(crate) reload_successful: IntGauge,
     pub(crate) reload_success_seconds: Gauge,
     pub(crate) generation: IntGauge,
+    pub(crate) admin_requests: IntCounterVec,
     pub(crate) panics: IntCounter,
     build_info: IntGaugeVec,
 }
@@ -144,7 +145,8 @@ impl Metrics {
                 .gauge("config_last_reload_success_timestamp_seconds", "When a configuration was last accepted."),
             generation: make
                 .int_gauge("config_generation", "Number of the configuration in force; 1 is the one it started with."),
-            panics: make.counter("panics_total", "Panics caught; any is a defect."),
+            admin_requests: make.counters("admin_requests_total", "Requests on the admin listener.", &["path", "code"]),
+            panics: make.counter("panics_total", "Panics, in whatever thread; any is a defect."),
             build_info: make.int_gauges("build_info", "1, with the build's version as a label.", &["version"]),
             registry: registry.clone(),
         };

@@ -2,6 +2,7 @@
 //!
 //! The programs are taken from beside this test's binary: `cargo build --workspace` first.
 
+mod admin;
 mod breaker;
 mod metrics;
 mod names;

@@ -73,9 +73,12 @@ fn read_listen(table: &mut Table<'_>) -> Doors {
         let message = format!("{} collides with {}", this.value, other.described(table.faults));
         table.faults.add_relation(&this.place, message);
     }
+    let hosts = table.texts("admin_hosts", "a host name", 1..=100, address::parse_host);
+    let hosts = hosts.written().map(|(hosts, _)| hosts.iter().map(|host| host.value.clone()).collect());
     let listen = Listen {
         app: app.value,
         admin: admin.value,
+        admin_hosts: hosts.unwrap_or_else(|| vec!["localhost".to_owned()]),
         reuse_port: table.boolean("reuse_port").or(false),
         workers: table.integer("workers", 0..=64).or(0),
         connections_max: table.integer("connections_max", 1..=1_000_000).or(10_000),

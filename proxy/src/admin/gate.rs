@@ -1,0 +1,129 @@
+//! Who may ask: not a page of another site in some browser that can reach us.
+//!
+//! A name that an attacker owns may be made to point here (DNS rebinding), and then the browser takes our answers for those of the attacker's site. It still says
+//! the attacker's name in `Host`. So a request must have been addressed to an IP address, to `localhost`, or to a name of the configuration: probes and scrapers that
+//! come by a pod's address are let in, and no page is. What would change something must besides not come from another site; that is for endpoints to come, as
+//! long as there are none but reads.
+
+use std::net::IpAddr;
+
+use http::uri::Authority;
+use http::{HeaderName, Method, Request, StatusCode, Version, header};
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// A refusal: its status and a sentence for a person.
+pub(super) type Refusal = (StatusCode, &'static str);
+
+/// Lets a request in or says why not; `names` are the hosts besides addresses.
+pub(super) fn admit<B>(request: &Request<B>, names: &[String]) -> Result<(), Refusal> {
+    let host = host(request)?;
+    if !host.as_ref().is_none_or(|host| is_ours(host.host(), names)) {
+        return Err((
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host is not answered for: ask by address, as localhost, or by a name of listen.admin_hosts\n",
+        ));
+    }
+    if is_read(request.method()) {
+        return Ok(());
+    }
+    if is_cross_site(request, host.as_ref()) {
+        return Err((StatusCode::FORBIDDEN, "not for pages of other sites\n"));
+    }
+    Err((StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"))
+}
+
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// The one host that a request is for; only HTTP/1.0 may leave it out, which no browser does.
+fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {
+    if let Some(authority) = request.uri().authority() {
+        return Ok(Some(authority.clone()));
+    }
+    let mut given = request.headers().get_all(header::HOST).iter();
+    match (given.next(), given.next()) {
+        (None, _) if request.version() == Version::HTTP_10 => Ok(None),
+        (Some(host), None) => match Authority::try_from(host.as_bytes()) {
+            Ok(authority) if !authority.as_str().contains('@') => Ok(Some(authority)),
+            _ => Err((StatusCode::BAD_REQUEST, "no valid host\n")),
+        },
+        _ => Err((StatusCode::BAD_REQUEST, "not one host\n")),
+    }
+}
+
+fn is_ours(host: &str, names: &[String]) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().is_ok() || names.iter().any(|name| name.eq_ignore_ascii_case(host))
+}
+
+/// Whether a browser says that another site's page asks. What is no browser says nothing.
+fn is_cross_site<B>(request: &Request<B>, host: Option<&Authority>) -> bool {
+    let headers = request.headers();
+    let is_foreign_fetch = headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none");
+    let own = host.map(|host| format!("http://{host}"));
+    let is_foreign_origin =
+        headers.get(header::ORIGIN).is_some_and(|origin| own.as_deref().is_none_or(|own| origin != own));
+    is_foreign_fetch || is_foreign_origin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<(), u16> {
+        let mut builder = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let names = ["localhost".to_owned(), "scrape.internal".to_owned()];
+        admit(&builder.body(()).expect("a request"), &names).map_err(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn a_request_is_addressed_to_an_address_or_a_known_name() {
+        for (target, host, wanted) in [
+            ("/metrics", "127.0.0.1:4191", Ok(())),
+            ("/metrics", "10.2.3.4", Ok(())),
+            ("/metrics", "[::1]:4191", Ok(())),
+            ("/metrics", "[fd00::7]", Ok(())),
+            ("/metrics", "localhost:4191", Ok(())),
+            ("/metrics", "LOCALHOST", Ok(())),
+            ("/metrics", "scrape.internal:80", Ok(())),
+            ("/metrics", "evil.example:4191", Err(421)),
+            ("/metrics", "127.0.0.1.evil.example", Err(421)),
+            ("/metrics", "localhost.evil.example", Err(421)),
+            ("/metrics", "", Err(400)),
+            ("/metrics", "127.0.0.1 evil", Err(400)),
+            ("/metrics", "localhost@evil.example", Err(400)),
+            ("http://evil.example/metrics", "localhost", Err(421)),
+            ("http://127.0.0.1/metrics", "evil.example", Ok(())),
+        ] {
+            assert_eq!(asked("GET", target, &[("host", host)]), wanted, "{target} {host:?}");
+        }
+        assert_eq!(asked("GET", "/", &[]), Err(400));
+        assert_eq!(asked("GET", "/", &[("host", "localhost"), ("host", "localhost")]), Err(400));
+    }
+
+    #[test]
+    fn what_is_no_read_is_refused_and_to_other_sites_as_such() {
+        let host = ("host", "127.0.0.1:4191");
+        for (header, wanted) in [
+            (("accept", "*/*"), 405),
+            (("sec-fetch-site", "same-origin"), 405),
+            (("sec-fetch-site", "none"), 405),
+            (("sec-fetch-site", "cross-site"), 403),
+            (("sec-fetch-site", "same-site"), 403),
+            (("origin", "http://127.0.0.1:4191"), 405),
+            (("origin", "http://127.0.0.1"), 403),
+            (("origin", "https://127.0.0.1:4191"), 403),
+            (("origin", "null"), 403),
+        ] {
+            for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+                assert_eq!(asked(method, "/", &[host, header]), Err(wanted), "{method} {header:?}");
+            }
+            assert_eq!(asked("GET", "/", &[host, header]), Ok(()), "a page cannot read the answer: {header:?}");
+        }
+    }
+}
