@@ -7,6 +7,7 @@
 //! A failure prints its seed and its numbers. `SIM_SEEDS=7..8 cargo test -p outrigger-policy --test sim NAME -- --nocapture` runs that seed
 //! alone; `SIM_SEEDS=0..1000` looks for rarer ones.
 
+mod cores;
 mod endpoint;
 mod laws;
 mod report;
