@@ -79,6 +79,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("http::body", &["clock", "http::headers"]),
     ("http::headers", &["clock", "error"]),
     ("http::io", &[]),
+    ("http::strict", &[]),
     ("upstream", &["config", "metrics"]),
     ("log", &["config"]),
     ("listeners", &["config"]),

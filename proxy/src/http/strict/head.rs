@@ -1,0 +1,228 @@
+//! One line of a head at a time: what it says about the message's framing, or why it is refused (RFC 9112 §2 to §6).
+
+use super::chunks::LENGTH_MAX;
+use super::class::{self, TOKEN};
+use super::refusal::Refusal;
+use super::target;
+
+/// Status codes below 200 that mean something (RFC 9110 §15.2, RFC 8297, RFC 2518, and the resumption of uploads).
+const INTERIM: [u16; 5] = [100, 101, 102, 103, 104];
+
+/// What has been read of a head.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Head {
+    pub(super) fields: u32,
+    pub(super) length: Option<u64>,
+    /// Of an answer.
+    pub(super) status: u16,
+    pub(super) is_chunked: bool,
+    /// Of a request.
+    pub(super) is_connect: bool,
+    is_old_version: bool,
+    has_host: bool,
+}
+
+/// Why a line cannot be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// It does not end in what has come.
+    Short,
+    /// It is wrong.
+    Bad(Refusal),
+    /// It is wrong whatever the rest of it is.
+    Now(Refusal),
+}
+
+type Taken = Result<usize, Stop>;
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Bad(refusal)
+    }
+}
+
+impl Head {
+    /// Reads `method SP target SP version CR LF` at the beginning of `bytes`; how long it is.
+    pub(super) fn request_line(&mut self, bytes: &[u8]) -> Taken {
+        let method_end = class::end_of(bytes, TOKEN).ok_or(Stop::Short)?;
+        let method = bytes.get(..method_end).unwrap_or_default();
+        match bytes.get(method_end) {
+            Some(b' ') if method_end > 0 => {}
+            Some(b'\r' | b'\n') => return Err(Refusal::BadRequestLine.into()),
+            _ => return Err(Refusal::BadMethod.into()),
+        }
+        self.is_connect = method == b"CONNECT";
+        let rest = bytes.get(method_end + 1..).unwrap_or_default();
+        let target_end = target::end(method, rest).map_err(|refusal| refusal.map_or(Stop::Short, Stop::Bad))?;
+        let rest = rest.get(target_end + 1..).unwrap_or_default();
+        let version = self.version(rest)?;
+        line_end(rest, version).map_err(|stop| stop.instead(Refusal::BadRequestLine))?;
+        Ok(method_end + 1 + target_end + 1 + version + 2)
+    }
+
+    /// Reads `version SP status SP phrase CR LF` at the beginning of `bytes`; how long it is.
+    pub(super) fn status_line(&mut self, bytes: &[u8]) -> Taken {
+        let version = self.version(bytes).map_err(|stop| stop.instead(Refusal::BadStatusLine))?;
+        let rest = bytes.get(version..).unwrap_or_default();
+        let [blank, hundreds, tens, ones, after] = rest.first_chunk::<5>().ok_or(Stop::Short)?;
+        let digits = [hundreds, tens, ones];
+        if *blank != b' ' || !digits.iter().all(|digit| digit.is_ascii_digit()) {
+            return Err(Refusal::BadStatusLine.into());
+        }
+        self.status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(**digit - b'0'));
+        if self.status < 200 && !INTERIM.contains(&self.status) {
+            return Err(if self.status < 100 { Refusal::BadStatusLine } else { Refusal::BadInterim }.into());
+        }
+        // The blank after the status is missing in answers without a phrase of old servers; nothing hangs on it.
+        let phrase = match after {
+            b' ' => 5,
+            b'\r' => 4,
+            _ => return Err(Refusal::BadStatusLine.into()),
+        };
+        let rest = rest.get(phrase..).unwrap_or_default();
+        let end = text_end(rest);
+        line_end(rest, end).map_err(|stop| stop.instead(Refusal::BadStatusLine))?;
+        Ok(version + phrase + end + 2)
+    }
+
+    /// Reads `name: value CR LF` at the beginning of `bytes`; how long it is.
+    pub(super) fn field(&mut self, bytes: &[u8]) -> Taken {
+        let name_end = class::end_of(bytes, TOKEN).ok_or(Stop::Short)?;
+        if name_end == 0 || bytes.get(name_end) != Some(&b':') {
+            return Err(bad_name(bytes, name_end).into());
+        }
+        let rest = bytes.get(name_end + 1..).unwrap_or_default();
+        let value_end = text_end(rest);
+        line_end(rest, value_end)?;
+        // Only the lengths of the names that matter are looked at closer.
+        if matches!(name_end, 4 | 14 | 17) {
+            let (name, value) = (bytes.get(..name_end).unwrap_or_default(), rest.get(..value_end).unwrap_or_default());
+            self.note(name, class::trimmed(value))?;
+        }
+        Ok(name_end + 1 + value_end + 2)
+    }
+
+    /// Notes a field that matters. What is refused leaves no note: the line may be looked at again.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name.eq_ignore_ascii_case(b"host") {
+            if self.has_host {
+                return Err(Refusal::SeveralHosts);
+            }
+            // An answer may say what it likes under this name.
+            if self.status == 0 && target::authority(value).is_none() {
+                return Err(Refusal::BadHost);
+            }
+            self.has_host = true;
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.is_some() {
+                return Err(Refusal::SeveralLengths);
+            }
+            self.length = Some(number(value).ok_or(Refusal::BadLength)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Refusal::BadEncoding);
+            }
+            self.is_chunked = true;
+        }
+        Ok(())
+    }
+
+    /// What only the whole head of a request shows.
+    pub(super) fn check_request(&self) -> Result<(), Refusal> {
+        if !self.has_host && !self.is_old_version {
+            return Err(Refusal::NoHost);
+        }
+        if self.is_connect && (self.is_chunked || self.length.is_some_and(|length| length > 0)) {
+            return Err(Refusal::UnexpectedBody);
+        }
+        self.check_framing()
+    }
+
+    /// What only the whole head of an answer shows.
+    pub(super) fn check_answer(&self) -> Result<(), Refusal> {
+        // A length of 0 beside a 204 is a common redundancy that everybody reads alike.
+        let is_bodiless = self.status < 200 || self.status == 204;
+        if is_bodiless && (self.is_chunked || self.length.is_some_and(|length| length > 0)) {
+            return Err(Refusal::UnexpectedBody);
+        }
+        self.check_framing()
+    }
+
+    fn check_framing(&self) -> Result<(), Refusal> {
+        if self.is_chunked && self.length.is_some() {
+            return Err(Refusal::LengthBesideEncoding);
+        }
+        if self.is_chunked && self.is_old_version {
+            return Err(Refusal::EncodingInOldVersion);
+        }
+        Ok(())
+    }
+
+    /// Reads a version at the beginning of `bytes`; how long it is.
+    fn version(&mut self, bytes: &[u8]) -> Taken {
+        let Some(version) = bytes.first_chunk::<8>() else {
+            return Err(Stop::Short);
+        };
+        match version {
+            b"HTTP/1.1" => self.is_old_version = false,
+            b"HTTP/1.0" => self.is_old_version = true,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+                return Err(Refusal::BadVersion.into());
+            }
+            _ => return Err(Refusal::BadRequestLine.into()),
+        }
+        Ok(version.len())
+    }
+}
+
+impl Stop {
+    /// The same at a place where whatever is wrong has another name.
+    pub(super) fn instead(self, refusal: Refusal) -> Stop {
+        match self {
+            Stop::Bad(Refusal::BareLf) => self,
+            Stop::Bad(_) => Stop::Bad(refusal),
+            Stop::Short | Stop::Now(_) => self,
+        }
+    }
+}
+
+/// Where the text of a value or a phrase ends: at the first control byte that is no tab.
+fn text_end(bytes: &[u8]) -> usize {
+    let mut end = class::first_control(bytes);
+    while bytes.get(end) == Some(&b'\t') {
+        end += 1;
+        end += class::first_control(bytes.get(end..).unwrap_or_default());
+    }
+    end
+}
+
+/// That the line ends at `end`, and as it should.
+pub(super) fn line_end(bytes: &[u8], end: usize) -> Result<(), Stop> {
+    match (bytes.get(end), bytes.get(end + 1)) {
+        (Some(b'\r'), Some(b'\n')) => Ok(()),
+        (None, _) | (Some(b'\r'), None) => Err(Stop::Short),
+        (Some(b'\n'), _) => Err(Stop::Bad(Refusal::BareLf)),
+        (Some(_), _) => Err(Stop::Bad(Refusal::ControlInValue)),
+    }
+}
+
+/// What is wrong with a field's name that does not end in its colon.
+fn bad_name(bytes: &[u8], name_end: usize) -> Refusal {
+    let rest = bytes.get(name_end..).unwrap_or_default();
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    match rest.first() {
+        Some(b'\n') => Refusal::BareLf,
+        Some(b' ' | b'\t') if name_end == 0 => Refusal::FoldedLine,
+        Some(b' ' | b'\t') if rest.get(blanks) == Some(&b':') => Refusal::BlankBeforeColon,
+        _ => Refusal::BadFieldName,
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let sum = digits.iter().try_fold(0u64, |sum, byte| sum.checked_mul(10)?.checked_add(digit(byte)?));
+    sum.filter(|sum| *sum <= LENGTH_MAX)
+}
