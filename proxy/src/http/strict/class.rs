@@ -1,5 +1,7 @@
 //! Which bytes may stand where (RFC 9110 §5.6.2, RFC 3986 §2 and §3), and the two ways to walk over those that may.
 
+mod lanes;
+
 /// A byte of a token: methods, field names, names in chunk extensions.
 pub(super) const TOKEN: u8 = 1;
 /// A byte of a path: what RFC 3986 allows, and what common clients send unescaped and every parser takes for itself.
@@ -10,9 +12,6 @@ pub(super) const QUERY: u8 = 4;
 pub(super) const HOST: u8 = 8;
 
 static CLASSES: [u8; 256] = classes();
-
-const ONES: u64 = u64::MAX / 255;
-const HIGHS: u64 = ONES << 7;
 
 const fn classes() -> [u8; 256] {
     let mut classes = [0; 256];
@@ -43,51 +42,45 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-/// Where the first byte that is not of `class` stands; `None` if there is none.
-pub(super) fn end_of(bytes: &[u8], class: u8) -> Option<usize> {
-    let of = |byte: &u8| CLASSES[usize::from(*byte)];
-    let mut at = 0;
-    // Four look-ups for one branch.
-    for [a, b, c, d] in bytes.as_chunks::<4>().0 {
-        if of(a) & of(b) & of(c) & of(d) & class == 0 {
-            break;
-        }
-        at += 4;
-    }
+/// Where the first byte from `at` on stands that is not of `class`; the length if there is none.
+pub(super) fn end_of(bytes: &[u8], mut at: usize, class: u8) -> usize {
     while let Some(byte) = bytes.get(at) {
-        if of(byte) & class == 0 {
-            return Some(at);
+        if !is(*byte, class) {
+            break;
         }
         at += 1;
     }
-    None
+    at
 }
 
-/// Where the first control byte stands, DEL and the horizontal tab among them; the length if there is none. Eight bytes at a time: this walks over most of every head.
+/// [`end_of`] a token from the beginning, made for field names: mostly letters and hyphens.
+#[inline(always)]
+pub(super) fn name_end(bytes: &[u8]) -> usize {
+    end_of(bytes, lanes::skip(bytes, lanes::no_letter_or_hyphen), TOKEN)
+}
+
+/// [`end_of`] a path from the beginning: mostly letters, digits and what separates them.
+#[inline(always)]
+pub(super) fn path_end(bytes: &[u8]) -> usize {
+    end_of(bytes, lanes::skip(bytes, lanes::no_letter_digit_or_slash), PATH)
+}
+
+/// Where the first control byte stands, DEL and the horizontal tab among them; the length if there is none.
+#[inline(always)]
 pub(super) fn first_control(bytes: &[u8]) -> usize {
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let mut at = 0;
-    for eight in eights {
-        let word = u64::from_le_bytes(*eight);
-        // The lowest high bit that is set is always a true finding; a borrow can only mark bytes after one.
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let del = word ^ (ONES * 0x7f);
-        let found = (below_space | (del.wrapping_sub(ONES) & !del)) & HIGHS;
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
+    let mut at = lanes::skip(bytes, lanes::control);
+    while bytes.get(at).is_some_and(|byte| !byte.is_ascii_control()) {
+        at += 1;
     }
-    at + rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len())
+    at
 }
 
 /// Without blanks and tabs at both ends.
-pub(super) fn trimmed(value: &[u8]) -> &[u8] {
-    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    match (value.iter().position(is_text), value.iter().rposition(is_text)) {
-        (Some(first), Some(last)) => value.get(first..=last).unwrap_or_default(),
-        _ => &[],
+pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
     }
+    value
 }
 
 #[cfg(test)]
@@ -109,6 +102,27 @@ mod tests {
                 }
             }
             assert_eq!(first_control(&vec![0x80; length]), length);
+        }
+    }
+
+    #[test]
+    fn names_and_paths_end_where_their_class_does() {
+        for length in 0..40 {
+            for at in 0..length {
+                for byte in 0..=255u8 {
+                    for (filling, after) in
+                        [(b'a', b'a'), (b'-', b','), (b'Z', b':'), (b'7', b'-'), (b'z', 0xff), (b'/', b'?')]
+                    {
+                        let mut bytes = vec![filling; length];
+                        bytes[at] = byte;
+                        if let Some(next) = bytes.get_mut(at + 1) {
+                            *next = after;
+                        }
+                        assert_eq!(name_end(&bytes), end_of(&bytes, 0, TOKEN), "{}", bytes.escape_ascii());
+                        assert_eq!(path_end(&bytes), end_of(&bytes, 0, PATH), "{}", bytes.escape_ascii());
+                    }
+                }
+            }
         }
     }
 

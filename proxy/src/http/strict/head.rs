@@ -44,10 +44,11 @@ impl From<Refusal> for Stop {
 impl Head {
     /// Reads `method SP target SP version CR LF` at the beginning of `bytes`; how long it is.
     pub(super) fn request_line(&mut self, bytes: &[u8]) -> Taken {
-        let method_end = class::end_of(bytes, TOKEN).ok_or(Stop::Short)?;
+        let method_end = class::end_of(bytes, 0, TOKEN);
         let method = bytes.get(..method_end).unwrap_or_default();
         match bytes.get(method_end) {
             Some(b' ') if method_end > 0 => {}
+            None => return Err(Stop::Short),
             Some(b'\r' | b'\n') => return Err(Refusal::BadRequestLine.into()),
             _ => return Err(Refusal::BadMethod.into()),
         }
@@ -55,8 +56,14 @@ impl Head {
         let rest = bytes.get(method_end + 1..).unwrap_or_default();
         let target_end = target::end(method, rest).map_err(|refusal| refusal.map_or(Stop::Short, Stop::Bad))?;
         let rest = rest.get(target_end + 1..).unwrap_or_default();
-        let version = self.version(rest)?;
-        line_end(rest, version).map_err(|stop| stop.instead(Refusal::BadRequestLine))?;
+        let version = match rest.first_chunk() {
+            Some(b"HTTP/1.1\r\n") => 8,
+            _ => {
+                let version = self.version(rest)?;
+                line_end(rest, version).map_err(|stop| stop.instead(Refusal::BadRequestLine))?;
+                version
+            }
+        };
         Ok(method_end + 1 + target_end + 1 + version + 2)
     }
 
@@ -86,24 +93,29 @@ impl Head {
     }
 
     /// Reads `name: value CR LF` at the beginning of `bytes`; how long it is.
+    #[inline(always)]
     pub(super) fn field(&mut self, bytes: &[u8]) -> Taken {
-        let name_end = class::end_of(bytes, TOKEN).ok_or(Stop::Short)?;
-        if name_end == 0 || bytes.get(name_end) != Some(&b':') {
-            return Err(bad_name(bytes, name_end).into());
+        let name_end = class::name_end(bytes);
+        if bytes.get(name_end) != Some(&b':') || name_end == 0 {
+            return Err(if name_end == bytes.len() { Stop::Short } else { bad_name(bytes, name_end).into() });
         }
-        let rest = bytes.get(name_end + 1..).unwrap_or_default();
-        let value_end = text_end(rest);
-        line_end(rest, value_end)?;
+        let value_end = name_end + 1 + text_end(bytes.get(name_end + 1..).unwrap_or_default());
+        if bytes.get(value_end..).and_then(<[u8]>::first_chunk) != Some(b"\r\n") {
+            line_end(bytes, value_end)?;
+        }
         // Only the lengths of the names that matter are looked at closer.
         if matches!(name_end, 4 | 14 | 17) {
-            let (name, value) = (bytes.get(..name_end).unwrap_or_default(), rest.get(..value_end).unwrap_or_default());
-            self.note(name, class::trimmed(value))?;
+            self.note(
+                bytes.get(..name_end).unwrap_or_default(),
+                bytes.get(name_end + 1..value_end).unwrap_or_default(),
+            )?;
         }
-        Ok(name_end + 1 + value_end + 2)
+        Ok(value_end + 2)
     }
 
     /// Notes a field that matters. What is refused leaves no note: the line may be looked at again.
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        let value = class::trimmed(value);
         if name.eq_ignore_ascii_case(b"host") {
             if self.has_host {
                 return Err(Refusal::SeveralHosts);
@@ -187,16 +199,22 @@ impl Stop {
 }
 
 /// Where the text of a value or a phrase ends: at the first control byte that is no tab.
+#[inline(always)]
 fn text_end(bytes: &[u8]) -> usize {
-    let mut end = class::first_control(bytes);
+    let end = class::first_control(bytes);
+    if bytes.get(end) == Some(&b'\t') { text_with_tabs_end(bytes, end) } else { end }
+}
+
+#[cold]
+fn text_with_tabs_end(bytes: &[u8], mut end: usize) -> usize {
     while bytes.get(end) == Some(&b'\t') {
-        end += 1;
-        end += class::first_control(bytes.get(end..).unwrap_or_default());
+        end += 1 + class::first_control(bytes.get(end + 1..).unwrap_or_default());
     }
     end
 }
 
 /// That the line ends at `end`, and as it should.
+#[cold]
 pub(super) fn line_end(bytes: &[u8], end: usize) -> Result<(), Stop> {
     match (bytes.get(end), bytes.get(end + 1)) {
         (Some(b'\r'), Some(b'\n')) => Ok(()),
@@ -207,6 +225,7 @@ pub(super) fn line_end(bytes: &[u8], end: usize) -> Result<(), Stop> {
 }
 
 /// What is wrong with a field's name that does not end in its colon.
+#[cold]
 fn bad_name(bytes: &[u8], name_end: usize) -> Refusal {
     let rest = bytes.get(name_end..).unwrap_or_default();
     let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();

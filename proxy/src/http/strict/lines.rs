@@ -104,14 +104,19 @@ impl Lines {
             return 0;
         }
         let within = bytes.get(..self.limits.head_bytes - self.head_bytes).unwrap_or(bytes);
-        let mut at = 0;
-        while self.head.fields < self.limits.fields {
-            match self.head.field(within.get(at..).unwrap_or_default()) {
+        let (mut at, mut fields) = (0, self.head.fields);
+        while fields < self.limits.fields {
+            let rest = within.get(at..).unwrap_or_default();
+            if rest.first() == Some(&b'\r') {
+                break;
+            }
+            match self.head.field(rest) {
                 Ok(n) if n <= self.limits.field_bytes => at += n,
                 _ => break,
             }
-            self.head.fields += 1;
+            fields += 1;
         }
+        self.head.fields = fields;
         self.head_bytes += at;
         at
     }

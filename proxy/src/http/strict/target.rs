@@ -27,11 +27,15 @@ pub(super) fn end(method: &[u8], bytes: &[u8]) -> Result<usize, Option<Refusal>>
 
 /// Where a path and its query end: at a blank.
 fn path_end(bytes: &[u8]) -> Result<usize, Option<Refusal>> {
-    let mut end = class::end_of(bytes, PATH).ok_or(None)?;
+    let mut end = class::path_end(bytes);
     if bytes.get(end) == Some(&b'?') {
-        end += class::end_of(bytes.get(end..).unwrap_or_default(), QUERY).ok_or(None)?;
+        end = class::end_of(bytes, end, QUERY);
     }
-    if bytes.get(end) == Some(&b' ') { Ok(end) } else { Err(Some(not_ended(bytes.get(end)))) }
+    match bytes.get(end) {
+        Some(b' ') => Ok(end),
+        None => Err(None),
+        other => Err(Some(not_ended(other))),
+    }
 }
 
 /// What is wrong where a target is followed by something else than a blank.
@@ -62,9 +66,9 @@ fn absolute_form(target: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::UserInformation);
     }
     authority(host).ok_or(Refusal::BadAuthority)?;
-    let path_part = class::end_of(path, PATH).unwrap_or(path.len());
-    let query = path.get(path_part..).unwrap_or_default();
-    let is_query = query.first().is_none_or(|first| *first == b'?') && class::end_of(query, QUERY).is_none();
+    let query_at = class::end_of(path, 0, PATH);
+    let is_query =
+        path.get(query_at).is_none_or(|first| *first == b'?') && class::end_of(path, query_at, QUERY) == path.len();
     if is_query { Ok(()) } else { Err(Refusal::BadTarget) }
 }
 
@@ -86,11 +90,8 @@ pub(super) fn authority(text: &[u8]) -> Option<Port> {
             address.parse::<Ipv6Addr>().ok()?;
             end + 1
         }
-        _ => match class::end_of(text, HOST) {
-            None => return Some(Port::Default),
-            Some(0) => return None,
-            Some(end) => end,
-        },
+        first if !class::is(*first, HOST) => return None,
+        _ => class::end_of(text, 1, HOST),
     };
     match text.get(host_end..)? {
         [] => Some(Port::Default),
