@@ -9,11 +9,19 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::http::strict::Refusal;
+
 /// Why the caller gets an answer of ours instead of the upstream's.
 #[derive(Clone, Debug)]
 pub enum ProxyError {
     /// The request's head has no single meaning.
     BadRequest(&'static str),
+    /// Its target is longer than the limit.
+    TargetTooLong(&'static str),
+    /// Its head is longer than the limit, or has more fields.
+    HeadTooLarge(&'static str),
+    /// It is of another version of HTTP.
+    VersionRefused(&'static str),
     /// A method that an HTTP sidecar does not forward.
     MethodRefused,
     /// No upstream has this name.
@@ -99,6 +107,9 @@ impl ProxyError {
         use Side::{Caller, Proxy, Upstream};
         let (status, token, reason, side) = match self {
             ProxyError::BadRequest(_) => (400, "http_request_error", "bad_request", Caller),
+            ProxyError::TargetTooLong(_) => (414, "http_request_error", "target_too_long", Caller),
+            ProxyError::HeadTooLarge(_) => (431, "http_request_error", "head_too_large", Caller),
+            ProxyError::VersionRefused(_) => (505, "http_request_error", "version_refused", Caller),
             ProxyError::MethodRefused => (405, "http_request_denied", "method_refused", Caller),
             ProxyError::UnknownHost { .. } => (421, "destination_not_found", "unknown_host", Caller),
             ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", "in_flight_limit", Proxy),
@@ -129,11 +140,26 @@ impl ProxyError {
     }
 }
 
+impl From<Refusal> for ProxyError {
+    fn from(refusal: Refusal) -> ProxyError {
+        let what = refusal.sentence();
+        match refusal.status() {
+            StatusCode::URI_TOO_LONG => ProxyError::TargetTooLong(what),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ProxyError::HeadTooLarge(what),
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => ProxyError::VersionRefused(what),
+            _ => ProxyError::BadRequest(what),
+        }
+    }
+}
+
 /// One sentence for a person, lower case, without a full stop.
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProxyError::BadRequest(what) => f.write_str(what),
+            ProxyError::BadRequest(what)
+            | ProxyError::TargetTooLong(what)
+            | ProxyError::HeadTooLarge(what)
+            | ProxyError::VersionRefused(what) => f.write_str(what),
             ProxyError::MethodRefused => f.write_str("CONNECT and TRACE are not forwarded"),
             ProxyError::UnknownHost { host, known } => write!(f, "no upstream is called \"{host}\"; known: {known}"),
             ProxyError::InFlightLimit { max } => {
@@ -177,6 +203,9 @@ mod tests {
         };
         vec![
             ProxyError::BadRequest("x"),
+            ProxyError::TargetTooLong("x"),
+            ProxyError::HeadTooLarge("x"),
+            ProxyError::VersionRefused("x"),
             ProxyError::MethodRefused,
             ProxyError::UnknownHost { host: String::new(), known: Arc::from("") },
             ProxyError::InFlightLimit { max: 1 },
@@ -201,7 +230,9 @@ mod tests {
         let mut reasons: Vec<_> = all().iter().map(|e| e.row().reason).collect();
         for error in all() {
             let row = error.row();
-            assert_eq!(row.status.is_client_error(), row.side == Side::Caller, "{error:?}");
+            // The one 5xx that means the caller.
+            let blames_caller = row.status.is_client_error() || row.status == StatusCode::HTTP_VERSION_NOT_SUPPORTED;
+            assert_eq!(blames_caller, row.side == Side::Caller, "{error:?}");
         }
         reasons.sort_unstable();
         reasons.dedup();

@@ -46,7 +46,11 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// # Errors
 /// Never: what goes wrong is an answer too.
 pub async fn run(caller: Rc<Caller>, request: Request<Incoming>) -> Result<Response<Down>, Infallible> {
+    let refusal = caller.verdict.of_next_request();
     let mut record = Record::begin(caller, request.method(), clock::now());
+    if let Some(refusal) = refusal {
+        return Ok(record.refuse(&ProxyError::from(refusal)));
+    }
     let passed = through_policies(&mut record, request).await;
     let is_draining = record.caller.worker.shared.is_draining();
     let mut answer = match passed {

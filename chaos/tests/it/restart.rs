@@ -60,7 +60,7 @@ fn stage(listen: &str) -> (Programs, Folder, Backend, PathBuf) {
     let backend = programs.backend(&["--latency", "5ms"]).unwrap_or_else(|error| panic!("{error}"));
     let text = config(&format!("\"{}\"", backend.data), "").replacen("app = \"127.0.0.1:0\"", listen, 1).replacen(
         "silence = \"300ms\"",
-        "silence = \"300ms\"\ntimeout = \"3s\"\ngrace = \"2s\"",
+        "silence = \"1s\"\ntimeout = \"8s\"\ngrace = \"2s\"",
         1,
     );
     let path = folder.write("config.toml", &text);

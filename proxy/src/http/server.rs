@@ -14,8 +14,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
+use super::inspected::{Inspected, Verdict};
 use super::io::{Ending, Phase, Progress, Stream, Watched};
+use super::strict::Limits;
 use crate::clock::{self, Alarm};
+use crate::config;
 use crate::events::Event;
 use crate::exchange;
 use crate::worker::{Connection, TICK, Worker};
@@ -24,6 +27,8 @@ use crate::worker::{Connection, TICK, Worker};
 const HYPER_HEADERS_MAX: usize = 100;
 /// At the end of a drain a connection without a request is closed when it has been still for so long: one that was just accepted is about to bring its first.
 const LAST_CHANCE_TICKS: u32 = 2;
+/// hyper allows no smaller buffer.
+const HYPER_BUFFER_MIN: usize = 8 * 1024;
 /// Said to a caller whose head did not come in time; then the connection ends.
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"slow_head\"\r\n\r\n";
 /// Said to a caller beyond the last place; by the acceptor, which has no worker to hand it to.
@@ -37,6 +42,8 @@ pub struct Caller {
     pub progress: Arc<Progress>,
     /// For the deadlines of its requests; it has one at a time.
     pub alarm: Alarm,
+    /// Which of its requests is refused.
+    pub verdict: Rc<Verdict>,
 }
 
 /// Serves `stream` to its end.
@@ -44,12 +51,19 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     let progress = Arc::new(Progress::new(worker.tick()));
     let mut enlisted = Enlisted::new(&worker, Arc::clone(&progress));
     let listen = worker.live().config.listen.clone();
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&progress)));
-    let caller =
-        Rc::new(Caller { worker: Rc::clone(&worker), progress: Arc::clone(&progress), alarm: Alarm::default() });
+    let verdict = Rc::new(Verdict::default());
+    let watched = Watched::new(stream, Arc::clone(&progress));
+    let io = TokioIo::new(Inspected::new(watched, limits(&listen), Rc::clone(&verdict)));
+    let caller = Rc::new(Caller {
+        worker: Rc::clone(&worker),
+        progress: Arc::clone(&progress),
+        alarm: Alarm::default(),
+        verdict: Rc::clone(&verdict),
+    });
     let door = service_fn(move |request| exchange::run(Rc::clone(&caller), request));
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(listen.head_bytes_max);
+    // A head that came this far is within the limits; hyper needs room for a byte more.
+    builder.max_buf_size((2 * listen.head_bytes_max).max(HYPER_BUFFER_MIN));
     if listen.headers_max != HYPER_HEADERS_MAX {
         builder.max_headers(listen.headers_max);
     }
@@ -70,10 +84,14 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
         Pin::new(&mut connection).poll(cx)
     })
     .await;
-    enlisted.reason = reason(progress.ending(), &result);
+    enlisted.reason = if verdict.is_refused() { "refused" } else { reason(progress.ending(), &result) };
     // Read before the connection is taken apart, which ends whatever is under way on it.
     let is_midway = matches!(progress.phase(), Phase::Exchange | Phase::Body) || progress.is_blocked();
-    let mut io = connection.into_parts().io.into_inner();
+    let mut io = connection.into_parts().io.into_inner().into_inner();
+    if verdict.is_refused() && !is_midway {
+        // Closing with unread bytes would take our answer back before it is read.
+        let _ = clock::until(clock::now() + TICK, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
+    }
     match progress.ending() {
         Ending::SlowHead if !is_midway => {
             // One try: the caller may be gone, or not read; then there is nobody to tell.
@@ -86,26 +104,23 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     }
 }
 
+fn limits(listen: &config::Listen) -> Limits {
+    let head_bytes = listen.head_bytes_max;
+    let line = Limits::default().first_line_bytes.min(head_bytes);
+    let fields = u32::try_from(listen.headers_max).unwrap_or(u32::MAX);
+    Limits { first_line_bytes: line, field_bytes: line, head_bytes, fields, ..Limits::default() }
+}
+
 /// The word for how a connection ended.
 fn reason(ending: Ending, result: &hyper::Result<()>) -> &'static str {
     match ending {
-        Ending::None => result.as_ref().map_or_else(error_reason, |()| "done"),
+        Ending::None => result.as_ref().map_or("broken", |()| "done"),
         Ending::Idle => "idle",
         Ending::SlowHead => "slow_head",
         Ending::EndpointStalled => "endpoint_stalled",
         Ending::CallerStalled => "caller_stalled",
         Ending::Truncated => "truncated",
         Ending::CutOff => "cut_off",
-    }
-}
-
-fn error_reason(error: &hyper::Error) -> &'static str {
-    if error.is_parse_too_large() {
-        "head_too_large"
-    } else if error.is_parse() {
-        "bad_head"
-    } else {
-        "broken"
     }
 }
 

@@ -43,7 +43,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("admin", &["clock", "events", "listeners", "metrics", "route", "shared", "upstream"]),
     ("reload", &["clock", "config", "events", "live", "names", "shared"]),
     ("worker", &["clock", "events", "http::client", "http::io", "http::server", "lane", "live", "route", "shared"]),
-    ("http::server", &["clock", "events", "exchange", "http::io", "worker"]),
+    (
+        "http::server",
+        &["clock", "config", "events", "exchange", "http::inspected", "http::io", "http::strict", "worker"],
+    ),
+    ("http::inspected", &["http::io", "http::strict"]),
     (
         "exchange",
         &[
@@ -84,7 +88,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("log", &["config"]),
     ("listeners", &["config"]),
     ("config", &[]),
-    ("error", &[]),
+    ("error", &["http::strict"]),
     ("metrics", &[]),
     ("clock", &[]),
 ];

@@ -179,7 +179,7 @@ fn meanings_to_hyper(bytes: &[u8]) -> Vec<Meaning> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn the_verdict_does_not_depend_on_the_cuts(bytes in messy(), sizes in prop::collection::vec(1..30usize, 1..6), is_small: bool) {
@@ -210,7 +210,9 @@ proptest! {
         for (here, there) in here.iter().zip(&there) {
             prop_assert_eq!((&here.method, &here.body, here.is_old_version), (&there.method, &there.body, there.is_old_version));
             prop_assert_eq!(sorted(&here.fields), sorted(&there.fields));
-            prop_assert_eq!(&here.target, &there.target);
+            // In hyper's way of writing it an absolute target has a path.
+            let target = here.target.parse::<hyper::Uri>().expect("hyper took it").to_string();
+            prop_assert_eq!(&target, &there.target);
         }
         prop_assert_eq!(there.len(), last, "{}", passed.as_slice().escape_ascii());
     }
