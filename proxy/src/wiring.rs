@@ -6,6 +6,7 @@ mod breakers;
 mod life;
 mod matrix;
 mod net;
+mod refusals;
 mod requests;
 mod retries;
 
