@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
@@ -34,6 +34,9 @@ use crate::shared::{Load, Shared};
 pub const TICK: Duration = Duration::from_millis(100);
 /// Connections are looked at once a second: their limits are seconds, and ten thousand of them are ten thousand looks.
 const TICKS_PER_LOOK: u32 = 10;
+
+/// A worker whose ticks come so far apart was stopped with its machine, or starved: what it waited for may have come long ago.
+const ABSENT_MIN: Duration = TICK.saturating_mul(3);
 
 /// What a worker is told from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +64,9 @@ pub struct Worker {
     /// Lanes with counts that are not in the metrics yet.
     pub unflushed: Unflushed,
     tick: Arc<AtomicU32>,
+    /// When this thread was last known to run, and for how long it did not, in all.
+    awake_at: Cell<Instant>,
+    absent: Cell<Duration>,
     is_finishing: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
@@ -86,6 +92,8 @@ impl Worker {
             lanes: RefCell::default(),
             unflushed: Unflushed::default(),
             tick: Arc::new(AtomicU32::new(0)),
+            awake_at: Cell::new(clock::now()),
+            absent: Cell::default(),
             is_finishing: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -185,6 +193,19 @@ impl Worker {
         &self.shared.workers[self.number]
     }
 
+    /// How long this worker has been stopped or starved in all, as far as it has noticed.
+    pub fn absent(&self) -> Duration {
+        self.absent.get()
+    }
+
+    /// Notices that time has passed without it.
+    pub fn wake_up(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.awake_at.replace(now));
+        if since > ABSENT_MIN {
+            self.absent.set(self.absent.get() + since);
+        }
+    }
+
     /// The coarse clock of this worker's connections.
     pub fn tick(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.tick)
@@ -214,7 +235,9 @@ impl Worker {
         let tick = self.tick.load(Relaxed).wrapping_add(1);
         self.tick.store(tick, Relaxed);
         self.unflushed.flush();
-        self.pool.reap(clock::now());
+        let now = clock::now();
+        self.wake_up(now);
+        self.pool.reap(now);
         if self.is_finishing() {
             // Each of them looks for itself whether it is to end now.
             self.connections.borrow().values().for_each(|connection| connection.wake());

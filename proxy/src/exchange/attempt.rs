@@ -37,7 +37,7 @@ const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 
 /// Everything that stays the same from attempt to attempt.
 pub(super) struct Call {
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     pub(super) lane: Rc<Lane>,
     head: request::Parts,
     pub(super) upload: Upload,

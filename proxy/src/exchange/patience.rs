@@ -1,10 +1,11 @@
 //! How long an attempt may take.
 //!
-//! It measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has its own limit of stillness.
+//! It measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has its own limit of stillness. Nor does it measure ourselves: time
+//! for which the whole worker stood still (a stopped container, a starved machine) does not count, or a hundred healthy answers would be told as timeouts and open a breaker.
 
 use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use outrigger_policy::deadline::Deadline;
 use outrigger_policy::outcome::Outcome;
@@ -20,12 +21,14 @@ pub(super) struct AttemptPatience<'a> {
     call: &'a Call,
     alarm: &'a Alarm,
     started: Instant,
+    /// How long the worker had been absent by then.
+    absent_before: Duration,
 }
 
 impl<'a> AttemptPatience<'a> {
     /// With the attempt of `call` that began at `started`.
     pub(super) fn new(call: &'a Call, alarm: &'a Alarm, started: Instant) -> AttemptPatience<'a> {
-        AttemptPatience { call, alarm, started }
+        AttemptPatience { call, alarm, started, absent_before: call.worker.absent() }
     }
 
     /// The output of `work`, if it comes in time. Work is dropped when it does not.
@@ -62,8 +65,17 @@ impl<'a> AttemptPatience<'a> {
 impl Patience for AttemptPatience<'_> {
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure> {
         // Looked at anew each time: when the upload has ended, the endpoint's time begins.
-        let (end, outcome) = self.ends_at();
-        std::task::ready!(self.alarm.poll_until(end, cx));
+        let outcome = loop {
+            let (end, outcome) = self.ends_at();
+            let worker = &self.call.worker;
+            let absent = worker.absent();
+            std::task::ready!(self.alarm.poll_until(end + (absent - self.absent_before), cx));
+            // It may have rung before the tick could notice.
+            worker.wake_up(clock::now());
+            if worker.absent() == absent {
+                break outcome;
+            }
+        };
         let error = match outcome {
             Outcome::CallerFault => ProxyError::CallerTooSlow,
             _ if self.call.deadline().at() <= clock::now() => ProxyError::RequestTimeout,

@@ -25,6 +25,43 @@ fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
 }
 
 #[test]
+fn time_for_which_the_whole_worker_stood_still_is_nobodys_slowness() {
+    paused(async {
+        let net = Net::default();
+        let (go, arrived) =
+            (std::rc::Rc::new(tokio::sync::Notify::new()), std::rc::Rc::new(tokio::sync::Notify::new()));
+        let (going, arriving) = (std::rc::Rc::clone(&go), std::rc::Rc::clone(&arrived));
+        net.endpoint(A, move |_, mut peer| {
+            let (go, arrived) = (std::rc::Rc::clone(&going), std::rc::Rc::clone(&arriving));
+            async move {
+                peer.request().await;
+                arrived.notify_one();
+                go.notified().await;
+                peer.say(OK).await;
+            }
+        });
+        let bench = Bench::new(&net, ONE).await;
+        for answered in [true, false] {
+            let mut caller = bench.connect();
+            caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\nhi").await;
+            arrived.notified().await;
+            tokio::time::advance(seconds(300)).await;
+            let back = clock::now();
+            if answered {
+                settle().await;
+                go.notify_one();
+                assert_eq!(caller.answer().await.expect("an answer").status, 200);
+            } else {
+                // What was left of the attempt's time is still its own, and no more.
+                assert_eq!(caller.answer().await.expect("an answer").status, 504);
+                let waited = clock::now() - back;
+                assert!((seconds(9)..=seconds(11)).contains(&waited), "{waited:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
     paused(async {
         let net = Net::default();
