@@ -5,13 +5,14 @@
 //! file becomes the next generation; an invalid one changes nothing but a metric and a log line.
 
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::events::Event;
 use crate::live::Live;
 use crate::names;
@@ -74,7 +75,15 @@ impl FileWatch {
     pub async fn reload(&mut self, shared: &Arc<Shared>) -> bool {
         self.acted_on = Stamp::read(&self.path);
         self.seen = self.acted_on;
-        match Config::load(&self.path) {
+        let loaded = match std::fs::metadata(&self.path) {
+            // A pipe that nobody writes to would hold up the control thread for ever, a device may never end.
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+                let name = self.path.display().to_string();
+                Err(Faults::unreadable(&name, &io::Error::other("not a file")))
+            }
+            _ => Config::load(&self.path),
+        };
+        match loaded {
             Ok(config) => {
                 swap(shared, config).await;
                 true
