@@ -4,6 +4,7 @@
 //! It knows nothing of what it runs. Waiting is always bounded, and a wait that fails says what the child wrote last.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -128,6 +129,21 @@ impl Process {
             process.readers.push(reader.spawn(move || output.read(pipe, source)).map_err(failed)?);
         }
         Ok(process)
+    }
+
+    /// How many descriptors it has open, while it runs.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// Bytes of memory that it has, while it runs.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
     }
 
     /// Its id while it has not been waited for.

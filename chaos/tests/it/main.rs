@@ -4,8 +4,11 @@
 
 mod admin;
 mod breaker;
+mod config_file;
 mod metrics;
 mod names;
+mod origin;
+mod paused;
 mod posts;
 mod program;
 mod reload;
@@ -17,3 +20,4 @@ mod stop;
 mod stub;
 mod target;
 mod truncated;
+mod world;

@@ -10,8 +10,9 @@ use client::report::Report;
 use lab::http;
 use lab::process::{Process, Signal};
 use lab::programs::{Backend, Programs, Proxy};
+use socket2::{Domain, Socket, Type};
 
-use crate::stage::{Folder, PATIENCE, config, dead_address, programs, start_client, wait_until};
+use crate::stage::{Folder, PATIENCE, config, programs, start_client, wait_until};
 
 /// Requests over kept connections, and others over a new connection each.
 struct Load {
@@ -55,6 +56,22 @@ impl Load {
     }
 }
 
+/// A port that nobody else gets, but whoever agrees to share it.
+struct Port {
+    address: SocketAddr,
+    _bound: Socket,
+}
+
+impl Port {
+    fn reserved() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_port(true).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("its address");
+        Self { address, _bound: socket }
+    }
+}
+
 fn stage(listen: &str) -> (Programs, Folder, Backend, PathBuf) {
     let (programs, folder) = (programs(), Folder::new());
     let backend = programs.backend(&["--latency", "5ms"]).unwrap_or_else(|error| panic!("{error}"));
@@ -82,7 +99,8 @@ fn ended(mut proxy: Proxy) -> Vec<String> {
 
 #[test]
 fn a_successor_on_the_same_port_takes_over_under_load() {
-    let (programs, folder, _backend, path) = stage(&format!("app = \"{}\"\nreuse_port = true", dead_address()));
+    let port = Port::reserved();
+    let (programs, folder, _backend, path) = stage(&format!("app = \"{}\"\nreuse_port = true", port.address));
     let start = || programs.proxy(&path).unwrap_or_else(|error| panic!("{error}"));
     let mut serving = start();
     let load = Load::start(&programs, &serving, &folder);
@@ -111,7 +129,8 @@ fn a_successor_on_the_same_port_takes_over_under_load() {
 
 #[test]
 fn a_proxy_without_a_successor_serves_on_until_its_app_is_silent() {
-    let (programs, _folder, _backend, path) = stage(&format!("app = \"{}\"\nreuse_port = true", dead_address()));
+    let port = Port::reserved();
+    let (programs, _folder, _backend, path) = stage(&format!("app = \"{}\"\nreuse_port = true", port.address));
     let mut proxy = programs.proxy(&path).unwrap_or_else(|error| panic!("{error}"));
     proxy.process.signal(Signal::TERM);
     wait_until("the drain", || proxy.log().iter().any(|line| line.message == "draining"));
@@ -125,8 +144,8 @@ fn a_proxy_without_a_successor_serves_on_until_its_app_is_silent() {
 
 #[test]
 fn a_socket_that_the_service_manager_keeps_outlives_the_proxy_under_load() {
-    // The configured address is nobody's: what was passed goes before it.
-    let (programs, folder, _backend, path) = stage(&format!("app = \"{}\"", dead_address()));
+    // The configured address is not used: what was passed goes before it.
+    let (programs, folder, _backend, path) = stage("app = \"127.0.0.1:1\"");
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address: SocketAddr = socket.local_addr().expect("its address");
     let start = || {

@@ -103,6 +103,9 @@ const PRINTS: &[&str] = &["println!(", "print!(", "eprintln!(", "eprint!(", "dbg
 /// Only the clock reads these.
 const CLOCKS: &[&str] =
     &["Instant::now", "SystemTime::now", "thread::sleep", "rand::rng(", "rand::random", "thread_rng"];
+/// Who may ask for the time of day, which can be set back and forth: for what people read, and for dates in headers. Every wait is measured by the other clock.
+const WALL: &[&str] =
+    &["proxy/src/admin/status.rs", "proxy/src/events.rs", "proxy/src/http/headers.rs", "proxy/src/http/problem.rs"];
 /// Nothing of the world reaches the policies.
 const WORLD: &[&str] =
     &["std::thread", "std::net", "std::fs", "std::io", "std::env", "std::process", "std::time::SystemTime"];
@@ -261,6 +264,28 @@ fn only_the_clock_reads_time_and_chance() {
         ("client/src/a.rs", "fn a() { Instant::now() }"),
     ];
     finds(clocks, &files, &["proxy/src/a.rs:2: thread::sleep", "proxy/src/a.rs:3: rand::rng("]);
+}
+
+fn days(sources: &[Source]) -> Finding {
+    let mut finding = Finding::default();
+    let others = |source: &&Source| source.path != "proxy/src/clock.rs" && !WALL.contains(&source.path.as_str());
+    for source in product(sources, "proxy/").filter(others) {
+        if source.path.contains("/src/") {
+            finding.look(source.places_in(&source.product_code(), "clock::wall"));
+        }
+    }
+    finding
+}
+
+#[test]
+fn a_clock_that_is_set_moves_nothing_but_dates() {
+    holds("days", days, 40);
+    let files = [
+        ("proxy/src/a.rs", "fn a() { clock::wall() }"),
+        ("proxy/src/events.rs", "fn a() { clock::wall() }"),
+        ("proxy/src/b.rs", "#[cfg(test)]\nmod tests {\nfn a() { clock::wall() }\n}\n"),
+    ];
+    finds(days, &files, &["proxy/src/a.rs:1: clock::wall"]);
 }
 
 fn voices(sources: &[Source]) -> Finding {

@@ -1,0 +1,35 @@
+//! The whole proxy stands still for a while, as under a frozen container or a machine without memory.
+
+use std::thread;
+use std::time::Duration;
+
+use client::report::Report;
+use lab::process::Signal;
+
+use crate::stage::{PATIENCE, Site, start_client, wait_until};
+
+/// Longer than the attempt's time below, so that each attempt that was under way is found overdue.
+const PAUSE: Duration = Duration::from_millis(1500);
+
+#[test]
+fn a_proxy_that_was_stopped_and_continued_blames_nobody_and_loses_nothing() {
+    let policies = "timeouts = { attempt = \"1s\" }\n[upstreams.backend.endpoint_breaker]\nconsecutive_failures = 3\n";
+    let mut site = Site::new(&["--latency", "30ms"], policies);
+    let json = site.folder.file("client.json");
+    let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "100", "--duration", "5s"]);
+    wait_until("load", || site.count("outrigger_requests_total", &[]) > 50);
+    let descriptors = site.proxy.process.descriptors();
+    for _ in 0..2 {
+        site.proxy.process.signal(Signal::STOP);
+        thread::sleep(PAUSE);
+        site.proxy.process.signal(Signal::CONT);
+        let before = site.count("outrigger_requests_total", &[]);
+        wait_until("load again", || site.count("outrigger_requests_total", &[]) > before + 20);
+    }
+    assert!(client.wait(PATIENCE).expect("it ends").success());
+    let counts = Report::read(&json).expect("a report").counts;
+    assert_eq!((counts.requests, counts.succeeded), (500, 500), "{counts:?}");
+    assert_eq!(site.count("outrigger_breaker_transitions_total", &[]), 0);
+    assert_eq!(site.count("outrigger_attempts_total", &[("outcome", "attempt_timeout")]), 0);
+    wait_until("as few descriptors as under load", || site.proxy.process.descriptors() <= descriptors);
+}
