@@ -3,7 +3,7 @@
 //! Lines beyond what the thread can write are dropped, not queued without bound.
 
 use tracing::Level;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{fmt, registry};
@@ -14,9 +14,13 @@ use crate::config::{Log, LogFormat};
 /// a switch of their own.
 pub const ALWAYS: &str = "always";
 
+/// Lines that may wait for the thread. Its queue is allocated whole at the start: at the library's own limit it would be half of the proxy's memory.
+const LINES_MAX: usize = 4 * 1024;
+
 /// Starts logging; what is still queued is written when the guard is dropped.
 pub fn start(log: Log) -> WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
+    let queue = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true);
+    let (writer, guard) = queue.finish(std::io::stdout());
     let wanted = filter_fn(move |line| is_wanted(log.level, *line.level(), line.target()));
     let lines = fmt::layer().with_writer(writer).with_target(false);
     // A second start in one process (tests) keeps the first subscriber.

@@ -112,7 +112,7 @@ impl Pool {
     }
 
     /// Keeps `conn` for the next request, if it may be kept.
-    pub fn put_back(&self, conn: Conn, limits: &config::Pool, keep_alive: Option<Duration>, now: Instant) {
+    pub fn put_back(&self, mut conn: Conn, limits: &config::Pool, keep_alive: Option<Duration>, now: Instant) {
         let hinted = keep_alive.map(|hint| hint.saturating_sub(KEEP_ALIVE_MARGIN));
         let idle_time = hinted.unwrap_or(limits.idle_timeout).min(limits.idle_timeout);
         let expires_at = (now + idle_time).min(conn.born() + limits.age_max);
@@ -123,6 +123,7 @@ impl Pool {
         let waiting = idle.entry(conn.endpoint().id).or_default();
         if waiting.len() < limits.idle_max {
             conn.endpoint().idle.fetch_add(1, Relaxed);
+            conn.rest();
             waiting.push(Idle { conn, since: now, expires_at });
         }
     }

@@ -25,8 +25,8 @@ use crate::upstream::Endpoint;
 
 /// Interim answers (1xx) before an answer.
 const INTERIM_MAX: u32 = 8;
-/// Room for what is read when little is expected, and when much is.
-const READ_BYTES: usize = 8 * 1024;
+/// Room for what is read when little is expected, and when much is. A thousand requests at once have a thousand of these.
+const READ_BYTES: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 32 * 1024;
 
 /// A connection; dropped, it is closed at once.
@@ -101,6 +101,13 @@ impl Conn {
         let parts = &*self.0;
         let is_sent = !parts.outgoing.is_cut && !parts.outgoing.is_unfinished();
         is_sent && !parts.is_last && parts.body.has_ended() && parts.incoming.is_empty()
+    }
+
+    /// Keeps no more memory than the next exchange needs at first.
+    pub fn rest(&mut self) {
+        if self.0.incoming.capacity() > READ_BYTES {
+            self.0.incoming = BytesMut::new();
+        }
     }
 
     /// Whether the endpoint has neither closed it nor said anything unasked. No system call unless something has happened.
