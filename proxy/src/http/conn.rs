@@ -163,7 +163,7 @@ impl Conn {
 
 impl Parts {
     fn begin(&mut self, request: Outbound<'_>) {
-        self.is_reused = self.outgoing.has_begun();
+        self.is_reused = self.outgoing.has_begun;
         self.method.clone_from(&request.head.method);
         (self.scan, self.interim, self.has_read) = (HeadScan::default(), 0, false);
         self.outgoing.begin(request);

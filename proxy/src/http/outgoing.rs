@@ -42,6 +42,8 @@ pub(super) struct Outgoing {
     tail: &'static [u8],
     /// Still to be drawn from.
     upload: Option<(Replay, Framing)>,
+    /// Whether there was ever one.
+    pub(super) has_begun: bool,
     /// Whether a byte of it has left.
     pub(super) has_written: bool,
     /// The endpoint takes no more; its answer may still come.
@@ -65,14 +67,14 @@ pub(super) enum Cut {
 }
 
 impl Outgoing {
-    /// Whether there was one before.
-    pub(super) fn has_begun(&self) -> bool {
-        !self.staged.is_empty()
-    }
-
     /// Whether something of it is still to be written or drawn.
     pub(super) fn is_unfinished(&self) -> bool {
         self.upload.is_some() || self.is_staged()
+    }
+
+    /// Whether there is room for another piece: what the endpoint does not take is not drawn from the caller.
+    fn has_room(&self) -> bool {
+        self.piece.is_empty() && self.tail.is_empty() && self.staged.len() - self.sent < JOINED_BELOW
     }
 
     fn is_staged(&self) -> bool {
@@ -82,7 +84,7 @@ impl Outgoing {
     /// Makes the head; nothing is written yet.
     pub(super) fn begin(&mut self, Outbound { head, host, length, body }: Outbound<'_>) {
         self.staged.clear();
-        (self.sent, self.has_written) = (0, false);
+        (self.sent, self.has_begun, self.has_written) = (0, true, false);
         write_head(&mut self.staged, head, host, length);
         self.upload = match length {
             BodyLength::None => None,
@@ -95,7 +97,7 @@ impl Outgoing {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Cut>> {
         loop {
             // First what can be drawn at once, so that a head and a small body go out together.
-            while self.upload.is_some() && self.piece.is_empty() && self.tail.is_empty() {
+            while self.upload.is_some() && self.has_room() {
                 match self.poll_draw(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(())) => {}
@@ -189,9 +191,13 @@ impl Outgoing {
         let piece = n.min(self.piece.len());
         self.piece.advance(piece);
         self.tail = &self.tail[n - piece..];
-        if self.sent == self.staged.len() && self.sent > KEPT_BYTES {
-            self.staged = vec![0]; // not kept for a long upload's sake; not empty, because something was sent
-            self.sent = 1;
+        if self.sent == self.staged.len() {
+            self.staged.clear();
+            self.staged.shrink_to(KEPT_BYTES);
+            self.sent = 0;
+        } else if self.sent > KEPT_BYTES {
+            self.staged.drain(..self.sent);
+            self.sent = 0;
         }
     }
 }

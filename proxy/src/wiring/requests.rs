@@ -163,3 +163,23 @@ fn a_caller_that_stops_uploading_is_told_so() {
         assert_eq!(bench.metric("outrigger_breaker_transitions_total", &[]), 0.0);
     });
 }
+
+#[test]
+fn an_endpoint_that_takes_nothing_slows_its_caller_down() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            pass(seconds(5)).await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        let chunks = "3\r\nabc\r\n".repeat(1_000);
+        let mut taken = 0;
+        while clock::until(clock::now() + seconds(1), caller.say(&chunks)).await.is_some() {
+            taken += chunks.len();
+            assert!(taken < 1_000_000, "what nobody takes is piled up");
+        }
+    });
+}
