@@ -3,7 +3,7 @@
 BIN := target/release
 LAB := target/lab
 
-.PHONY: help demo test build fmt lint unit lab readme chaos images pods
+.PHONY: help demo test build fmt lint unit lab readme counts recount bench chaos images pods
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,8 +20,15 @@ demo: build ## Runs parts A, B and C, leaves the report, and says how to try it 
 	@echo "  curl -s http://127.0.0.1:4191/status                      # what it is doing, and why"
 	@echo "  curl -s http://127.0.0.1:4191/metrics                     # for Prometheus"
 
-test: fmt lint unit lab readme ## Everything: format, lints, all tests, the lab's expectations, the README's figures.
+test: fmt lint unit lab readme counts ## Everything: format, lints, all tests, the lab's expectations, the README's figures, the counts.
 	@echo "all checks passed"
+
+bench: build ## What the proxy costs beside HAProxy, nginx and Envoy (20 minutes; BENCH=--quick: two, BENCH=--help: what else).
+	bench/install.sh
+	$(BIN)/bench $(BENCH)
+
+recount: build ## Writes the bounds of instruction counts anew.
+	$(BIN)/bench counts --write
 
 chaos: build ## The experiments of Chaos Toolkit, with the sidecar and without (needs python3; 80 seconds).
 	ci/chaos.sh
@@ -32,7 +39,7 @@ images: ## The three container images.
 pods: images ## The manifests of k8s/ as pods of podman, checked (needs root, podman, kubectl).
 	ci/pods.sh
 
-build: ## The four programs, optimised.
+build: ## The programs, optimised.
 	cargo build --release --locked --workspace
 
 fmt:
@@ -51,3 +58,7 @@ lab: build
 # The table in the README must agree with the run that has just been made.
 readme: lab
 	$(BIN)/lab readme README.md $(LAB)/results.json
+
+# Instructions of hot functions and of a whole request must not exceed their bounds (needs valgrind).
+counts: build
+	$(BIN)/bench counts

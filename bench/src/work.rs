@@ -1,0 +1,184 @@
+//! The hot functions, each called so many times: what `bench counts` counts instructions of.
+//!
+//! A run's instructions grow with its calls by exactly what one call takes, so that the difference of two runs knows nothing of start and end.
+//! Time moves on by what a busy proxy has between two requests; chance is seeded.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use http::{Method, Request, Response};
+use outrigger::clock::Dice;
+use outrigger::config::Config;
+use outrigger::http::answer::{HeadScan, read_head};
+use outrigger::http::headers;
+use outrigger::http::strict::{Inspector, Limits};
+use outrigger::live::Live;
+use outrigger::metrics::Metrics;
+use outrigger_policy::balance;
+use outrigger_policy::breaker::Breaker;
+use outrigger_policy::budget::Budget;
+use outrigger_policy::deadline::Deadline;
+use outrigger_policy::outcome::{Class, Outcome, Pushback};
+use outrigger_policy::retry::Ask;
+use rand::SeedableRng as _;
+
+/// Between two calls.
+const STEP: Duration = Duration::from_micros(20);
+/// Routes of the configuration in which one is looked up.
+const ROUTES: usize = 100;
+
+/// What every function gets.
+pub(crate) struct Stage {
+    now: Instant,
+    rng: Dice,
+    live: Live,
+}
+
+/// A name and how to call it once, after what must be there before.
+pub(crate) type Function = (&'static str, fn(Stage, u32));
+
+/// All of them, by the names of the bounds.
+pub(crate) const ALL: &[Function] = &[
+    ("breaker_acquire_and_record", |mut stage, times| {
+        let breaker = Breaker::new(stage.policies().breaker.expect("it is on"), stage.now);
+        stage.repeat(times, |now, rng| {
+            let permit = breaker.try_acquire(now, rng).permit.expect("it stays closed");
+            black_box(breaker.on_result(permit, Class::Success, now, rng));
+        });
+    }),
+    ("budget_deposit", |mut stage, times| {
+        let budget = Budget::new(stage.policies().budget, stage.now);
+        stage.repeat(times, |now, _| budget.deposit(now));
+    }),
+    ("budget_deposit_and_withdraw", |mut stage, times| {
+        let budget = Budget::new(stage.policies().budget, stage.now);
+        stage.repeat(times, |now, _| {
+            budget.deposit(now);
+            // The budget's share of them succeeds, as in a bad hour.
+            let _ = black_box(budget.withdraw(now));
+        });
+    }),
+    ("balance_pick", |mut stage, times| {
+        stage.repeat(times, |_, rng| {
+            black_box(balance::pick(3, |at| black_box(at) < 3, |at| u32::try_from(at).unwrap_or(0), rng));
+        });
+    }),
+    ("retry_decide_to_return", |stage, times| decide(stage, times, 200)),
+    ("retry_decide_to_go_again", |stage, times| decide(stage, times, 503)),
+    ("headers_target", |mut stage, times| {
+        let (head, ()) = request().into_parts();
+        stage.repeat(times, |_, _| {
+            black_box(headers::target(black_box(&head)).is_ok());
+        });
+    }),
+    ("headers_forward_request_with_a_copy", |mut stage, times| {
+        let (head, ()) = request().into_parts();
+        stage.repeat(times, |_, _| {
+            let mut head = black_box(&head).clone();
+            headers::forward_request(&mut head);
+            black_box(head);
+        });
+    }),
+    ("headers_forward_answer_with_a_copy", |mut stage, times| {
+        let answer = Response::builder().header("content-type", "text/plain").header("content-length", "40");
+        let answer = answer.header("date", "Sun, 22 Nov 2026 13:00:00 GMT").header("connection", "keep-alive");
+        let (head, ()) = answer.body(()).expect("it is an answer").into_parts();
+        stage.repeat(times, |_, _| {
+            let mut head = black_box(&head).clone();
+            black_box(headers::forward_answer(&mut head));
+            black_box(head);
+        });
+    }),
+    ("answer_read_head", |mut stage, times| {
+        let bytes = b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 13:00:00 GMT\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n";
+        stage.repeat(times, |_, _| {
+            let end = HeadScan::default().end(black_box(bytes)).ok().flatten().expect("it is whole");
+            black_box(read_head(&bytes[..end], &Method::GET).is_ok());
+        });
+    }),
+    ("strict_request", |mut stage, times| {
+        let bytes = b"GET /shop/r99/items/7?colour=red HTTP/1.1\r\nhost: backend:8080\r\naccept: */*\r\nuser-agent: bench\r\nconnection: keep-alive\r\nx-request-id: bench-1\r\n\r\n";
+        let mut inspector = Inspector::requests(Limits::default());
+        stage.repeat(times, |_, _| {
+            black_box(inspector.feed(black_box(bytes)).refused.is_none());
+        });
+    }),
+    ("route_lookup", |mut stage, times| {
+        let (path, table) =
+            (format!("/shop/r{}/items/7", ROUTES - 1), std::mem::replace(&mut stage.live, live()).table);
+        stage.repeat(times, |_, _| {
+            let found = table.by_name(black_box("backend")).expect("it is configured");
+            black_box(found.routes.find(black_box(&path), &Method::GET));
+        });
+    }),
+];
+
+/// Calls one of them.
+///
+/// # Errors
+/// There is none of this name.
+pub(crate) fn run(name: &str, times: u32) -> Result<(), String> {
+    let function = ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("{name}: no such function"))?;
+    let stage = Stage { now: Instant::now(), rng: Dice::seed_from_u64(1), live: live() };
+    function.1(stage, times);
+    Ok(())
+}
+
+impl Stage {
+    fn policies(&self) -> &outrigger::config::Policies {
+        &self.live.config.upstreams[0].policies
+    }
+
+    fn repeat(&mut self, times: u32, mut call: impl FnMut(Instant, &mut Dice)) {
+        for _ in 0..times {
+            self.now += STEP;
+            call(black_box(self.now), &mut self.rng);
+        }
+    }
+}
+
+fn decide(mut stage: Stage, times: u32, status: u16) {
+    let (retry, budget) = (stage.policies().retry.clone(), Budget::new(stage.policies().budget, stage.now));
+    stage.repeat(times, |now, rng| {
+        let ask = Ask {
+            outcome: Outcome::Answered { status, pushback: Pushback::None },
+            attempts: 1,
+            is_repeatable: true,
+            is_replayable: true,
+            deadline: Deadline::after(now, Duration::from_secs(30)),
+            has_endpoint: true,
+        };
+        // So that the budget has what a retry costs.
+        (0..6).for_each(|_| budget.deposit(now));
+        black_box(retry.decide(black_box(&ask), &budget, now, rng));
+    });
+}
+
+fn request() -> Request<()> {
+    let request = Request::get("/shop/r99/items/7?colour=red").header("host", "backend:8080").header("accept", "*/*");
+    let request =
+        request.header("user-agent", "bench").header("connection", "keep-alive").header("x-request-id", "bench-1");
+    request.body(()).expect("it is a request")
+}
+
+/// The defaults, with some routes.
+fn live() -> Live {
+    let routes =
+        (0..ROUTES).map(|n| format!("[[upstreams.backend.routes]]\nname = \"r{n}\"\npath_prefix = \"/shop/r{n}\"\n"));
+    let text = format!("[upstreams.backend]\nendpoints = [\"127.0.0.1:5001\"]\n{}", routes.collect::<String>());
+    let config = Config::parse("bench.toml", &text).expect("it is valid");
+    Live::build(config, None, &Metrics::new(), Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_can_be_called() {
+        for (name, _) in ALL {
+            assert_eq!(run(name, 100), Ok(()), "{name}");
+        }
+        assert!(run("none", 1).is_err());
+    }
+}
