@@ -9,7 +9,9 @@ use std::path::Path;
 use crate::cli::{Cli, Command, CompareArgs, RunArgs};
 use crate::clock::Clock;
 use crate::csv::Rows;
+use crate::progress::Progress;
 use crate::report::Report;
+use crate::run::Plan;
 use crate::{page, run, table};
 
 /// Does what the arguments say.
@@ -36,10 +38,24 @@ fn measure(args: &RunArgs) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     let report = runtime.block_on(run::run(plan, clock, rows, args.progress()));
+    let parted = args.parting().map_or(Ok(()), |plan| runtime.block_on(part(plan)));
     let report = report.map_err(|error| format!("the run broke off: {error}"))?;
     print(&table::run(&report))?;
     json.map_or(Ok(()), |json| json.write(|file| report.write(file)))?;
-    html.map_or(Ok(()), |html| html.write(|mut file| file.write_all(page::run(&report).as_bytes())))
+    html.map_or(Ok(()), |html| html.write(|mut file| file.write_all(page::run(&report).as_bytes())))?;
+    parted
+}
+
+/// Tells whoever waits for it that the run is over.
+async fn part(plan: Plan) -> Result<(), String> {
+    let target = plan.target.to_string();
+    match run::run(plan, Clock::start(), None, Progress::Quiet).await {
+        Ok(report) if report.counts.succeeded == 1 => Ok(()),
+        Ok(report) => {
+            Err(format!("{target} has not taken the POST: {:?} {:?}", report.counts.statuses, report.counts.errors))
+        }
+        Err(error) => Err(format!("{target}: {error}")),
+    }
 }
 
 fn compare(args: &CompareArgs) -> Result<(), String> {

@@ -87,6 +87,9 @@ pub struct RunArgs {
     /// Request n carries `x-request-id: PREFIX-n` [default: random]
     #[arg(long, value_name = "PREFIX", value_parser = id_prefix)]
     id_prefix: Option<String>,
+    /// At the end, POST to this URL, whatever came of the run: a Job's sidecar may be waiting for it
+    #[arg(long, value_name = "URL", conflicts_with = "forever")]
+    then_post: Option<Target>,
     /// Show no progress
     #[arg(long)]
     quiet: bool,
@@ -141,6 +144,19 @@ impl RunArgs {
             body: self.body.clone().unwrap_or_default(),
             id_prefix: self.id_prefix.clone().unwrap_or_else(clock::random_prefix),
         }
+    }
+
+    /// The one request of `--then-post`, if it is asked for.
+    #[must_use]
+    pub fn parting(&self) -> Option<Plan> {
+        let target = Arc::new(self.then_post.clone()?);
+        let plan = Plan { target, via: None, load: Load::Closed, connections: 1, method: Method::POST, ..self.plan() };
+        Some(Plan {
+            end: End { after: None, requests: Some(1) },
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            ..plan
+        })
     }
 
     /// Where progress is shown.

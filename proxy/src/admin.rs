@@ -1,7 +1,7 @@
-//! The operator's side, on its own listener: `/livez`, `/readyz`, `/metrics`, `/status`.
+//! The operator's side, on its own listener: `/livez`, `/readyz`, `/metrics`, `/status`, and `/quitquitquit` where it is allowed.
 //!
 //! It runs on the control thread, so that workers that are busy or stuck do not hide what they do, and reads one [`status::Snapshot`] for both people
-//! and Prometheus. Nothing here changes anything. It has limits of its own, so that it neither takes much from the data path nor can be kept from a probe: connections, the time for
+//! and Prometheus. Nothing else here changes anything. It has limits of its own, so that it neither takes much from the data path nor can be kept from a probe: connections, the time for
 //! a head, the time for the whole, and [`turns`] for what costs something. When all places are taken, the longest-silent connection makes room.
 
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, StatusCode, header};
+use http::{HeaderName, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -43,6 +43,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// When the system gives no connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TEXT: &str = "text/plain; charset=utf-8";
+/// Ends the proxy in order: for a Job whose sidecar Kubernetes would not end.
+const QUIT: &str = "/quitquitquit";
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// No page of another site may have our answers in it, not even as a script or a picture.
@@ -108,12 +110,14 @@ impl Places {
 /// One exchange, whose connection is closed then.
 async fn talk(shared: Arc<Shared>, turns: Rc<Turns>, tcp: TcpStream, has_asked: Rc<Cell<bool>>) {
     let asked = Rc::clone(&has_asked);
+    // What is asked over loopback comes from a container of this pod.
+    let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
     let telling = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
         asked.set(true);
         let (shared, turns) = (Arc::clone(&shared), Rc::clone(&turns));
         async move {
-            let answer = answer(&shared, &turns, &request).await;
+            let answer = answer(&shared, &turns, &request, is_local).await;
             shared.tell(&Event::Asked { path: path(&request), status: answer.status().as_u16() });
             Ok::<_, Infallible>(answer)
         }
@@ -132,17 +136,23 @@ async fn talk(shared: Arc<Shared>, turns: Rc<Turns>, tcp: TcpStream, has_asked: 
 
 /// The path as a label: those that there are, no others.
 fn path(request: &Request<Incoming>) -> &'static str {
-    ["/livez", "/readyz", "/metrics", "/status"]
+    ["/livez", "/readyz", "/metrics", "/status", QUIT]
         .into_iter()
         .find(|path| *path == request.uri().path())
         .unwrap_or("other")
 }
 
-async fn answer(shared: &Shared, turns: &Turns, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if let Err((status, sentence)) = gate::admit(request, &shared.live().config.listen.admin_hosts) {
+async fn answer(shared: &Shared, turns: &Turns, request: &Request<Incoming>, is_local: bool) -> Response<Full<Bytes>> {
+    let live = shared.live();
+    let is_quit = is_local && live.config.drain.quit && request.uri().path() == QUIT;
+    if let Err((status, sentence)) = gate::admit(request, &live.config.listen.admin_hosts, is_quit) {
         return reply(status, TEXT, sentence.to_owned());
     }
     match request.uri().path() {
+        QUIT if is_quit && request.method() == Method::POST => {
+            shared.ask_to_quit();
+            reply(StatusCode::OK, TEXT, "draining\n".to_owned())
+        }
         "/livez" if shared.has_lost_a_worker() => {
             reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "a worker has ended by a panic\n".to_owned())
         }

@@ -136,6 +136,7 @@ impl App {
                         return Ok(());
                     }
                 },
+                () = shared.asked_to_quit() => break,
                 // Only a panic ends them; a proxy that takes no connections must not look alive.
                 _ = doors.tasks.join_next() => return Err(io::Error::other("no connections are taken any more")),
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),

@@ -68,6 +68,8 @@ pub struct Drain {
     pub timeout: Duration,
     /// The part of `timeout` kept for requests in flight; at most `timeout`.
     pub grace: Duration,
+    /// This pod's own containers may ask for the stop on the operator's side.
+    pub quit: bool,
 }
 
 /// `[log]`.

@@ -18,6 +18,7 @@ pub mod listeners;
 pub mod live;
 pub mod metrics;
 pub mod names;
+pub mod ready;
 pub mod reload;
 pub mod route;
 pub mod shared;

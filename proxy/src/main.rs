@@ -1,12 +1,14 @@
 //! The program: arguments, signals, exit code.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use outrigger::app::{App, Command};
 use outrigger::config::Config;
-use outrigger::log;
+use outrigger::{log, ready};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -28,6 +30,15 @@ enum Action {
         /// The configuration file.
         file: PathBuf,
     },
+    /// Waits until the proxy that runs here is ready; exits with 0, or 1 if it is not in time. For a container's postStart.
+    Ready {
+        /// Its `listen.admin`.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4191")]
+        admin: SocketAddr,
+        /// Seconds to wait at most.
+        #[arg(long, value_name = "SECONDS", default_value = "30")]
+        within: u64,
+    },
 }
 
 /// The configuration is at fault; also what clap uses for wrong arguments.
@@ -39,6 +50,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (arguments.action, arguments.config) {
         (Some(Action::Check { file }), _) => check(&file),
+        (Some(Action::Ready { admin, within }), _) => wait_for(admin, Duration::from_secs(within)),
         (None, Some(path)) => run(path),
         (None, None) => ExitCode::from(EXIT_CONFIG), // clap has required one of them
     }
@@ -54,6 +66,20 @@ fn check(path: &std::path::Path) -> ExitCode {
         Err(faults) => {
             eprintln!("{faults}");
             ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn wait_for(admin: SocketAddr, within: Duration) -> ExitCode {
+    match ready::wait(admin, within) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("outrigger: not ready at {admin} within {within:?}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+        Err(error) => {
+            eprintln!("outrigger: {error}");
+            ExitCode::from(EXIT_FAILURE)
         }
     }
 }

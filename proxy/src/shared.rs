@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::http::body::ReplayMemory;
 use crate::live::Live;
@@ -22,6 +23,7 @@ pub struct Shared {
     /// One per worker, written by that worker and by the acceptor.
     pub workers: Vec<Load>,
     draining: AtomicBool,
+    quit: Notify,
 }
 
 /// How busy a worker is.
@@ -50,6 +52,7 @@ impl Shared {
             replay,
             workers,
             draining: AtomicBool::new(false),
+            quit: Notify::new(),
         }
     }
 
@@ -70,6 +73,16 @@ impl Shared {
         self.live.store(Arc::new(live));
         // Release, after the store: whoever reads this number finds that generation, or a later one.
         self.generation.store(generation, Release);
+    }
+
+    /// Asks the control thread to stop in order; kept until it listens.
+    pub fn ask_to_quit(&self) {
+        self.quit.notify_one();
+    }
+
+    /// Until somebody has asked for that.
+    pub async fn asked_to_quit(&self) {
+        self.quit.notified().await;
     }
 
     /// From now on `/readyz` says no.

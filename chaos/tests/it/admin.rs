@@ -22,6 +22,45 @@ fn is_alive_at_once(proxy: &Proxy) {
 }
 
 #[test]
+fn it_ends_when_its_app_asks_for_it_and_only_where_that_is_allowed() {
+    let (programs, folder) = (programs(), Folder::new());
+    let closed = programs.proxy(&folder.write("closed.toml", &config("\"127.0.0.1:9\"", ""))).expect("it starts");
+    let post = |proxy: &Proxy, headers: &[(&str, &str)]| {
+        http::ask(proxy.admin, "POST", "/quitquitquit", headers, "").expect("an answer").status
+    };
+    assert_eq!(post(&closed, &[]), 405, "it is off by default");
+
+    let allowed = config("\"127.0.0.1:9\"", "").replacen("[drain]\n", "[drain]\nquit = true\n", 1);
+    let mut proxy = programs.proxy(&folder.write("config.toml", &allowed)).expect("it starts");
+    assert_eq!(http::get(proxy.admin, "/quitquitquit").expect("an answer").status, 404, "a link must not end it");
+    assert_eq!(post(&proxy, &[("origin", "http://rebound.example")]), 403);
+    assert_eq!(proxy.process.ended(), None);
+    let quit = format!("http://{}/quitquitquit", proxy.admin);
+    // As the app of a Job does it.
+    let mut client =
+        programs.client(["run", "http://127.0.0.1:9/", "--requests", "1", "--then-post", &quit]).expect("it starts");
+    assert_eq!(client.wait(PATIENCE).expect("it ends").code(), Some(0), "{}", client.tail());
+    assert_eq!(proxy.process.wait(PATIENCE).expect("it ends").code(), Some(0));
+    assert!(proxy.log().iter().any(|line| line.message == "drained"));
+
+    let mut client =
+        programs.client(["run", "http://127.0.0.1:9/", "--requests", "1", "--then-post", &quit]).expect("it starts");
+    assert_eq!(client.wait(PATIENCE).expect("it ends").code(), Some(1), "nobody was told");
+}
+
+#[test]
+fn readiness_can_be_waited_for() {
+    let (programs, folder) = (programs(), Folder::new());
+    let proxy = programs.proxy(&folder.write("config.toml", &config("\"127.0.0.1:9\"", ""))).expect("it starts");
+    let wait = |admin: &str, within: &str| {
+        let arguments = ["ready", "--admin", admin, "--within", within];
+        programs.command("outrigger", arguments).status().expect("it runs").code()
+    };
+    assert_eq!(wait(&proxy.admin.to_string(), "20"), Some(0));
+    assert_eq!(wait("127.0.0.1:9", "0"), Some(1));
+}
+
+#[test]
 fn only_addresses_and_configured_names_are_answered() {
     let (programs, folder) = (programs(), Folder::new());
     let text = config("\"127.0.0.1:9\"", "").replacen(

@@ -2,8 +2,7 @@
 //!
 //! A name that an attacker owns may be made to point here (DNS rebinding), and then the browser takes our answers for those of the attacker's site. It still says
 //! the attacker's name in `Host`. So a request must have been addressed to an IP address, to `localhost`, or to a name of the configuration: probes and scrapers that
-//! come by a pod's address are let in, and no page is. What would change something must besides not come from another site; that is for endpoints to come, as
-//! long as there are none but reads.
+//! come by a pod's address are let in, and no page is. What changes something must besides be a POST, and not come from another site.
 
 use std::net::IpAddr;
 
@@ -15,8 +14,8 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// A refusal: its status and a sentence for a person.
 pub(super) type Refusal = (StatusCode, &'static str);
 
-/// Lets a request in or says why not; `names` are the hosts besides addresses.
-pub(super) fn admit<B>(request: &Request<B>, names: &[String]) -> Result<(), Refusal> {
+/// Lets a request in or says why not; `names` are the hosts besides addresses, `may_change` says that its target takes a POST from this peer.
+pub(super) fn admit<B>(request: &Request<B>, names: &[String], may_change: bool) -> Result<(), Refusal> {
     let host = host(request)?;
     if !host.as_ref().is_none_or(|host| is_ours(host.host(), names)) {
         return Err((
@@ -29,6 +28,9 @@ pub(super) fn admit<B>(request: &Request<B>, names: &[String]) -> Result<(), Ref
     }
     if is_cross_site(request, host.as_ref()) {
         return Err((StatusCode::FORBIDDEN, "not for pages of other sites\n"));
+    }
+    if may_change && request.method() == Method::POST {
+        return Ok(());
     }
     Err((StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"))
 }
@@ -72,13 +74,16 @@ fn is_cross_site<B>(request: &Request<B>, host: Option<&Authority>) -> bool {
 mod tests {
     use super::*;
 
+    /// The one target that takes a POST.
+    const CHANGES: &str = "/change";
+
     fn asked(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<(), u16> {
         let mut builder = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
         let names = ["localhost".to_owned(), "scrape.internal".to_owned()];
-        admit(&builder.body(()).expect("a request"), &names).map_err(|(status, _)| status.as_u16())
+        admit(&builder.body(()).expect("a request"), &names, target == CHANGES).map_err(|(status, _)| status.as_u16())
     }
 
     #[test]
@@ -104,6 +109,23 @@ mod tests {
         }
         assert_eq!(asked("GET", "/", &[]), Err(400));
         assert_eq!(asked("GET", "/", &[("host", "localhost"), ("host", "localhost")]), Err(400));
+    }
+
+    #[test]
+    fn a_change_takes_a_post_and_none_from_another_site() {
+        let host = ("host", "127.0.0.1:4191");
+        for (method, header, wanted) in [
+            ("POST", ("accept", "*/*"), Ok(())),
+            ("POST", ("origin", "http://127.0.0.1:4191"), Ok(())),
+            ("POST", ("origin", "http://rebound.example"), Err(403)),
+            ("POST", ("origin", "null"), Err(403)),
+            ("POST", ("sec-fetch-site", "cross-site"), Err(403)),
+            ("PUT", ("accept", "*/*"), Err(405)),
+            ("DELETE", ("accept", "*/*"), Err(405)),
+        ] {
+            assert_eq!(asked(method, CHANGES, &[host, header]), wanted, "{method} {header:?}");
+        }
+        assert_eq!(asked("POST", CHANGES, &[("host", "rebound.example")]), Err(421));
     }
 
     #[test]

@@ -94,7 +94,8 @@ fn read_drain(table: &mut Table<'_>) -> Drain {
     let timeout = table.duration("timeout", Duration::ZERO..=HOUR).settle(secs(25));
     let grace = table.duration("grace", Duration::ZERO..=HOUR).at_most(secs(5), &timeout, table.faults);
     let silence = table.duration("silence", Duration::ZERO..=5 * MINUTE).or(secs(3));
-    Drain { silence, timeout: timeout.value, grace: grace.value }
+    let quit = table.boolean("quit").or(false);
+    Drain { silence, timeout: timeout.value, grace: grace.value, quit }
 }
 
 fn read_log(table: &mut Table<'_>) -> Log {

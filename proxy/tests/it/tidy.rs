@@ -21,7 +21,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] =
 /// Which module of the proxy names which, from the top of the house down; `http`'s rooms apart. A line is the whole truth about its module: an edge that is not
 /// here fails, and so does one that is no longer there.
 const EDGES: &[(&str, &[&str])] = &[
-    ("main", &["app", "config", "log"]),
+    ("main", &["app", "config", "log", "ready"]),
+    ("ready", &["clock"]),
     (
         "app",
         &[
