@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::cli::{Cli, Command, RunArgs};
 use crate::experiment::{ALL, Experiment};
 use crate::interrupt::Interrupt;
+use crate::pods::Pods;
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::results::{Results, SCHEMA};
@@ -29,17 +30,26 @@ pub enum Ended {
 pub fn main(cli: Cli) -> Result<Ended, Error> {
     match cli.command {
         None => run(cli.run),
-        Some(Command::Readme { write: false, readme, results }) => check_readme(&readme, &results),
-        Some(Command::Readme { write: true, readme, results }) => write_readme(&readme, &results),
+        Some(Command::Readme { write: false, some, readme, results }) => check_readme(&readme, &results, some),
+        Some(Command::Readme { write: true, readme, results, .. }) => write_readme(&readme, &results),
     }
 }
 
 fn run(args: RunArgs) -> Result<Ended, Error> {
-    let programs = args.bin_dir.map_or_else(Programs::beside_this, Programs::in_folder).map_err(Error::Unreadable)?;
+    // First, so that from here on a signal ends everything in order.
     let interrupt = Interrupt::listen().map_err(|cause| io_error("signals", cause))?;
-    fs::create_dir_all(&args.out).map_err(|cause| io_error(&args.out.display().to_string(), cause))?;
+    let programs = match args.bin_dir {
+        _ if args.pods => Pods::on_a_network().map(Programs::Pods),
+        Some(folder) => Programs::in_folder(folder),
+        None => Programs::beside_this(),
+    };
+    let programs = programs.map_err(Error::Unreadable)?;
+    let of_folder = |cause| io_error(&args.out.display().to_string(), cause);
+    fs::create_dir_all(&args.out).map_err(of_folder)?;
+    // A folder has the same name in a container, for which it must be a whole one.
+    let folder = if args.pods { args.out.canonicalize().map_err(of_folder)? } else { args.out.clone() };
     let (rate, lasts, seed) = (args.rate, args.seconds, args.seed);
-    let lab = Lab { programs, folder: args.out, rate, lasts, seed, interrupt, progress: Progress::to_stderr() };
+    let lab = Lab { programs, folder, rate, lasts, seed, interrupt, progress: Progress::to_stderr() };
     let is_wanted = |experiment: &&Experiment| {
         args.only.as_ref().is_none_or(|only| only.iter().any(|wanted| wanted.name == experiment.name))
     };
@@ -63,11 +73,11 @@ fn run(args: RunArgs) -> Result<Ended, Error> {
     Ok(if all_hold || args.no_check { Ended::Well } else { Ended::Otherwise })
 }
 
-fn check_readme(readme: &Path, results: &Path) -> Result<Ended, Error> {
+fn check_readme(readme: &Path, results: &Path, some: bool) -> Result<Ended, Error> {
     let results = Results::read(results).map_err(Error::Unreadable)?;
     let text = fs::read_to_string(readme).map_err(|cause| io_error(&readme.display().to_string(), cause))?;
     let named = |message| Error::Unreadable(format!("{}: {message}", readme.display()));
-    let drifted = readme::drift(&text, &results).map_err(named)?;
+    let drifted = readme::drift(&text, &results, some).map_err(named)?;
     drifted.iter().for_each(|cell| eprintln!("{}: {cell}", readme.display()));
     Ok(if drifted.is_empty() { Ended::Well } else { Ended::Otherwise })
 }

@@ -27,6 +27,9 @@ pub enum Command {
         /// Write the table instead
         #[arg(long)]
         write: bool,
+        /// Say nothing of rows whose part the run has left out
+        #[arg(long, conflicts_with = "write")]
+        some: bool,
         /// The file with the lines <!-- lab:begin --> and <!-- lab:end -->
         #[arg(value_name = "README.md")]
         readme: PathBuf,
@@ -58,6 +61,9 @@ pub struct RunArgs {
     /// Where backend, client and outrigger are [default: beside this program]
     #[arg(long, value_name = "FOLDER")]
     pub bin_dir: Option<PathBuf>,
+    /// Run them as containers in pods of podman, from the images of `make images` (needs root)
+    #[arg(long, conflicts_with = "bin_dir")]
+    pub pods: bool,
     /// Only measure: exit with 0 though an expectation does not hold
     #[arg(long)]
     pub no_check: bool,

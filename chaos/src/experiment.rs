@@ -3,7 +3,7 @@
 //! Parts A and B differ in one thing only, the way the requests take; load, faults and seed are the same, so that what differs in the
 //! result is the sidecar's doing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
@@ -193,14 +193,14 @@ impl Experiment {
         if self.outage.is_some() { asked.max(OUTAGE_MIN) } else { asked }
     }
 
-    /// The proxy's configuration file; `None` if there is no proxy.
+    /// The proxy's configuration file, with the operator's side on this address; `None` if there is no proxy.
     #[must_use]
-    pub fn config(&self, endpoints: &[SocketAddr]) -> Option<String> {
+    pub fn config(&self, endpoints: &[SocketAddr], admin: IpAddr) -> Option<String> {
         let Way::Sidecar { policies } = self.way else { return None };
         let endpoints: Vec<_> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
         Some(format!(
             "# Written by the lab for part {}: the defaults, and what follows [upstreams.backend].\n\
-             [listen]\napp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\n\
+             [listen]\napp = \"127.0.0.1:0\"\nadmin = \"{admin}:0\"\n\n\
              [log]\nformat = \"json\"\n\n\
              [drain]\nsilence = \"0s\"   # The load is over when the lab stops the proxy.\n\n\
              [upstreams.backend]\nendpoints = [{}]\n\n{policies}",
@@ -245,8 +245,10 @@ mod tests {
     #[test]
     fn only_what_goes_through_the_sidecar_has_a_configuration() {
         let endpoints = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().expect("valid"));
-        assert_eq!(A.config(&endpoints), None);
-        let tuned = Experiment::named("b_tuned").and_then(|tuned| tuned.config(&endpoints)).expect("a config");
+        let admin = IpAddr::from([0, 0, 0, 0]);
+        assert_eq!(A.config(&endpoints, admin), None);
+        let tuned = Experiment::named("b_tuned").and_then(|tuned| tuned.config(&endpoints, admin)).expect("a config");
+        assert!(tuned.contains("admin = \"0.0.0.0:0\""), "{tuned}");
         assert!(tuned.contains("endpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]"), "{tuned}");
         assert!(tuned.contains("max_attempts = 4") && tuned.contains("ratio = 0.5"), "{tuned}");
     }

@@ -18,6 +18,8 @@ pub mod exposition;
 pub mod http;
 pub mod interrupt;
 pub mod outage;
+mod outages;
+pub mod pods;
 pub mod process;
 pub mod programs;
 pub mod progress;

@@ -15,6 +15,7 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
 use crate::clock::Deadline;
+use crate::pods::Container;
 
 /// Lines kept of one child; what comes after is read and dropped, so that the child never blocks on a full pipe.
 const LINES_MAX: usize = 100_000;
@@ -97,6 +98,8 @@ pub struct Process {
     output: Arc<Output>,
     /// End when the child's pipes do.
     readers: Vec<JoinHandle<()>>,
+    /// What the child shows the output of, if it is not the program itself.
+    container: Option<Container>,
 }
 
 impl Process {
@@ -117,7 +120,8 @@ impl Process {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(failed)?;
         // From here on the child has an owner, whatever fails.
-        let mut process = Self { name: name.to_owned(), child, output: Arc::default(), readers: Vec::new() };
+        let mut process =
+            Self { name: name.to_owned(), child, output: Arc::default(), readers: Vec::new(), container: None };
         let pipes: [(Pipe, Option<Box<dyn Read + Send>>); 2] = [
             (Pipe::Stdout, process.child.stdout.take().map(|pipe| Box::new(pipe) as _)),
             (Pipe::Stderr, process.child.stderr.take().map(|pipe| Box::new(pipe) as _)),
@@ -144,6 +148,22 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1024
+    }
+
+    /// The same for a program in a container, which gets the signals.
+    ///
+    /// # Errors
+    /// [`Failed::Start`].
+    pub fn spawn_in(name: &str, (command, container): (Command, Container)) -> Result<Self, Failed> {
+        let mut process = Self::spawn(name, command)?;
+        process.container = Some(container);
+        Ok(process)
+    }
+
+    /// The container that it is in, if any.
+    #[must_use]
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
     }
 
     /// Its id while it has not been waited for.
@@ -210,7 +230,12 @@ impl Process {
 
     /// Sends a signal; to a child that has ended, nothing.
     pub fn signal(&mut self, signal: Signal) {
-        if self.ended().is_none() {
+        if self.ended().is_some() {
+            return;
+        }
+        if let Some(container) = &self.container {
+            container.signal(signal);
+        } else {
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
             // Not reaped, hence still there, if only as a zombie that takes any signal.
             let _ = kill_process(pid, signal);

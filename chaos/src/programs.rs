@@ -1,31 +1,33 @@
-//! The three programs as child processes on loopback, each with the ports it really got.
+//! The three programs as child processes on loopback, each with the ports it really got; or as containers in pods.
 //!
 //! They are started with an empty environment: a `http_proxy` or `BACKEND_…` of whoever runs the lab must not bend an experiment.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::exposition::Samples;
 use crate::http;
+use crate::pods::{Pod, Pods};
 use crate::process::{Failed, Process};
 use crate::proxy_log;
 
 /// For a program to say that it is ready. Generous: a busy machine is no fault of the program.
 const START_MAX: Duration = Duration::from_secs(20);
-/// Any free port.
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A folder that has the programs.
-#[derive(Debug, Clone)]
-pub struct Programs {
-    folder: PathBuf,
+/// The programs, and where they run.
+#[derive(Debug)]
+pub enum Programs {
+    /// As processes, from this folder.
+    Processes(PathBuf),
+    /// As containers.
+    Pods(Pods),
 }
 
 /// A running backend.
@@ -105,7 +107,7 @@ impl Programs {
         let missing: Vec<_> =
             ["backend", "client", "outrigger"].into_iter().filter(|name| !folder.join(name).is_file()).collect();
         if missing.is_empty() {
-            return Ok(Self { folder });
+            return Ok(Self::Processes(folder));
         }
         let (missing, folder) = (missing.join(", "), folder.display());
         Err(format!("not in {folder}: {missing}; `cargo build --workspace` (with --release if this is) makes them"))
@@ -123,11 +125,24 @@ impl Programs {
         Self::in_folder(folder.to_owned())
     }
 
-    /// A program with these arguments, ready to be changed further and started.
+    /// A process of this program with these arguments, ready to be changed further and started.
+    ///
+    /// # Panics
+    /// The programs run in pods.
     pub fn command<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(self.folder.join(program));
+        let Self::Processes(folder) = self else { panic!("what runs in a pod is no process to be changed") };
+        let mut command = Command::new(folder.join(program));
         command.env_clear().args(arguments);
         command
+    }
+
+    /// Where a listener has to be for the lab to reach it: its own loopback, or whatever address a pod has.
+    #[must_use]
+    pub fn reachable(&self) -> IpAddr {
+        match self {
+            Self::Processes(_) => Ipv4Addr::LOCALHOST.into(),
+            Self::Pods(_) => Ipv4Addr::UNSPECIFIED.into(),
+        }
     }
 
     /// A backend on any free ports, with these further arguments.
@@ -135,18 +150,33 @@ impl Programs {
     /// # Errors
     /// It does not say that it is ready.
     pub fn backend(&self, arguments: &[&str]) -> Result<Backend, Failed> {
-        self.backend_at(ANY_PORT, arguments)
+        self.start_backend(SocketAddr::new(self.reachable(), 0), None, arguments)
     }
 
-    /// A backend whose data port is given.
+    /// A process of the backend whose data port is given.
     ///
     /// # Errors
     /// It does not say that it is ready.
     pub fn backend_at(&self, data: SocketAddr, arguments: &[&str]) -> Result<Backend, Failed> {
-        let (data, control) = (data.to_string(), ANY_PORT.to_string());
-        let ports = ["--listen", &data, "--control", &control];
-        let mut process = Process::spawn("backend", self.command("backend", [&ports, arguments].concat()))?;
+        self.start_backend(data, None, arguments)
+    }
+
+    /// A backend in the place of one that has ended: the same address, and the same pod.
+    ///
+    /// # Errors
+    /// It does not say that it is ready.
+    pub fn backend_again(&self, ended: &Backend, arguments: &[&str]) -> Result<Backend, Failed> {
+        let pod = ended.process.container().map(|container| Arc::clone(container.pod()));
+        let data = if pod.is_some() { SocketAddr::new(self.reachable(), ended.data.port()) } else { ended.data };
+        self.start_backend(data, pod, arguments)
+    }
+
+    fn start_backend(&self, data: SocketAddr, pod: Option<Arc<Pod>>, arguments: &[&str]) -> Result<Backend, Failed> {
+        let (data, control) = (data.to_string(), SocketAddr::new(self.reachable(), 0).to_string());
+        let arguments = [&["--listen", &data, "--control", &control], arguments].concat();
+        let mut process = self.start("backend", pod, &arguments.iter().map(OsString::from).collect::<Vec<_>>(), &[])?;
         let (data, control) = process.wait_for("line with its ports", START_MAX, backend_ports)?;
+        let (data, control) = (seen_from_here(data, &process), seen_from_here(control, &process));
         Ok(Backend { process, data, control })
     }
 
@@ -155,7 +185,7 @@ impl Programs {
     /// # Errors
     /// It does not say that it is ready.
     pub fn proxy(&self, config: &Path) -> Result<Proxy, Failed> {
-        self.proxy_by(self.command("outrigger", [OsStr::new("--config"), config.as_os_str()]))
+        Proxy::ready(self.start("outrigger", None, &["--config".into(), config.into()], &[config])?)
     }
 
     /// A proxy that this command starts.
@@ -184,7 +214,44 @@ impl Programs {
     /// # Errors
     /// It cannot be started.
     pub fn client<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Process, Failed> {
-        Process::spawn("client", self.command("client", arguments))
+        self.client_beside(None, arguments, Path::new("."))
+    }
+
+    /// A client in the proxy's pod, if there are pods and a proxy; it may write into `folder`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn client_beside<A: AsRef<OsStr>>(
+        &self,
+        proxy: Option<&Proxy>,
+        arguments: impl IntoIterator<Item = A>,
+        folder: &Path,
+    ) -> Result<Process, Failed> {
+        let pod = proxy.and_then(|proxy| proxy.process.container()).map(|container| Arc::clone(container.pod()));
+        let arguments: Vec<OsString> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        self.start("client", pod, &arguments, &[folder])
+    }
+
+    /// Starts a program: as a process, or in this pod, or in one of its own.
+    fn start(
+        &self,
+        program: &str,
+        pod: Option<Arc<Pod>>,
+        arguments: &[OsString],
+        files: &[&Path],
+    ) -> Result<Process, Failed> {
+        let Self::Pods(pods) = self else { return Process::spawn(program, self.command(program, arguments)) };
+        let failed = |cause: String| Failed::Start { name: program.to_owned(), cause: io::Error::other(cause) };
+        let pod = pod.map_or_else(|| pods.pod(), Ok).map_err(failed)?;
+        Process::spawn_in(program, pod.command(program, arguments, files))
+    }
+}
+
+/// An address that a program has told, as others reach it.
+fn seen_from_here(told: SocketAddr, process: &Process) -> SocketAddr {
+    match process.container() {
+        Some(container) if told.ip().is_unspecified() => SocketAddr::new(container.pod().address(), told.port()),
+        _ => told,
     }
 }
 
@@ -221,6 +288,7 @@ impl Backend {
 impl Proxy {
     fn ready(mut process: Process) -> Result<Self, Failed> {
         let (app, admin) = process.wait_for("log line \"ready\"", START_MAX, proxy_ports)?;
+        let admin = seen_from_here(admin, &process);
         Ok(Self { process, app, admin })
     }
 

@@ -1,15 +1,19 @@
-//! The table of results in README.md: written from a run, and held against a later one.
+//! The table of results in README.md, and that of outages on pages that have one: written from a run, and held against a later one.
 //!
 //! Numbers that depend on machine and moment are judged in bands, so that the README is wrong when it misleads and not when it is a
 //! millisecond off. Pure: text in; text, or a list of what has drifted, out.
 
 use crate::experiment::Experiment;
+use crate::outages;
 use crate::results::Results;
 use crate::table::{self, HEADS};
 
 /// The block lies between these lines.
 const BEGIN: &str = "<!-- lab:begin -->";
 const END: &str = "<!-- lab:end -->";
+/// And that of outages between these, where a page has one.
+const OUTAGES_BEGIN: &str = "<!-- outages:begin -->";
+const OUTAGES_END: &str = "<!-- outages:end -->";
 
 /// Points by which a share of successes may differ.
 const SUCCESS_POINTS: f64 = 1.5;
@@ -35,16 +39,22 @@ const OUTAGE_RECEIVED: f64 = OUTAGE_POINTS / 100.0;
 /// # Errors
 /// A sentence if there is no block.
 pub fn write(readme: &str, results: &Results) -> Result<String, String> {
-    let (before, _, after) = split(readme)?;
-    Ok(format!("{before}{BEGIN}\n{}{END}{after}", markdown(results)))
+    let (before, _, after) = split(readme, BEGIN, END)?;
+    let page = format!("{before}{BEGIN}\n{}{END}{after}", markdown(results));
+    Ok(match split(&page, OUTAGES_BEGIN, OUTAGES_END) {
+        Ok((before, _, after)) => {
+            format!("{before}{OUTAGES_BEGIN}\n{}{OUTAGES_END}{after}", outages::markdown(results))
+        }
+        Err(_) => page,
+    })
 }
 
-/// The cells of the block that these results contradict, a sentence each.
+/// The cells of the block that these results contradict, a sentence each. With `some` the results may have fewer parts than the block.
 ///
 /// # Errors
 /// A sentence if there is no block.
-pub fn drift(readme: &str, results: &Results) -> Result<Vec<String>, String> {
-    let (_, block, _) = split(readme)?;
+pub fn drift(readme: &str, results: &Results, some: bool) -> Result<Vec<String>, String> {
+    let (_, block, _) = split(readme, BEGIN, END)?;
     let mut drifted = Vec::new();
     let written = rows(block);
     for (name, part) in results.in_order() {
@@ -62,15 +72,18 @@ pub fn drift(readme: &str, results: &Results) -> Result<Vec<String>, String> {
         }
     }
     let is_known = |row: &Vec<String>| row.first().is_some_and(|name| results.part(name).is_some());
-    let unknown = written.iter().filter(|row| !is_known(row));
+    let unknown = written.iter().filter(|row| !some && !is_known(row));
     drifted.extend(unknown.map(|row| format!("{}: in the table, not in the results", row.join(" | "))));
+    if let Ok((_, block, _)) = split(readme, OUTAGES_BEGIN, OUTAGES_END) {
+        drifted.extend(outages::drift(&rows(block), results, some));
+    }
     Ok(drifted)
 }
 
-fn split(readme: &str) -> Result<(&str, &str, &str), String> {
-    let missing = || format!("no lines {BEGIN} and {END}, in this order");
-    let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
-    let (block, after) = rest.split_once(END).ok_or_else(missing)?;
+fn split<'a>(readme: &'a str, begin: &str, end: &str) -> Result<(&'a str, &'a str, &'a str), String> {
+    let missing = || format!("no lines {begin} and {end}, in this order");
+    let (before, rest) = readme.split_once(begin).ok_or_else(missing)?;
+    let (block, after) = rest.split_once(end).ok_or_else(missing)?;
     Ok((before, block, after))
 }
 
@@ -129,7 +142,7 @@ mod tests {
         let written = write(README, &example()).expect("there is a block");
         assert!(written.starts_with("# Title\n\nBefore.\n<!-- lab:begin -->\n| part | what |"), "{written}");
         assert!(written.ends_with("| 170 | 1.17 |\n<!-- lab:end -->\nAfter.\n"), "{written}");
-        assert_eq!(drift(&written, &example()), Ok(Vec::new()));
+        assert_eq!(drift(&written, &example(), false), Ok(Vec::new()));
         assert_eq!(write(&written, &example()), Ok(written), "writing twice changes nothing");
     }
 
@@ -171,14 +184,14 @@ mod tests {
         results.parts =
             [("c_three".to_owned(), Part { outage: Some(outage), ..part("three", 1_000, Some(22)) })].into();
         let edited = write(README, &results).expect("there is a block").replace("| 100 % |", "| 90.00 % |");
-        assert_eq!(drift(&edited, &results).map(|drifted| drifted.len()), Ok(1));
+        assert_eq!(drift(&edited, &results, false).map(|drifted| drifted.len()), Ok(1));
     }
 
     #[test]
     fn each_drifted_cell_and_each_missing_or_unknown_row_is_named() {
         let written = write(README, &example()).expect("there is a block");
         let edited = written.replace("85.00 %", "90.00 %").replace("| b |", "| z |");
-        let drifted = drift(&edited, &example()).expect("there is a block");
+        let drifted = drift(&edited, &example(), false).expect("there is a block");
         assert_eq!(drifted[0], "a, success: the table says \"90.00 %\", measured \"85.00 %\"");
         assert_eq!(drifted[1], "b: not in the table");
         assert!(drifted[2].starts_with("z | 15 % errors") && drifted.len() == 3, "{drifted:?}");
@@ -187,6 +200,6 @@ mod tests {
     #[test]
     fn a_readme_without_the_block_is_refused() {
         assert!(write("# Title\n", &example()).is_err());
-        assert!(drift("<!-- lab:end --><!-- lab:begin -->", &example()).is_err());
+        assert!(drift("<!-- lab:end --><!-- lab:begin -->", &example(), false).is_err());
     }
 }

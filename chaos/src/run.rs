@@ -127,7 +127,7 @@ impl Lab {
     }
 
     fn start_proxy(&self, experiment: &Experiment, endpoints: &[SocketAddr]) -> Result<Option<Proxy>, Error> {
-        let Some(config) = experiment.config(endpoints) else { return Ok(None) };
+        let Some(config) = experiment.config(endpoints, self.programs.reachable()) else { return Ok(None) };
         let path = self.file(experiment, "toml");
         fs::write(&path, config).map_err(|cause| at(&path, cause))?;
         Ok(Some(self.programs.proxy(&path)?))
@@ -153,7 +153,7 @@ impl Lab {
         let arguments = ["run", &target, "--proxy", &via, "--rate", &rate, "--duration", &lasts, "--method", method];
         let more = ["--connections", &connections, "--timeout", &patience, "--json", &json, "--csv", &csv, "--quiet"];
         let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
-        let client = self.programs.client([&arguments[..], &more[..], body].concat())?;
+        let client = self.programs.client_beside(proxy, [&arguments[..], &more[..], body].concat(), &self.folder)?;
         Ok(Load { experiment, client, began: Stopwatch::start() })
     }
 
@@ -166,7 +166,7 @@ impl Lab {
         backend.process.wait(STOP_MAX)?;
         self.let_pass(load, DOWN_FOR, ", backend killed")?;
         let arguments = self.backend_arguments(load.experiment);
-        *backend = self.programs.backend_at(backend.data, &arguments.each_ref().map(String::as_str))?;
+        *backend = self.programs.backend_again(backend, &arguments.each_ref().map(String::as_str))?;
         Ok(Down { from_unix_ms, until_unix_ms: clock::unix_ms(), received_before: received.requests })
     }
 
