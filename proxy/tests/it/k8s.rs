@@ -1,7 +1,7 @@
 //! The manifests of `k8s/` and the Dockerfiles against the code: ports, paths, names and times that must agree.
 //!
-//! Reads them as lines, by their indentation; needs neither kubectl nor podman. Whether a cluster takes them is not asked here; `ci/pods.sh` plays
-//! them for real.
+//! Reads them as lines, by their indentation; needs neither kubectl nor podman. Whether Kubernetes' schemas take them is asked by `ci/manifests.sh`;
+//! `ci/pods.sh` plays them for real.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,6 +13,8 @@ use outrigger::config::Config;
 const ADMIN: &str = include_str!("../../src/admin.rs");
 const BACKEND: &str = "k8s/base/backend-deployment.yaml";
 const CLIENT: &str = "k8s/base/client-deployment.yaml";
+const JOB: &str = "k8s/examples/job/job.yaml";
+const JOB_FOLDERS: [&str; 2] = ["k8s/examples/job", "k8s/examples/job-pre-1.29"];
 const DOCKERFILES: [&str; 3] = ["proxy/Dockerfile", "backend/Dockerfile", "client/Dockerfile"];
 
 fn root() -> PathBuf {
@@ -24,7 +26,11 @@ fn read(path: &str) -> String {
 }
 
 fn config() -> Config {
-    Config::load(&root().join("k8s/base/config.toml")).unwrap_or_else(|faults| panic!("{faults}"))
+    config_of("k8s/base")
+}
+
+fn config_of(folder: &str) -> Config {
+    Config::load(&root().join(folder).join("config.toml")).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// The document of a manifest that has this kind.
@@ -167,12 +173,68 @@ fn the_configuration_is_mounted_as_the_folder_where_the_image_looks_for_it() {
 }
 
 #[test]
+fn a_jobs_sidecar_has_the_policies_of_the_demo_and_ends_with_its_work() {
+    let deployed = config();
+    assert!(!deployed.drain.quit, "who is served for ever ends nobody");
+    for (folder, quit) in JOB_FOLDERS.into_iter().zip([false, true]) {
+        let mut config = config_of(folder);
+        assert_eq!((config.drain.silence, config.drain.quit), (Duration::ZERO, quit), "{folder}");
+        config.drain = deployed.drain;
+        assert_eq!(config, deployed, "{folder}: nothing else differs");
+    }
+    let (job, grace) = (document(JOB, "Job"), deployed.drain.timeout);
+    assert!(Duration::from_secs(value(&job, "terminationGracePeriodSeconds").parse().expect("seconds")) > grace);
+    let native = below(&job, "- name: outrigger");
+    assert_eq!(value(&native, "restartPolicy"), "Always");
+    assert_eq!(port(&native, "containerPort"), deployed.listen.admin.port());
+    let old = read("k8s/examples/job-pre-1.29/kustomization.yaml");
+    assert!(old.contains("value: --then-post}") && old.contains("command: [/outrigger, ready]"), "{old}");
+    let quit = format!("http://127.0.0.1:{}/quitquitquit", deployed.listen.admin.port());
+    assert!(old.contains(&format!("value: \"{quit}\"")) && ADMIN.contains("\"/quitquitquit\""), "{old}");
+    for policy in [BACKEND, CLIENT] {
+        let lets_in = "- {key: app, operator: In, values: [client, once]}";
+        assert!(document(policy, "NetworkPolicy").contains(lets_in), "{policy} lets the Job's pod through");
+    }
+    assert_eq!(values(&job, "app"), ["once", "once"]);
+}
+
+#[test]
+fn scripts_know_how_many_backends_there_are() {
+    let replicas = value(&document(BACKEND, "Deployment"), "replicas");
+    assert!(read("chaos/kubectl.sh").contains(&format!("\nREPLICAS={replicas}\n")));
+    let numbers: Vec<String> =
+        (1..=replicas.parse().expect("a number")).map(|number: u32| number.to_string()).collect();
+    assert!(read("chaos/processes.sh").contains(&format!("\nBACKENDS=\"{}\"", numbers.join(" "))));
+}
+
+#[test]
+fn rules_dashboard_and_experiments_ask_only_for_metrics_that_there_are() {
+    let documented = read("docs/metrics.md");
+    let experiments = fs::read_dir(root().join("chaos")).expect("a folder").flatten().map(|entry| entry.path());
+    let experiments: Vec<PathBuf> =
+        experiments.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    assert!(experiments.len() >= 12, "{experiments:?}");
+    let monitoring =
+        ["rules.yml", "rules_test.yml", "dashboard.json"].map(|name| root().join("k8s/monitoring").join(name));
+    for path in experiments.iter().chain(&monitoring) {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<&str> = words.filter(|word| word.starts_with("outrigger_")).collect();
+        assert!(!asked.is_empty(), "{} asks for nothing", path.display());
+        for word in asked {
+            let family = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(documented.contains(&format!("| `{family}` |")), "{}: no {family}", path.display());
+        }
+    }
+}
+
+#[test]
 fn every_container_fits_the_restricted_profile() {
     let namespace = read("k8s/base/namespace.yaml");
     assert_eq!(value(&namespace, "pod-security.kubernetes.io/enforce"), "restricted");
     assert_eq!(value(&namespace, "name"), value(&read("k8s/base/kustomization.yaml"), "namespace"));
-    for path in [BACKEND, CLIENT] {
-        let deployment = document(path, "Deployment");
+    for (path, kind) in [(BACKEND, "Deployment"), (CLIENT, "Deployment"), (JOB, "Job")] {
+        let deployment = document(path, kind);
         let containers = values(&deployment, "image").len();
         assert!(containers > 0, "{path}");
         for (key, wanted) in
@@ -192,9 +254,11 @@ fn every_container_fits_the_restricted_profile() {
 #[test]
 fn images_have_the_version_of_the_workspace_and_are_built_by_its_compiler() {
     let version = env!("CARGO_PKG_VERSION");
-    let images = [BACKEND, CLIENT].iter().flat_map(|path| values(&document(path, "Deployment"), "image"));
-    let images: Vec<String> = images.collect();
-    let wanted = ["outrigger-backend", "outrigger", "outrigger-client"].map(|name| format!("{name}:{version}"));
+    let workloads = [(BACKEND, "Deployment"), (CLIENT, "Deployment"), (JOB, "Job")];
+    let images: Vec<String> =
+        workloads.iter().flat_map(|(path, kind)| values(&document(path, kind), "image")).collect();
+    let wanted = ["outrigger-backend", "outrigger", "outrigger-client", "outrigger", "outrigger-client"]
+        .map(|name| format!("{name}:{version}"));
     assert_eq!(images, wanted);
     for path in DOCKERFILES {
         let text = read(path);
