@@ -1,11 +1,15 @@
 #!/bin/sh
-# The demo as plain processes on loopback, and what the experiments may do to them. Needs nothing but the built programs, curl and ps.
-#   eval "$(chaos/processes.sh up)"          starts two backends, the sidecar, and two clients: one behind it, one straight to the first backend;
-#                                            tells the experiments where they are
-#   chaos/processes.sh kill backend          kills the first backend, as a crash would
-#   chaos/processes.sh kill backends         kills both
-#   chaos/processes.sh start backend         starts it again where it was, as its controller would; likewise backends; nothing if they run
+# The demo as plain processes on loopback, and what the experiments may do to them. Needs the built programs, curl, ps and prometheus.
+#   eval "$(chaos/processes.sh up)"          starts three backends, the sidecar, two clients (one behind it, one straight to the first backend) and a
+#                                            Prometheus; tells the experiments where they are
+#   chaos/processes.sh kill backend          kills the first backend, as a crash would; likewise backends (all) and sidecar
+#   chaos/processes.sh start backend         starts it again where it was, as its controller would; likewise backends and sidecar; nothing if they run
+#   chaos/processes.sh restart backends      one after the other, each told to end and started again
 #   chaos/processes.sh fault backend JSON    gives the first backend faults; {} heals it
+#   chaos/processes.sh partition backend     what is sent to the first backend is lost without a word (root and nft); heal backend ends it
+#   chaos/processes.sh dns gone              the backends' name is known no more (root, or user namespaces); dns back
+#   chaos/processes.sh renew                 a fresh sidecar, with nothing counted, and healthy backends
+#   chaos/processes.sh direct                where the first backend is now; client_log: what the client behind the sidecar has said
 #   chaos/processes.sh down                  ends everything; the clients write their reports, with.json and without.json
 # Process ids, logs and reports are in CHAOS_STATE (target/chaos), the programs in BIN (target/release).
 set -eu
@@ -13,8 +17,8 @@ cd "$(dirname "$0")/.."
 
 BIN=${BIN:-target/release}
 STATE=${CHAOS_STATE:-target/chaos}
-# A backend's memory of its port lies in the address that it once got; before that, any is good.
-ANY=127.0.0.1:0
+BACKENDS="1 2 3" # at 127.0.0.1, 127.0.0.2, 127.0.0.3, on one port
+TABLE=outrigger_demo
 
 usage() {
   sed -n 's/^#   //p' "$0" >&2
@@ -31,12 +35,12 @@ runs() {
   esac
 }
 
-# launch NAME PROGRAM ARGUMENTS...
+# launch NAME COMMAND ARGUMENTS...
 launch() {
-  name=$1 program=$2
-  shift 2
+  name=$1
+  shift
   : >"$STATE/$name.log" # before anybody reads what the one before has said
-  "$BIN/$program" "$@" </dev/null >>"$STATE/$name.log" 2>&1 &
+  "$@" </dev/null >>"$STATE/$name.log" 2>&1 &
   echo $! >"$STATE/$name.pid"
 }
 
@@ -70,48 +74,128 @@ said() {
   echo "$found"
 }
 
+# launch_named NAME PROGRAM ARGUMENTS...: with an /etc/hosts of its own, where the backends' name stands as it would in a name service.
+launch_named() {
+  name=$1 program=$2
+  shift 2
+  if [ "$(id -u)" = 0 ]; then private=-m; else private=-rm; fi
+  # shellcheck disable=SC2016 # for the inner shell
+  launch "$name" unshare "$private" sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$STATE/hosts" "$BIN/$program" "$@"
+}
+
 start_backend() {
-  if runs "$1" backend; then return; fi
-  launch "$1" backend --listen "$(cat "$STATE/$1.data" 2>/dev/null || echo "$ANY")" \
-    --control "$(cat "$STATE/$1.control" 2>/dev/null || echo "$ANY")"
-  data=$(said "$1" 'listening on \([0-9.:]*\)')
-  echo "$data" >"$STATE/$1.data"
-  said "$1" 'control on \([0-9.:]*\)' >"$STATE/$1.control"
+  if runs "backend-$1" backend; then return; fi
+  launch "backend-$1" "$BIN/backend" --listen "127.0.0.$1:$(cat "$STATE/port" 2>/dev/null || echo 0)" \
+    --control "127.0.0.$1:$(cat "$STATE/control-$1" 2>/dev/null || echo 0)"
+  # It has to come back where it was: who calls it straight knows no other place.
+  said "backend-$1" 'listening on [0-9.]*:\([0-9]*\)' >"$STATE/port"
+  said "backend-$1" 'control on [0-9.]*:\([0-9]*\)' >"$STATE/control-$1"
+}
+
+# Once it has addresses, it comes back to them.
+start_sidecar() {
+  if runs outrigger outrigger; then return; fi
+  if [ -f "$STATE/app" ]; then
+    sed -i -e "s/^app = \"[^\"]*\"/app = \"$(cat "$STATE/app")\"/" -e "s/^admin = \"[^\"]*\"/admin = \"$(cat "$STATE/admin")\"/" "$STATE/config.toml"
+  fi
+  launch_named outrigger outrigger --config "$STATE/config.toml"
+  said outrigger '"message":"ready".*"app":"\([0-9.:]*\)"' >"$STATE/app"
+  said outrigger '"message":"ready".*"admin":"\([0-9.:]*\)"' >"$STATE/admin"
+}
+
+each_backend() {
+  for number in $BACKENDS; do "$@" "$number"; done
+}
+
+names() { each_backend printf '127.0.0.%s backend\n' >"$STATE/hosts"; }
+kill_backend() { stop "backend-$1" backend KILL; }
+# A pod is not back at once.
+restart_backend() { stop "backend-$1" backend TERM && sleep 1 && start_backend "$1"; }
+fault() { curl -sSf -m 5 -X PUT -d "$2" "http://127.0.0.$1:$(cat "$STATE/control-$1")/faults"; }
+
+partition() {
+  nft -f - <<NFT
+table ip $TABLE {
+  chain lost {
+    type filter hook input priority 0
+    ip daddr 127.0.0.1 tcp dport $(cat "$STATE/port") drop
+    ip saddr 127.0.0.1 tcp sport $(cat "$STATE/port") drop
+  }
+}
+NFT
+}
+
+heal() {
+  if command -v nft >/dev/null && [ "$(id -u)" = 0 ]; then nft delete table ip "$TABLE" 2>/dev/null || true; fi # it need not be there
 }
 
 up() {
   down
   mkdir -p "$STATE"
-  rm -f "$STATE"/*.data "$STATE"/*.control "$STATE"/*.json
-  start_backend backend-1
-  start_backend backend-2
-  first=$(cat "$STATE/backend-1.data") second=$(cat "$STATE/backend-2.data")
+  STATE=$(cd "$STATE" && pwd)
+  rm -f "$STATE"/port "$STATE"/control-* "$STATE"/app "$STATE"/admin "$STATE"/*.json
+  names
+  each_backend start_backend
+  port=$(cat "$STATE/port")
   # The configuration of the pods, with other addresses, and no pod to wait for at its end.
-  sed -e "s/127.0.0.1:4140/$ANY/" -e "s/0.0.0.0:4191/$ANY/" -e "s/\"backend:5001\"/\"$first\", \"$second\"/" \
+  sed -e "s/127.0.0.1:4140/127.0.0.1:0/" -e "s/0.0.0.0:4191/127.0.0.1:0/" -e "s/backend:5001/backend:$port/" \
     -e 's/^timeout = "25s"/timeout = "1s"/' k8s/base/config.toml >"$STATE/config.toml"
-  launch outrigger outrigger --config "$STATE/config.toml"
-  app=$(said outrigger '"message":"ready".*"app":"\([0-9.:]*\)"')
-  admin=$(said outrigger '"message":"ready".*"admin":"\([0-9.:]*\)"')
-  launch with client run "http://$app/" --forever --rate 20 --json "$STATE/with.json"
-  launch without client run "http://$first/" --forever --rate 20 --json "$STATE/without.json"
-  echo "export PROXY_URL=http://$app ADMIN_URL=http://$admin DIRECT_URL=http://$first CHAOS_TARGET=chaos/processes.sh"
+  start_sidecar
+  app=$(cat "$STATE/app") admin=$(cat "$STATE/admin")
+  launch with "$BIN/client" run "http://$app/" --forever --rate 20 --json "$STATE/with.json"
+  launch_named without client run "http://127.0.0.1:$port/" --forever --rate 20 --json "$STATE/without.json"
+  prometheus_url=$(CHAOS_STATE=$STATE sh chaos/prometheus.sh up 127.0.0.1 "$admin")
+  # Where the backends' name means something.
+  enter="nsenter -t $(cat "$STATE/without.pid") -m"
+  if [ "$(id -u)" != 0 ]; then enter=; fi # then it means nothing to the experiments
+  cat >"$STATE/enter" <<SH
+#!/bin/sh
+exec $enter sh -c 'cd "\$0" && exec "\$@"' "\$PWD" "\$@"
+SH
+  chmod +x "$STATE/enter"
+  echo "export PROXY_URL=http://$app ADMIN_URL=http://$admin PROMETHEUS_URL=$prometheus_url" \
+    "DIRECT_URL=http://127.0.0.1:$port NAMED_URL=http://backend:$port CHAOS_ENTER='$STATE/enter'" \
+    "CHAOS_TARGET=chaos/processes.sh CHAOS_STATE='$STATE'"
 }
 
+renew() {
+  heal
+  names
+  stop outrigger outrigger TERM
+  each_backend start_backend
+  each_backend fault_none
+  start_sidecar
+}
+
+fault_none() { fault "$1" '{}' >/dev/null; }
+
 down() {
+  CHAOS_STATE=$STATE sh chaos/prometheus.sh down
+  heal
   stop with client TERM
   stop without client TERM
   stop outrigger outrigger TERM
-  stop backend-1 backend TERM
-  stop backend-2 backend TERM
+  each_backend kill_backend
 }
 
 case "${1:-} ${2:-}" in
   "up ") up ;;
   "down ") down ;;
-  "kill backend") stop backend-1 backend KILL ;;
-  "kill backends") stop backend-1 backend KILL && stop backend-2 backend KILL ;;
-  "start backend") start_backend backend-1 ;;
-  "start backends") start_backend backend-1 && start_backend backend-2 ;;
-  "fault backend") curl -sSf -m 5 -X PUT -d "${3:?faults in JSON}" "http://$(cat "$STATE/backend-1.control")/faults" ;;
+  "renew ") renew ;;
+  "kill backend") kill_backend 1 ;;
+  "kill backends") each_backend kill_backend ;;
+  "kill sidecar") stop outrigger outrigger KILL ;;
+  "start backend") start_backend 1 ;;
+  "start backends") each_backend start_backend ;;
+  # Without anybody who starts it again, an experiment can show what that is worth.
+  "start sidecar") [ -n "${CHAOS_ABANDON:-}" ] || start_sidecar ;;
+  "restart backends") each_backend restart_backend ;;
+  "fault backend") fault 1 "${3:?faults in JSON}" ;;
+  "partition backend") partition ;;
+  "heal backend") heal ;;
+  "dns gone") : >"$STATE/hosts" ;;
+  "dns back") names ;;
+  "direct ") echo "http://127.0.0.1:$(cat "$STATE/port")" ;;
+  "client_log ") cat "$STATE/with.log" ;;
   *) usage ;;
 esac
