@@ -113,7 +113,8 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
             Verdict::Again { wait, reason } => {
                 lane.count_retry(&worker.shared.metrics, reason);
                 call.tried.push(endpoint);
-                last_answer = attempt::pause(result.ok(), at + wait).await;
+                // Boxed: it is rare, and would make the future of every request half as large again.
+                last_answer = Box::pin(attempt::pause(result.ok(), at + wait)).await;
                 now = clock::now();
             }
         }

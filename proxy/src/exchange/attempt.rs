@@ -214,7 +214,8 @@ impl Call {
                 done => return done,
             }
         }
-        let connecting = self.worker.pool.connect(endpoint, self.lane.policies.timeouts.connect);
+        // Boxed for the same reason as the pause: most requests find a connection.
+        let connecting = Box::pin(self.worker.pool.connect(endpoint, self.lane.policies.timeouts.connect));
         let connected = patience.bound(connecting).await?;
         let result = connected.as_ref().map_or_else(|failure| failure.error.row().reason, |_| "ok");
         self.worker.shared.tell(&Event::Connected { upstream: &self.lane.upstream.config.name, result });
