@@ -3,7 +3,7 @@
 //! A connection is taken from the pool (the last one put back is the first one taken, so that the others may age and go) or made; it carries one exchange at a
 //! time and comes back only after that exchange ended exactly: answer read to its end, nothing broken off. Nothing here retries.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -50,6 +50,8 @@ impl Dial for Tcp {
 pub struct Pool {
     dial: Box<dyn Dial>,
     idle: RefCell<FxHashMap<u64, Vec<Idle>>>,
+    /// Nothing will be asked for any more.
+    is_closed: Cell<bool>,
 }
 
 struct Idle {
@@ -70,7 +72,7 @@ pub enum Reuse {
 impl Pool {
     /// An empty pool.
     pub fn new(dial: Box<dyn Dial>) -> Pool {
-        Pool { dial, idle: RefCell::default() }
+        Pool { dial, idle: RefCell::default(), is_closed: Cell::new(false) }
     }
 
     /// The connection last put back that still lives.
@@ -116,7 +118,7 @@ impl Pool {
         let hinted = keep_alive.map(|hint| hint.saturating_sub(KEEP_ALIVE_MARGIN));
         let idle_time = hinted.unwrap_or(limits.idle_timeout).min(limits.idle_timeout);
         let expires_at = (now + idle_time).min(conn.born() + limits.age_max);
-        if !conn.is_ready() || expires_at <= now {
+        if self.is_closed.get() || !conn.is_ready() || expires_at <= now {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -150,8 +152,9 @@ impl Pool {
         });
     }
 
-    /// Closes all idle connections.
+    /// Closes all idle connections, and from now on those that would become idle.
     pub fn close(&self) {
+        self.is_closed.set(true);
         for idle in self.idle.borrow_mut().drain().flat_map(|(_, waiting)| waiting) {
             idle.conn.endpoint().idle.fetch_sub(1, Relaxed);
         }

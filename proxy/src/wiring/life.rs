@@ -1,6 +1,9 @@
 //! Connections, generations and limits.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
+use crate::worker::Order;
 
 #[test]
 fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
@@ -206,5 +209,28 @@ fn requests_go_to_configured_upstreams_or_nowhere() {
         assert_eq!(ask("GET / HTTP/1.1\r\n\r\n").await, 400);
         assert_eq!(ask("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\n").await, 405);
         assert_eq!(net.arrived().len(), 2, "what was refused went nowhere");
+    });
+}
+
+#[test]
+fn a_connection_that_falls_idle_during_the_stop_is_not_kept() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            pass(seconds(1)).await;
+            peer.say(OK).await;
+            peer.closed().await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        settle().await;
+        bench.order(Order::Finish);
+        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        settle().await;
+        let live = bench.shared.live();
+        let endpoints = live.upstreams().next().expect("one upstream").endpoints.load();
+        assert_eq!(endpoints[0].connections.load(Relaxed), 0);
     });
 }

@@ -70,7 +70,7 @@ pub(super) struct Caller {
 pub(super) struct Bench {
     pub(super) shared: Arc<Shared>,
     worker: Rc<Worker>,
-    _orders: watch::Sender<Order>,
+    orders: watch::Sender<Order>,
     _handoff: mpsc::Sender<std::net::TcpStream>,
 }
 
@@ -234,7 +234,7 @@ impl Bench {
         let (orders, order) = watch::channel(Order::Serve);
         let (handoff, connections) = mpsc::channel(1);
         tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
-        Bench { shared, worker, _orders: orders, _handoff: handoff }
+        Bench { shared, worker, orders, _handoff: handoff }
     }
 
     /// Another configuration comes into force.
@@ -253,6 +253,12 @@ impl Bench {
         self.shared.workers[0].connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.worker.serve(Stream::Memory(theirs));
         Caller { pipe: ours, unread: Vec::new() }
+    }
+
+    /// What the worker is told.
+    pub(super) fn order(&self, order: Order) {
+        // If nobody listens any more, it has been obeyed.
+        let _ = self.orders.send(order);
     }
 
     /// One request over a connection of its own.
