@@ -9,6 +9,7 @@ mod net;
 mod refusals;
 mod requests;
 mod retries;
+mod simulation;
 
 use std::time::Duration;
 

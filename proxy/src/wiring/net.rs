@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use rand::SeedableRng;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
@@ -225,12 +226,17 @@ impl Peer {
 impl Bench {
     /// A worker for `config`, whose upstream endpoints are those of `net`.
     pub(super) async fn new(net: &Net, config: &str) -> Bench {
+        Bench::over(Box::new(net.clone()), config).await
+    }
+
+    /// A worker for `config` that connects by `dial`.
+    pub(super) async fn over(dial: Box<dyn Dial>, config: &str) -> Bench {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
         let metrics = Metrics::new();
         let live = Live::build(config, None, &metrics, clock::now());
         let shared = Arc::new(Shared::new(live, metrics, 1));
         names::find(&shared, &shared.live(), Duration::ZERO).await.apply(clock::now());
-        let worker = Worker::new(Arc::clone(&shared), 0, Box::new(net.clone()));
+        let worker = Worker::new(Arc::clone(&shared), 0, dial);
         let (orders, order) = watch::channel(Order::Serve);
         let (handoff, connections) = mpsc::channel(1);
         tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
@@ -255,10 +261,20 @@ impl Bench {
         Caller { pipe: ours, unread: Vec::new() }
     }
 
+    /// A connection of the app, as a bare pipe.
+    pub(super) fn connect_bare(&self) -> DuplexStream {
+        self.connect().pipe
+    }
+
     /// What the worker is told.
     pub(super) fn order(&self, order: Order) {
         // If nobody listens any more, it has been obeyed.
         let _ = self.orders.send(order);
+    }
+
+    /// From now on chance is a matter of `seed`.
+    pub(super) fn reseed(&self, seed: u64) {
+        *self.worker.dice() = clock::Dice::seed_from_u64(seed);
     }
 
     /// One request over a connection of its own.
@@ -331,7 +347,7 @@ impl Caller {
 }
 
 /// `None` if the stream ends before the head is whole.
-async fn read_head(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<String> {
+pub(super) async fn read_head(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {
     let head_end = loop {
         if let Some(at) = find(unread, b"\r\n\r\n") {
             break at + 4;
@@ -342,7 +358,7 @@ async fn read_head(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<Stri
 }
 
 /// `None` if the stream ends before the body is whole that `head` announces.
-async fn read_body(pipe: &mut DuplexStream, unread: &mut Vec<u8>, head: &str) -> Option<String> {
+pub(super) async fn read_body(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>, head: &str) -> Option<String> {
     let lower = head.to_ascii_lowercase();
     if lower.contains("transfer-encoding: chunked") {
         let end = loop {
@@ -366,10 +382,10 @@ fn unchunk(framed: &str) -> String {
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+    memchr::memmem::find(bytes, what)
 }
 
-async fn fill(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> Option<()> {
+async fn fill(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<()> {
     let n = pipe.read_buf(unread).await.ok()?;
     (n > 0).then_some(())
 }

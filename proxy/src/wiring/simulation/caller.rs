@@ -1,0 +1,181 @@
+//! Callers: each sends one request after the other, over a connection that it keeps as long as it can, and judges what it gets.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+
+use super::super::net::{Bench, read_body, read_head};
+use super::World;
+use super::endpoint::field;
+use super::scenario::REQUEST_MILLIS;
+use crate::clock;
+
+/// Longer than anything may take: uploads with their pauses, the request, an answer's body.
+const EVER: Duration = Duration::from_secs(30);
+/// What is added to a request's time: a tick, the pauses of the endpoint's writing, a superseded answer.
+const SLACK: Duration = Duration::from_millis(400);
+
+/// A request as its caller means it.
+struct Wish {
+    id: String,
+    method: &'static str,
+    path: String,
+    has_key: bool,
+    body: String,
+    is_chunked: bool,
+}
+
+impl Wish {
+    fn draw(world: &World, id: String) -> Wish {
+        let method = ["GET", "HEAD", "PUT", "DELETE", "POST", "POST", "PATCH"][world.draw(7) as usize];
+        let has_body = matches!(method, "PUT" | "POST" | "PATCH") && world.chance(80);
+        let length = if !has_body { 0 } else { world.draw([10, 1_000, 40_000, 200_000][world.draw(4) as usize]) };
+        Wish {
+            path: format!("{}/{id}", ["", "/keyed", "/free"][world.draw(3) as usize]),
+            id,
+            method,
+            has_key: world.chance(50),
+            body: "y".repeat(length as usize),
+            is_chunked: has_body && world.chance(30),
+        }
+    }
+
+    /// Whether it may reach an endpoint more than once.
+    fn is_repeatable(&self) -> bool {
+        let is_idempotent = matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE");
+        is_idempotent || self.path.starts_with("/free") || (self.path.starts_with("/keyed") && self.has_key)
+    }
+
+    fn bytes(&self) -> String {
+        let Wish { method, path, id, body, .. } = self;
+        let key = if self.has_key { format!("idempotency-key: {id}\r\n") } else { String::new() };
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: backend\r\nx-id: {id}\r\n{key}");
+        match self.is_chunked {
+            true if body.is_empty() => format!("{head}transfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            true => format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            false if body.is_empty() => format!("{head}\r\n"),
+            false => format!("{head}content-length: {}\r\n\r\n{body}", body.len()),
+        }
+    }
+}
+
+type Line = (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>);
+
+pub(super) async fn live(world: Rc<World>, bench: Rc<Bench>, number: u32) {
+    let mut line: Option<Line> = None;
+    for n in 0..world.scenario.exchanges {
+        clock::sleep(world.millis(800)).await;
+        if world.is_draining.get() {
+            return;
+        }
+        let wish = Wish::draw(&world, format!("r{number}-{n}"));
+        let taken = line.take().unwrap_or_else(|| tokio::io::split(bench.connect_bare()));
+        world.under_way.set(world.under_way.get() + 1);
+        line = exchange(&world, taken, &wish).await;
+        world.under_way.set(world.under_way.get() - 1);
+        let arrivals = world.arrivals.borrow().get(&wish.id).copied().unwrap_or(0);
+        let most = if wish.is_repeatable() { world.scenario.attempts_max + 1 } else { 1 };
+        if arrivals > most {
+            world.offence(format!("{} {} reached endpoints {arrivals} times", wish.method, wish.path));
+        }
+    }
+}
+
+/// Sends and awaits; the connection, if it can be used again.
+async fn exchange(world: &World, (mut reader, mut writer): Line, wish: &Wish) -> Option<Line> {
+    world.tell(|| format!("{} {} of {} bytes", wish.method, wish.path, wish.body.len()));
+    let leaves_after = if world.chance(10) { world.millis(1_500) } else { EVER };
+    let work = async {
+        let mut written_at = None;
+        let write = async {
+            let is_whole = upload(world, &mut writer, wish.bytes().as_bytes()).await;
+            written_at = is_whole.then(clock::now);
+        };
+        let mut write = std::pin::pin!(write);
+        let mut answer = std::pin::pin!(read(&mut reader, wish.method == "HEAD"));
+        let mut is_written = false;
+        let answer = loop {
+            // The upload first; an answer that comes before its end ends it.
+            tokio::select! {
+                biased;
+                () = &mut write, if !is_written => is_written = true,
+                answer = &mut answer => break answer,
+            }
+        };
+        (answer, is_written)
+    };
+    let started = clock::now();
+    let Some((answer, is_written)) = clock::until(started + leaves_after, work).await else {
+        world.tell(|| format!("{} leaves", wish.id));
+        if leaves_after == EVER {
+            world.offence(format!("{} {} has no outcome", wish.method, wish.path));
+        }
+        return None;
+    };
+    let Some((head, body)) = answer else {
+        world.tell(|| format!("{} is broken off", wish.id));
+        return None;
+    };
+    judge(world, wish, &head, &body);
+    let limit = Duration::from_millis(REQUEST_MILLIS) + SLACK;
+    if wish.body.len() < 1_000 && is_written && body.len() < 1_000 && clock::now() - started > limit * 2 {
+        world.offence(format!("{} {} took {:?}", wish.method, wish.path, clock::now() - started));
+    }
+    (is_written && !head.contains("connection: close")).then_some((reader, writer))
+}
+
+/// Writes in a few pieces with pauses; whether all was taken.
+async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let pauses = world.chance(30);
+    while !rest.is_empty() {
+        let most = if pauses { (rest.len() as u32).div_ceil(2) } else { rest.len() as u32 };
+        let (piece, after) = rest.split_at(1 + world.draw(most) as usize);
+        if writer.write_all(piece).await.is_err() {
+            return false;
+        }
+        if pauses {
+            clock::sleep(world.millis(30)).await;
+        }
+        rest = after;
+    }
+    true
+}
+
+/// Head, in lower case, and body of the answer; `None` if the connection ends before it is whole.
+async fn read(reader: &mut ReadHalf<DuplexStream>, is_to_head: bool) -> Option<(String, String)> {
+    let mut unread = Vec::new();
+    loop {
+        let head = read_head(reader, &mut unread).await?.to_ascii_lowercase();
+        if head.starts_with("http/1.1 1") {
+            continue;
+        }
+        let body = if is_to_head { String::new() } else { read_body(reader, &mut unread, &head).await? };
+        return Some((head, body));
+    }
+}
+
+/// A whole answer is this request's, and as it was sent.
+fn judge(world: &World, wish: &Wish, head: &str, body: &str) {
+    let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    world.tell(|| format!("{} is answered {status} with {} bytes", wish.id, body.len()));
+    let number = field(head, "x-answer: ");
+    if number.is_empty() {
+        let is_ours = head.contains("proxy-status: outrigger; error=");
+        if !is_ours {
+            world.offence(format!("{}: nobody's answer: {head}", wish.id));
+        }
+        return;
+    }
+    let answers = world.answers.borrow();
+    let sent = number.parse::<usize>().ok().and_then(|number| answers.get(number));
+    match sent {
+        Some((id, _)) if *id != wish.id => world.offence(format!("{} got the answer of {id}", wish.id)),
+        Some((_, whole)) if whole == body => {}
+        Some((_, whole)) => {
+            world.offence(format!("{}: {} bytes of an answer of {} pass for whole", wish.id, body.len(), whole.len()));
+        }
+        None => world.offence(format!("{}: an answer that nobody gave: {head}", wish.id)),
+    }
+}
