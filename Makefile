@@ -3,8 +3,9 @@
 BIN = target/release
 BUILD = cargo build --release --locked --workspace
 LAB := target/lab
+SOAK_MINUTES ?= 5
 
-.PHONY: help demo test build fmt lint unit lab readme counts recount bench manifests images pods lab-pods results chaos
+.PHONY: help demo test build fmt lint unit lab readme counts recount bench manifests images pods lab-pods results chaos supply soak
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,7 +25,7 @@ demo: build ## Runs parts A, B and C, leaves the report, and says how to try it 
 # What is measured, put into pods and broken here is what images ship: static programs, built once.
 test: BIN = $${CARGO_TARGET_DIR:-target}/$(shell rustc -vV | sed -n 's/^host: //p')/release
 test: BUILD = ci/static.sh
-test: fmt lint unit lab readme counts manifests images pods lab-pods chaos ## Everything: format, lints, all tests, the lab, its tables, the counts, manifests, pods, chaos.
+test: fmt lint unit supply lab readme counts manifests images pods lab-pods chaos ## Everything: format, lints, all tests, the lab, its tables, the counts, manifests, pods, chaos.
 	@echo "all checks passed"
 
 bench: build ## What the proxy costs beside HAProxy, nginx and Envoy (20 minutes; BENCH=--quick: two, BENCH=--help: what else).
@@ -42,6 +43,12 @@ images: ## The three container images, checked.
 
 pods: images ## The manifests of k8s/ as pods of podman, checked (1 minute).
 	ci/pods.sh
+
+supply: ## What the product is made of (target/sbom), and cargo-deny where it is installed.
+	ci/supply.sh
+
+soak: build ## Load, faults, reloads and standstills for SOAK_MINUTES (5); every request accounted for by its id.
+	$(BIN)/lab soak --minutes $(SOAK_MINUTES) --out target/soak
 
 lab-pods: build images ## Some of the lab's experiments in pods, against the tables of docs/results.md (1 minute).
 	BIN=$(BIN) ci/lab.sh

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cli::{Cli, Command, RunArgs};
 use crate::experiment::{ALL, Experiment};
@@ -12,7 +13,7 @@ use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::results::{Results, SCHEMA};
 use crate::run::{Error, Lab};
-use crate::{clock, expect, readme, report, table};
+use crate::{clock, expect, readme, report, soak, table};
 
 /// How the lab ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub enum Ended {
 pub fn main(cli: Cli) -> Result<Ended, Error> {
     match cli.command {
         None => run(cli.run),
+        Some(Command::Soak { minutes, out }) => soak(Duration::from_secs(60 * minutes), &out),
         Some(Command::Readme { write: false, some, readme, results }) => check_readme(&readme, &results, some),
         Some(Command::Readme { write: true, readme, results, .. }) => write_readme(&readme, &results),
     }
@@ -71,6 +73,15 @@ fn run(args: RunArgs) -> Result<Ended, Error> {
     io::stdout().write_all(text.as_bytes()).map_err(|cause| io_error("stdout", cause))?;
     let all_hold = results.expectations.iter().all(|claim| claim.holds);
     Ok(if all_hold || args.no_check { Ended::Well } else { Ended::Otherwise })
+}
+
+fn soak(lasts: Duration, out: &Path) -> Result<Ended, Error> {
+    let programs = Programs::beside_this().map_err(Error::Unreadable)?;
+    let interrupt = Interrupt::listen().map_err(|cause| io_error("signals", cause))?;
+    fs::create_dir_all(out).map_err(|cause| io_error(&out.display().to_string(), cause))?;
+    let broken = soak::run(&programs, out, lasts, &interrupt)?;
+    broken.iter().take(20).for_each(|promise| println!("BROKEN {promise}"));
+    Ok(if broken.is_empty() { Ended::Well } else { Ended::Otherwise })
 }
 
 fn check_readme(readme: &Path, results: &Path, some: bool) -> Result<Ended, Error> {

@@ -22,6 +22,15 @@ pub struct Cli {
 /// What else the lab can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Load for minutes over a backend that fails in every way; exits with 1 unless every request is accounted for
+    Soak {
+        /// How long
+        #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=30))]
+        minutes: u64,
+        /// Where raw files go
+        #[arg(long, value_name = "FOLDER", default_value = "target/soak")]
+        out: PathBuf,
+    },
     /// Hold the table in README.md against a run's results; exits with 1 and each cell that has drifted
     Readme {
         /// Write the table instead

@@ -29,4 +29,5 @@ pub mod report;
 pub mod results;
 pub mod rows;
 pub mod run;
+pub mod soak;
 pub mod table;

@@ -3,4 +3,5 @@
 mod config;
 mod docs;
 mod k8s;
+mod supply;
 mod tidy;

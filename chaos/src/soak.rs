@@ -1,0 +1,264 @@
+//! The soak: load for minutes, a backend that fails in every way it knows, reloads and standstills of the proxy meanwhile; and at the end every request is
+//! accounted for on three sides.
+//!
+//! Client and backend know each request by its id, the proxy by its counts: its metrics and its log hold no header. What is asked of them stands in [`account`].
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::clock::Deadline;
+use crate::http;
+use crate::interrupt::Interrupt;
+use crate::process::{Process, Signal};
+use crate::programs::{Backend, Programs, Proxy};
+use crate::run::Error;
+
+/// Of each of the two loads, a second.
+const RATE: &str = "150";
+/// Between two disturbances.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Now and then the whole proxy stands still for so long.
+const STANDSTILL: Duration = Duration::from_millis(700);
+/// For what should be over soon.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// As in the configuration below.
+const ATTEMPTS_MAX: u64 = 3;
+/// What the proxy may grow by while it is busy: pools, histograms, log buffers.
+const GROWTH_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const FAULTS: &[&str] = &[
+    "--latency",
+    "2ms",
+    "--slow-share",
+    "0.02",
+    "--slow-by",
+    "100ms",
+    "--error-share",
+    "0.05",
+    "--reset-before-share",
+    "0.02",
+    "--reset-during-share",
+    "0.005",
+    "--truncate-share",
+    "0.005",
+    "--slow-body-share",
+    "0.002",
+];
+
+/// What became of a request, as the client saw it.
+struct Told {
+    succeeded: bool,
+    is_post: bool,
+    /// It was sent at all.
+    was_sent: bool,
+}
+
+#[derive(Deserialize)]
+struct Arrived {
+    requests: u64,
+    ids_dropped: u64,
+    ids: BTreeMap<String, u64>,
+}
+
+/// What the proxy has counted.
+#[derive(PartialEq, Eq)]
+struct Counted {
+    requests: u64,
+    attempts: u64,
+    unsent: u64,
+}
+
+/// Runs it; each broken promise is a line.
+///
+/// # Errors
+/// It could not be run.
+pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Interrupt) -> Result<Vec<String>, Error> {
+    let backend = programs.backend(FAULTS)?;
+    let config = folder.join("soak.toml");
+    fs::write(&config, config_text(&backend)).map_err(|cause| of("soak.toml", cause))?;
+    let mut proxy = programs.proxy(&config)?;
+    let over = Deadline::after(lasts);
+    let (mut gets, mut posts) =
+        (load(programs, &proxy, folder, "GET", lasts)?, load(programs, &proxy, folder, "POST", lasts)?);
+    let (mut broken, mut turn, mut grown_from) = (Vec::new(), 0_u32, None);
+    while !over.left().is_zero() {
+        if interrupt.is_set() {
+            return Err(Error::Interrupted);
+        }
+        thread::sleep(PAUSE.min(over.left()));
+        turn += 1;
+        proxy.process.signal(Signal::HUP);
+        if turn.is_multiple_of(4) {
+            proxy.process.signal(Signal::STOP);
+            thread::sleep(STANDSTILL);
+            proxy.process.signal(Signal::CONT);
+        }
+        let bytes = proxy.process.resident_bytes();
+        let from = *grown_from.get_or_insert(bytes);
+        if bytes > from + GROWTH_BYTES_MAX {
+            broken.push(format!("the proxy has grown from {from} to {bytes} bytes"));
+        }
+        eprintln!("soak: {} s left, {bytes} bytes, {} descriptors", over.left().as_secs(), proxy.process.descriptors());
+    }
+    for client in [&mut gets.0, &mut posts.0] {
+        client.wait(PATIENCE)?;
+    }
+    // The last is counted a moment after its last byte.
+    let mut counted = counts(&proxy)?;
+    Deadline::after(PATIENCE).poll(|| {
+        let before = std::mem::replace(&mut counted, counts(&proxy).ok()?);
+        (before == counted).then_some(())
+    });
+    let mut told = BTreeMap::new();
+    for (csv, is_post) in [(gets.1, false), (posts.1, true)] {
+        read(&csv, is_post, &mut told, &mut broken)?;
+    }
+    let answer = http::get(backend.control, "/received").map_err(|cause| of("the backend", cause))?;
+    let arrived = serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable(cause.to_string()))?;
+    broken.extend(account(&told, &arrived, &counted));
+    let succeeded = told.values().filter(|told| told.succeeded).count();
+    println!(
+        "soak: {} requests, {succeeded} succeeded; the backend saw {}; {} broken promises",
+        told.len(),
+        arrived.requests,
+        broken.len()
+    );
+    Ok(broken)
+}
+
+/// What must hold between the three sides.
+fn account(told: &BTreeMap<String, Told>, arrived: &Arrived, counted: &Counted) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (id, request) in told {
+        let times = arrived.ids.get(id).copied().unwrap_or(0);
+        let most = if request.is_post { 1 } else { ATTEMPTS_MAX };
+        if times > most {
+            broken.push(format!("{id} arrived {times} times"));
+        }
+        if request.succeeded && times == 0 {
+            broken.push(format!("{id} was answered and never arrived"));
+        }
+    }
+    let strangers =
+        arrived.ids.keys().filter(|id| !told.contains_key(*id)).map(|id| format!("{id} arrived and nobody sent it"));
+    broken.extend(strangers);
+    let sent = told.values().filter(|request| request.was_sent).count() as u64;
+    // A request whose client gave up before its head was whole is none for the proxy.
+    if counted.requests != sent {
+        broken.push(format!("the clients sent {sent} requests, the proxy counted {}", counted.requests));
+    }
+    if counted.attempts - counted.unsent != arrived.requests || arrived.ids_dropped > 0 {
+        let Counted { attempts, unsent, .. } = counted;
+        broken.push(format!(
+            "the proxy counted {attempts} attempts, {unsent} of them unsent; {} arrived",
+            arrived.requests
+        ));
+    }
+    broken
+}
+
+fn counts(proxy: &Proxy) -> Result<Counted, Error> {
+    let metrics = proxy.metrics().map_err(|cause| of("the admin port", cause))?;
+    let ended = |outcome| metrics.count("outrigger_attempts_total", &[("outcome", outcome)]);
+    let attempts = metrics.count("outrigger_attempts_total", &[]);
+    Ok(Counted {
+        requests: metrics.count("outrigger_requests_total", &[]),
+        attempts,
+        unsent: ended("connect_failed") + ended("unsent"),
+    })
+}
+
+fn config_text(backend: &Backend) -> String {
+    format!(
+        "listen = {{ app = \"127.0.0.1:0\", admin = \"127.0.0.1:0\" }}\nlog.format = \"json\"\n\
+         [upstreams.backend]\nendpoints = [\"{}\"]\nretry = {{ max_attempts = {ATTEMPTS_MAX} }}\n",
+        backend.data
+    )
+}
+
+/// A client and where its lines go.
+fn load(
+    programs: &Programs,
+    proxy: &Proxy,
+    folder: &Path,
+    method: &str,
+    lasts: Duration,
+) -> Result<(Process, PathBuf), Error> {
+    let (via, csv) = (format!("http://{}", proxy.app), folder.join(format!("{method}.csv")));
+    let (csv_text, lasts) = (csv.to_string_lossy(), format!("{}s", lasts.as_secs()));
+    let fixed = [
+        "run",
+        "http://backend/",
+        "--proxy",
+        &via,
+        "--quiet",
+        "--csv",
+        &csv_text,
+        "--rate",
+        RATE,
+        "--duration",
+        &lasts,
+    ];
+    let own = ["--method", method, "--id-prefix", method];
+    let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
+    let client = programs.client([&fixed[..], &own, body].concat())?;
+    Ok((client, csv))
+}
+
+/// The lines of one client: `n,id,due_unix_ms,latency_ms,status,error`.
+fn read(csv: &Path, is_post: bool, told: &mut BTreeMap<String, Told>, broken: &mut Vec<String>) -> Result<(), Error> {
+    let text = fs::read_to_string(csv).map_err(|cause| of("a client's lines", cause))?;
+    for line in text.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let [_, id, _, latency, status, error] = fields[..] else {
+            return Err(Error::Unreadable(format!("{}: {line}", csv.display())));
+        };
+        let succeeded = status == "200" && error.is_empty();
+        let request = Told { succeeded, is_post, was_sent: !latency.is_empty() };
+        if told.insert(id.to_owned(), request).is_some() {
+            broken.push(format!("{id} is there twice"));
+        }
+    }
+    Ok(())
+}
+
+fn of(what: &str, cause: io::Error) -> Error {
+    Error::Io { what: what.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(change: impl FnOnce(&mut BTreeMap<String, Told>, &mut Arrived, &mut Counted)) -> Vec<String> {
+        let told = |succeeded, is_post| Told { succeeded, is_post, was_sent: true };
+        let mut clients = BTreeMap::from([
+            ("GET-1".to_owned(), told(true, false)),
+            ("POST-1".to_owned(), told(true, true)),
+            ("POST-2".to_owned(), told(false, true)),
+        ]);
+        let ids = BTreeMap::from([("GET-1".to_owned(), 3), ("POST-1".to_owned(), 1)]);
+        let mut arrived = Arrived { requests: 4, ids_dropped: 0, ids };
+        let mut counted = Counted { requests: 3, attempts: 5, unsent: 1 };
+        change(&mut clients, &mut arrived, &mut counted);
+        account(&clients, &arrived, &counted)
+    }
+
+    #[test]
+    fn each_side_is_held_against_the_others() {
+        assert_eq!(broken(|_, _, _| {}), Vec::<String>::new());
+        let one =
+            |found: Vec<String>, wanted: &str| assert!(found.len() == 1 && found[0].contains(wanted), "{found:?}");
+        one(broken(|_, arrived, _| *arrived.ids.get_mut("POST-1").expect("there") = 2), "POST-1 arrived 2 times");
+        one(broken(|_, arrived, _| *arrived.ids.get_mut("GET-1").expect("there") = 4), "GET-1 arrived 4 times");
+        one(broken(|told, _, _| told.get_mut("POST-2").expect("there").succeeded = true), "never arrived");
+        one(broken(|_, arrived, _| arrived.ids.extend([("X".to_owned(), 1)])), "nobody sent it");
+        one(broken(|_, _, counted| counted.requests = 2), "sent 3 requests");
+        one(broken(|_, arrived, _| arrived.requests = 5), "5 arrived");
+    }
+}
