@@ -116,11 +116,8 @@ impl App {
         let mut crew = Crew::start(&shared, workers)?;
         names::find(&shared, &shared.live(), LOOKUP_MAX).await.apply(clock::now());
         let mut watches = watch_names(&shared);
+        fit_to_descriptors(&shared);
         let mut doors = Doors::open(&shared, self.listeners, &crew)?;
-        let needed = 2 * self.config.listen.connections_max as u64 + OWN_DESCRIPTORS;
-        if let Some(descriptors) = raise_descriptor_limit().filter(|descriptors| *descriptors < needed) {
-            shared.tell(&Event::FewDescriptors { descriptors, needed });
-        }
         shared.tell(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
 
         let mut file = self.path.map(FileWatch::new);
@@ -267,6 +264,17 @@ fn tell_of_panics(shared: &Arc<Shared>) {
     }));
 }
 
+/// So many connections that descriptors do not run out before places do: then one too many is told so instead of waiting in the queue.
+fn fit_to_descriptors(shared: &Shared) {
+    let Some(descriptors) = raise_descriptor_limit() else { return };
+    let carried = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 2).max(descriptors / 4).max(1);
+    let carried = usize::try_from(carried).unwrap_or(usize::MAX);
+    if carried < shared.connections_max() {
+        shared.lower_connections_max(carried);
+        shared.tell(&Event::FewDescriptors { descriptors, connections_max: carried });
+    }
+}
+
 /// Takes as many descriptors as the system grants; returns how many that is. The usual soft limit of 1024 is a tenth of the connections that are allowed by default.
 fn raise_descriptor_limit() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
@@ -298,10 +306,9 @@ fn watch_names(shared: &Arc<Shared>) -> JoinSet<()> {
 }
 
 async fn accept(shared: Arc<Shared>, mut door: Door, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
-    let connections_max = shared.live().config.listen.connections_max;
     while let Some(accepted) = door.next().await {
         match accepted {
-            Ok(tcp) if shared.connections() >= connections_max => {
+            Ok(tcp) if shared.connections() >= shared.connections_max() => {
                 // One short write into an empty socket buffer: it goes out or the peer is gone.
                 let _ = tcp.try_write(NO_PLACE);
                 shared.tell(&Event::ConnectionRefused);

@@ -31,8 +31,8 @@ pub enum Event<'a> {
     FewDescriptors {
         /// What it grants.
         descriptors: u64,
-        /// What would be enough.
-        needed: u64,
+        /// Connections that they carry.
+        connections_max: usize,
     },
     /// A breaker changed its state.
     BreakerMoved {
@@ -121,8 +121,11 @@ impl Shared {
                 metrics.reload_success_seconds.set(unix_seconds());
                 info!(%app, %admin, workers, generation = 1, version = env!("CARGO_PKG_VERSION"), "ready");
             }
-            Event::FewDescriptors { descriptors, needed } => {
-                warn!(descriptors, needed, "the descriptor limit is below what listen.connections_max may need");
+            Event::FewDescriptors { descriptors, connections_max } => {
+                warn!(
+                    descriptors,
+                    connections_max, "the descriptor limit carries fewer connections than listen.connections_max"
+                );
             }
             Event::BreakerMoved { route, endpoint, moved } => self.tell_breaker(route, *endpoint, moved),
             Event::NameLookedUp { upstream, host, result } => {

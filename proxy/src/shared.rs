@@ -18,6 +18,8 @@ pub struct Shared {
     generation: AtomicU64,
     /// All families.
     pub metrics: Metrics,
+    /// Connections that the app may have; written once, before the first of them.
+    connections_max: AtomicUsize,
     /// Bytes that replay buffers may keep.
     pub replay: Arc<ReplayMemory>,
     /// One per worker, written by that worker and by the acceptor.
@@ -45,9 +47,11 @@ impl Shared {
         let replay = Arc::new(ReplayMemory::new(live.config.replay_memory_bytes_max));
         let workers = (0..workers).map(|_| Load::default()).collect();
         let generation = AtomicU64::new(live.generation);
+        let connections_max = AtomicUsize::new(live.config.listen.connections_max);
         Shared {
             live: ArcSwap::from_pointee(live),
             generation,
+            connections_max,
             metrics,
             replay,
             workers,
@@ -98,6 +102,16 @@ impl Shared {
     /// Whether a worker has ended by a panic.
     pub fn has_lost_a_worker(&self) -> bool {
         self.workers.iter().any(|load| load.is_lost.load(Relaxed))
+    }
+
+    /// Connections that the app may have.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.load(Relaxed)
+    }
+
+    /// Fewer than configured, because the system does not carry more.
+    pub fn lower_connections_max(&self, max: usize) {
+        self.connections_max.fetch_min(max, Relaxed);
     }
 
     /// Open connections from the app.

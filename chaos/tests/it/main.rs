@@ -5,6 +5,7 @@
 mod admin;
 mod breaker;
 mod config_file;
+mod limits;
 mod metrics;
 mod names;
 mod origin;

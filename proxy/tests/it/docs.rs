@@ -38,6 +38,32 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+#[test]
+fn every_limit_is_a_key_with_that_default_and_is_counted_where_it_says() {
+    let page = read("docs/limits.md");
+    let reference = reference();
+    let families: Vec<&str> = METRICS.split('"').collect();
+    let mut keys = 0;
+    for row in rows(&page) {
+        let [limit, default, key, _, counted] = &row[..] else { panic!("{row:?}") };
+        for (at, key) in quoted(key).into_iter().enumerate() {
+            let (table, name) = key.rsplit_once('.').expect("a key in a table");
+            let (value, _) =
+                reference.get(table).and_then(|table| table.get(name)).unwrap_or_else(|| panic!("no {key}"));
+            keys += 1;
+            // A ratio is told as a percentage and the second key of a row in its second place.
+            let shown = default.replace([' ', '\u{a0}'], "").replace("min", "m");
+            let wanted = value.replace("0.2", "20%");
+            assert!(shown.contains(&wanted), "{limit}: {key} is {value}, not {default} ({at})");
+        }
+        for family in quoted(counted) {
+            let family = family.split('{').next().unwrap_or(family);
+            assert!(family.starts_with("process_") || families.contains(&family), "{limit}: no family {family}");
+        }
+    }
+    assert!(keys >= 17, "{keys}");
+}
+
 fn policy_page(name: &str) -> String {
     read(&format!("docs/policies/{name}.md"))
 }

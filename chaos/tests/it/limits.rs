@@ -1,0 +1,195 @@
+//! What is bounded, at its bound: connections and descriptors.
+
+use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::report::Report;
+use lab::programs::{Backend, Programs, Proxy};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::origin::{Origin, read_head, say};
+use crate::stage::{Folder, PATIENCE, Site, cannot_run, config, programs, start_client, wait_until};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
+/// As many as `listen.connections_max` allows by default.
+const MANY: usize = 10_000;
+/// What an idle connection may cost a build with debug assertions: its task, its buffers, its place in the list.
+const BYTES_PER_CONNECTION_MAX: u64 = 24 * 1024;
+
+/// Of a body: more than all buffers on its way hold.
+const LARGE: usize = 16 * 1024 * 1024;
+
+/// A connection of the app that is kept.
+struct Kept(TcpStream);
+
+impl Kept {
+    fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self(stream)
+    }
+
+    /// One request over it; the status, or `None` if the connection has ended.
+    fn ask(&mut self) -> Option<u16> {
+        self.0.write_all(REQUEST).ok()?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Option<u16> {
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !seen.ends_with(b"\r\n\r\n") {
+            match self.0.read(&mut byte) {
+                Ok(1) => seen.push(byte[0]),
+                _ => return None,
+            }
+        }
+        let head = String::from_utf8_lossy(&seen).to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
+        self.0.read_exact(&mut vec![0; length]).ok()?;
+        head.split(' ').nth(1)?.parse().ok()
+    }
+}
+
+/// A proxy that may open so many descriptors.
+fn proxy_with_descriptors(limit: u32, listen: &str) -> (Programs, Folder, Backend, Proxy) {
+    let (programs, folder) = (programs(), Folder::new());
+    let backend = programs.backend(&[]).unwrap_or_else(|error| panic!("{error}"));
+    let text = config(&format!("\"{}\"", backend.data), "").replacen("[listen]\n", &format!("[listen]\n{listen}\n"), 1);
+    let path = folder.write("config.toml", &text);
+    let proxy = programs.command("outrigger", [OsStr::new("--config"), path.as_os_str()]);
+    let mut command = Command::new("sh");
+    command.env_clear().args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
+    command.arg(proxy.get_program()).args(proxy.get_args());
+    let proxy = programs.proxy_by(command).unwrap_or_else(|error| panic!("{error}"));
+    (programs, folder, backend, proxy)
+}
+
+fn closed(proxy: &Proxy, reason: &str) -> u64 {
+    let metrics = proxy.metrics().expect("the admin port answers");
+    metrics.count("outrigger_connections_closed_total", &[("reason", reason)])
+}
+
+#[test]
+fn where_descriptors_are_few_so_are_the_places_and_one_too_many_is_told_so() {
+    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(168, "connections_max = 100");
+    let log = proxy.log();
+    let told = log.iter().find(|line| line.message.starts_with("the descriptor limit")).expect("it is said");
+    assert_eq!((told.number("descriptors"), told.number("connections_max")), (Some(168.0), Some(42.0)));
+
+    let mut kept: Vec<_> = (0..42).map(|_| Kept::open(proxy.app)).collect();
+    assert!(kept.iter_mut().all(|connection| connection.ask() == Some(200)));
+    for _ in 0..20 {
+        assert_eq!(Kept::open(proxy.app).answer(), Some(503));
+    }
+    assert_eq!(closed(&proxy, "connections_max"), 20);
+    assert!(kept.iter_mut().all(|connection| connection.ask() == Some(200)), "those that are there go on");
+    kept.truncate(30);
+    wait_until("a place", || Kept::open(proxy.app).ask() == Some(200));
+    assert_eq!(closed(&proxy, "accept_failed"), 0);
+}
+
+#[test]
+fn without_descriptors_accepting_pauses_and_resumes_and_requests_go_on() {
+    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(64, "workers = 1");
+    let mut kept = Kept::open(proxy.app);
+    assert_eq!(kept.ask(), Some(200));
+    // What takes the rest: connections of the operator's side that say nothing, for the 5 s that they may.
+    let silent: Vec<_> = (0..64).map(|_| TcpStream::connect(proxy.admin).expect("a connection")).collect();
+    let mut waiting = Kept::open(proxy.app);
+    waiting.0.write_all(REQUEST).expect("it is in the queue");
+    for _ in 0..20 {
+        assert_eq!(kept.ask(), Some(200), "what is there goes on");
+    }
+    // Taken as soon as there is a descriptor, without anybody asking again.
+    assert_eq!(waiting.answer(), Some(200));
+    assert!(closed(&proxy, "accept_failed") > 0, "it did run out of them");
+    drop(silent);
+    wait_until("new connections", || Kept::open(proxy.app).ask() == Some(200));
+}
+
+#[test]
+fn ten_thousand_idle_connections_are_held_for_little_and_let_go_again() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let needed = MANY as u64 + 500;
+    if limit.maximum.is_some_and(|most| most < 2 * needed) {
+        return cannot_run("ten thousand idle connections", "too few descriptors may be opened here");
+    }
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit everybody may");
+    let site = Site::new(&[], "pool = { idle_timeout = \"100ms\" }\n");
+    assert_eq!(site.get().status, 200);
+    let (memory, descriptors) = (site.proxy.process.resident_bytes(), site.proxy.process.descriptors());
+
+    let mut kept: Vec<_> = (0..MANY - 10).map(|_| Kept::open(site.proxy.app)).collect();
+    for connection in kept.iter_mut().step_by(10) {
+        assert_eq!(connection.ask(), Some(200));
+    }
+    let metrics = site.proxy.metrics().expect("the admin port answers");
+    assert_eq!(metrics.sum("outrigger_connections", &[]), (MANY - 10) as f64);
+    let each = site.proxy.process.resident_bytes().saturating_sub(memory) / MANY as u64;
+    assert!(each < BYTES_PER_CONNECTION_MAX, "{each} bytes a connection");
+    let report = site.run_client(&["--closed", "--requests", "500", "--connections", "4"]);
+    assert_eq!(report.counts.succeeded, 500, "{:?}", report.counts);
+
+    drop(kept);
+    wait_until("as few descriptors as before", || site.proxy.process.descriptors() <= descriptors);
+    assert_eq!(site.get().status, 200);
+}
+
+/// Heads that drip, bodies that drip, answers that nobody reads, bodies in pieces of a byte: the plain path's median stays what it was. (Its p99 is for a
+/// quiet machine: `docs/performance.md`.)
+#[test]
+fn slow_and_small_callers_slow_nobody_else() {
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n{}", "x".repeat(LARGE));
+    let large = Origin::new(Arc::new(move |_, stream| {
+        if read_head(stream).is_some() {
+            say(stream, &answer);
+        }
+    }));
+    let site = Site::new(&[], &format!("[upstreams.large]\nendpoints = [\"{}\"]\n", large.address));
+    let pace = || {
+        let json = site.folder.file("client.json");
+        let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "100", "--duration", "2s"]);
+        assert!(client.wait(PATIENCE).expect("it ends").success());
+        let report = Report::read(&json).expect("a report");
+        assert_eq!((report.counts.requests, report.counts.succeeded), (200, 200), "{:?}", report.counts);
+        report.latency_ms.p50.expect("some")
+    };
+    let before = pace();
+    let open = |text: &str| {
+        let mut stream = Kept::open(site.proxy.app).0;
+        stream.write_all(text.as_bytes()).expect("a part of a request");
+        stream
+    };
+    let mut slow: Vec<TcpStream> = (0..200).map(|_| open("GET / HTTP/1.1\r\nhost: ba")).collect();
+    slow.extend((0..100).map(|_| open("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 100\r\n\r\nx")));
+    slow.extend((0..100).map(|_| open("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n")));
+    let unread: Vec<TcpStream> = (0..10).map(|_| open("GET / HTTP/1.1\r\nhost: large\r\n\r\n")).collect();
+    wait_until("answers that nobody reads", || large.connections() == 10);
+    let dripping = std::sync::atomic::AtomicBool::new(true);
+    let meanwhile = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while dripping.load(std::sync::atomic::Ordering::Relaxed) {
+                for (n, stream) in slow.iter_mut().enumerate() {
+                    // Those whose time is over are closed.
+                    let _ = stream.write_all(if n < 300 { b"y" } else { b"1\r\nz\r\n" });
+                }
+                std::thread::sleep(Duration::from_millis(400));
+            }
+        });
+        // The first one while what there is to be buffered still flows.
+        pace();
+        let meanwhile = pace();
+        dripping.store(false, std::sync::atomic::Ordering::Relaxed);
+        meanwhile
+    });
+    assert!(meanwhile < 2.0 * before + 10.0, "{before} ms before, {meanwhile} ms with {} slow callers", slow.len());
+    drop((slow, unread));
+    wait_until("nothing under way", || {
+        site.proxy.metrics().expect("the admin port answers").sum("outrigger_in_flight", &[]) == 0.0
+    });
+}
