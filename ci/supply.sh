@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the product is made of: the list (SBOM), and cargo-deny where it is installed. Licences, duplicates and sources are also held by the test `supply`,
-# which needs neither; advisories need cargo-deny and a clone of RustSec's advisory-db, which nobody fetches here:
-#   ADVISORY_DB=/path/to/a/folder/with/the/clone ci/supply.sh
+# which needs neither; advisories need cargo-deny and its clone of the database, which `cargo deny fetch` makes and nobody fetches here:
+#   ADVISORY_DB=/folder/with/the/clone ci/supply.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ if [ -n "${ADVISORY_DB:-}" ]; then
   config=$(mktemp)
   trap 'rm -f "$config"' EXIT
   sed "s#^\[advisories\]#&\ndb-path = \"$ADVISORY_DB\"#" deny.toml >"$config"
-  cargo deny --offline check --config "$config" --disable-fetch advisories
+  cargo deny --offline --config "$config" check advisories
 else
   echo "!!! NOT CHECKED: advisories (set ADVISORY_DB)"
 fi
