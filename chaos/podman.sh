@@ -38,12 +38,22 @@ pods_of() { podman pod ps --filter label=app="$1" --format '{{.Name}}' | sort; }
 
 first_pod_of() { pods_of "$1" | head -n 1; }
 
-# play WORKLOAD NETWORK-OPTIONS
+# play WORKLOAD NETWORK-OPTIONS [OPTION...]
 play() {
-  if ! kubectl kustomize "k8s/overlays/podman-$1" | podman kube play --replace --network "$2" - >"$STATE/play.log" 2>&1; then
+  workload=$1 network=$2
+  shift 2
+  if ! kubectl kustomize "k8s/overlays/podman-$workload" | podman kube play --replace --network "$network" "$@" - >"$STATE/play.log" 2>&1; then
     cat "$STATE/play.log" >&2
     exit 1
   fi
+}
+
+# As a kubelet does it below 1.29: the second container waits for the postStart of the first.
+play_job() {
+  play job "$NETWORK" --start=false
+  podman start once-outrigger >/dev/null
+  podman exec once-outrigger /outrigger ready
+  podman start once-client >/dev/null
 }
 
 up() {
@@ -172,7 +182,7 @@ case "${1:-} ${2:-}" in
   "dns back") find_again ;;
   "direct ") echo "http://$(address "$(first_pod_of backend)"):5001" ;;
   "client_log ") podman logs client-pod-0-client 2>&1 ;;
-  "play job") play job "$NETWORK" ;;
+  "play job") play_job ;;
   "address "?*) address "$2" ;;
   *) usage ;;
 esac

@@ -109,10 +109,10 @@ until_true "and serves alone" all_well
 check "the client has noticed nothing of all that" [ "$(bad_seconds)" = "$bad_before" ]
 
 pods play job
+ok "a Job's app waits for its sidecar, as a postStart makes it"
 until_true "a Job's pod comes to its end, because its app ends the sidecar" ended once-client once-outrigger
 for container in once-client once-outrigger; do check "$container has ended with 0" [ "$(state "$container" '{{.State.ExitCode}}')" = 0 ]; done
 check "after its 200 requests" grep -q '^succeeded *200 ' <(podman logs once-client)
-check "a sidecar is waited for by its own program, as a postStart does it" podman exec $CLIENT-outrigger /outrigger ready --within 5
 check "nobody can end the client's sidecar from outside its pod" is_status 405 curl -X POST "http://$client_ip:4191/quitquitquit"
 check "nor from within, where it is not allowed" is_status 405 in_pod curl -X POST "http://127.0.0.1:4191/quitquitquit"
 
