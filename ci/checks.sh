@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # For the checks that need more than cargo: counting, packages, and what to do where they cannot run. To be sourced by bash.
 #
 # A script that uses it calls `ok` and `bad` for each check and `summary` at the end, whose line .ci/run adds up.
@@ -95,8 +96,8 @@ needs_podman() {
 # leftovers STATE: what of ours podman still has, and what still runs with this folder as its state.
 leftovers() {
   if command -v podman >/dev/null; then
-    podman ps -a --format '{{.Names}}' | grep -E "^((backend|client)-pod|once)" || true
-    podman pod ps --format '{{.Name}}' | grep -E "^((backend|client)-pod|once)" || true
+    podman ps -a --format '{{.Names}}' | grep -E "^((backend|client)-pod|once|outrigger-lab)" || true
+    podman pod ps --format '{{.Name}}' | grep -E "^((backend|client)-pod|once|outrigger-lab)" || true
     podman network ls --format '{{.Name}}' | grep '^outrigger' || true
     podman volume ls --format '{{.Name}}' | grep outrigger || true
   fi
