@@ -157,7 +157,7 @@ impl Unit {
             Self::Times => format!("{value:.2}"),
             Self::Mib => format!("{value:.1} MiB"),
             Self::Ms => format!("{value:.1} ms"),
-            Self::Percent => format!("{:.2} %", value * 100.0),
+            Self::Percent => format!("{:.1} %", value * 100.0),
             Self::Micro => format!("{value:+.0} µs"),
         }
     }
