@@ -46,6 +46,8 @@ pub enum ProxyError {
     ConnectRefused,
     /// There was no connection in time.
     ConnectTimeout,
+    /// The system had no socket for another connection.
+    NoSocket,
     /// There was no connection for another reason.
     ConnectFailed,
     /// The connection broke before an answer.
@@ -115,6 +117,7 @@ impl ProxyError {
             ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", "in_flight_limit", Proxy),
             ProxyError::BreakerOpen(_) => (503, "destination_unavailable", "breaker_open", Proxy),
             ProxyError::EndpointsOpen(_) => (503, "destination_unavailable", "endpoints_open", Proxy),
+            ProxyError::NoSocket => (503, "connection_limit_reached", "no_socket", Proxy),
             ProxyError::NoAddress => (502, "dns_error", "no_address", Upstream),
             ProxyError::ConnectRefused => (502, "connection_refused", "connect_refused", Upstream),
             ProxyError::ConnectTimeout => (504, "connection_timeout", "connect_timeout", Upstream),
@@ -176,6 +179,7 @@ impl fmt::Display for ProxyError {
             ProxyError::NoAddress => f.write_str("the upstream's name has no address"),
             ProxyError::ConnectRefused => f.write_str("the endpoint refused the connection"),
             ProxyError::ConnectTimeout => f.write_str("the endpoint did not accept the connection in time"),
+            ProxyError::NoSocket => f.write_str("the system has no socket left for another connection"),
             ProxyError::ConnectFailed => f.write_str("the endpoint cannot be reached"),
             ProxyError::Reset => f.write_str("the endpoint closed the connection before it answered"),
             ProxyError::AttemptTimeout => f.write_str("the endpoint did not answer in time"),
@@ -214,6 +218,7 @@ mod tests {
             ProxyError::NoAddress,
             ProxyError::ConnectRefused,
             ProxyError::ConnectTimeout,
+            ProxyError::NoSocket,
             ProxyError::ConnectFailed,
             ProxyError::Reset,
             ProxyError::AttemptTimeout,

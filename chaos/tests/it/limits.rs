@@ -55,10 +55,11 @@ impl Kept {
 }
 
 /// A proxy that may open so many descriptors.
-fn proxy_with_descriptors(limit: u32, listen: &str) -> (Programs, Folder, Backend, Proxy) {
+fn proxy_with_descriptors(limit: u32, listen: &str, policies: &str) -> (Programs, Folder, Backend, Proxy) {
     let (programs, folder) = (programs(), Folder::new());
     let backend = programs.backend(&[]).unwrap_or_else(|error| panic!("{error}"));
-    let text = config(&format!("\"{}\"", backend.data), "").replacen("[listen]\n", &format!("[listen]\n{listen}\n"), 1);
+    let text =
+        config(&format!("\"{}\"", backend.data), policies).replacen("[listen]\n", &format!("[listen]\n{listen}\n"), 1);
     let path = folder.write("config.toml", &text);
     let proxy = programs.command("outrigger", [OsStr::new("--config"), path.as_os_str()]);
     let mut command = Command::new("sh");
@@ -75,7 +76,7 @@ fn closed(proxy: &Proxy, reason: &str) -> u64 {
 
 #[test]
 fn where_descriptors_are_few_so_are_the_places_and_one_too_many_is_told_so() {
-    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(168, "connections_max = 100");
+    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(168, "connections_max = 100", "");
     let log = proxy.log();
     let told = log.iter().find(|line| line.message.starts_with("the descriptor limit")).expect("it is said");
     assert_eq!((told.number("descriptors"), told.number("connections_max")), (Some(168.0), Some(42.0)));
@@ -94,7 +95,7 @@ fn where_descriptors_are_few_so_are_the_places_and_one_too_many_is_told_so() {
 
 #[test]
 fn without_descriptors_accepting_pauses_and_resumes_and_requests_go_on() {
-    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(64, "workers = 1");
+    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(64, "workers = 1", "");
     let mut kept = Kept::open(proxy.app);
     assert_eq!(kept.ask(), Some(200));
     // What takes the rest: connections of the operator's side that say nothing, for the 5 s that they may.
@@ -109,6 +110,25 @@ fn without_descriptors_accepting_pauses_and_resumes_and_requests_go_on() {
     assert!(closed(&proxy, "accept_failed") > 0, "it did run out of them");
     drop(silent);
     wait_until("new connections", || Kept::open(proxy.app).ask() == Some(200));
+}
+
+#[test]
+fn a_connection_that_we_have_no_descriptor_for_is_held_against_nobody() {
+    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(64, "workers = 1", "pool = { idle_max = 0 }\n");
+    let mut kept = Kept::open(proxy.app);
+    assert_eq!(kept.ask(), Some(200));
+    let silent: Vec<_> = (0..64).map(|_| TcpStream::connect(proxy.admin).expect("a connection")).collect();
+    wait_until("the last descriptor", || proxy.process.descriptors() >= 64);
+    // More in a row than open a breaker by default.
+    for _ in 0..30 {
+        assert_eq!(kept.ask(), Some(503));
+    }
+    drop(silent);
+    wait_until("a descriptor", || kept.ask() == Some(200));
+    let metrics = proxy.metrics().expect("the admin port answers");
+    assert_eq!(metrics.count("outrigger_breaker_transitions_total", &[]), 0);
+    assert!(metrics.count("outrigger_connects_total", &[("result", "no_socket")]) >= 30);
+    assert!(metrics.count("outrigger_requests_total", &[("outcome", "no_socket")]) >= 30);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use outrigger_policy::outcome::Outcome;
 use rustc_hash::FxHashMap;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::conn::{Conn, SendFailure};
@@ -69,6 +70,12 @@ pub enum Reuse {
     Fresh,
 }
 
+/// Whether the system had no socket for us, before anything went to the endpoint: no descriptors, no memory, no port.
+fn is_our_own(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    lacks.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
+}
+
 impl Pool {
     /// An empty pool.
     pub fn new(dial: Box<dyn Dial>) -> Pool {
@@ -106,6 +113,10 @@ impl Pool {
             None => return Err(failed(ProxyError::ConnectTimeout)),
             Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Err(failed(ProxyError::ConnectRefused));
+            }
+            // Nobody was asked: neither the endpoint nor the call has failed.
+            Some(Err(error)) if is_our_own(&error) => {
+                return Err(SendFailure { outcome: Outcome::Unsent, error: ProxyError::NoSocket });
             }
             Some(Err(_)) => return Err(failed(ProxyError::ConnectFailed)),
             Some(Ok(stream)) => stream,
