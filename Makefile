@@ -32,6 +32,9 @@ bench: build ## What the proxy costs beside HAProxy, nginx and Envoy (20 minutes
 	bench/install.sh
 	$(BIN)/bench $(BENCH)
 
+fuzz: ## Looks for bytes that break a property (FUZZ_SECONDS=60 in all, after a first build of some minutes; needs a C++ compiler).
+	ci/fuzz.sh
+
 recount: build ## Writes the bounds of instruction counts anew.
 	$(BIN)/bench counts --write
 
