@@ -11,11 +11,15 @@
 #   chaos/processes.sh renew                 a fresh sidecar, with nothing counted, and healthy backends
 #   chaos/processes.sh direct                where the first backend is now; client_log: what the client behind the sidecar has said
 #   chaos/processes.sh down                  ends everything; the clients write their reports, with.json and without.json
-# Process ids, logs and reports are in CHAOS_STATE (target/chaos), the programs in BIN (target/release).
+# Process ids, logs and reports are in CHAOS_STATE (target/chaos), the programs in BIN (target/release, or where `make test` has built them).
 set -eu
 cd "$(dirname "$0")/.."
 
-BIN=${BIN:-target/release}
+if [ -z "${BIN:-}" ]; then
+  for BIN in target/release target/*-linux-*/release; do
+    if [ -x "$BIN/outrigger" ]; then break; fi
+  done
+fi
 STATE=${CHAOS_STATE:-target/chaos}
 BACKENDS="1 2 3" # at 127.0.0.1, 127.0.0.2, 127.0.0.3, on one port
 TABLE=outrigger_demo

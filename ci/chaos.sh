@@ -172,6 +172,6 @@ if [ "$lane" = podman ] && [ -n "$all" ]; then
   for name in backend_failure rolling_restart; do as_a_cluster "$name"; done
 fi
 if [ -n "$all" ]; then
-  check "$lane: every panel of the dashboard has shown something" "$VENV/bin/python" ci/dashboard.py "$PROMETHEUS_URL"
+  check "$lane: every panel of the dashboard has shown something, every rule works" "$VENV/bin/python" ci/dashboard.py "$PROMETHEUS_URL"
 fi
 echo "chaos_$lane: took $SECONDS s; journals in $OUT/$lane"

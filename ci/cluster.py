@@ -20,11 +20,14 @@ DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 # From a pod's deletion to its successor's start.
 ABSENCE_S = 2
+# One call of podman at a time: a list of pods beside a stop of one was seen to wait for it for ever, with 4.3.
+one_call = threading.Lock()
 state = {"replicas": 3, "generation": 1, "restarting": False}
 
 
 def podman(*arguments):
-    return subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True).stdout
+    with one_call:
+        return subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def backends(*filters):
@@ -121,7 +124,7 @@ class Api(http.server.BaseHTTPRequestHandler):
     def watch(self):
         """One event as soon as all are back; kubectl looks no further."""
         while state["restarting"] or len(backends("--filter", "status=running")) < state["replicas"]:
-            time.sleep(0.1)
+            time.sleep(0.5)
         event = json.dumps({"type": "MODIFIED", "object": deployment("backend")}).encode() + b"\n"
         self.send_response(200)
         self.send_header("content-type", "application/json")

@@ -1,4 +1,4 @@
-"""Asks a Prometheus every query of the dashboard, over everything that it has seen, and fails if one has nothing to show.
+"""Asks a Prometheus every query of the dashboard, over everything that it has seen, and fails if one has nothing to show; and whether its rules work.
 
 usage: dashboard.py PROMETHEUS_URL [DASHBOARD]
 """
@@ -15,6 +15,8 @@ DASHBOARD = "k8s/monitoring/dashboard.json"
 VARIABLES = {"$__rate_interval": "5s", "$job": ".*", "$upstream": ".*"}
 STEP_S = 1
 SEEN_S = 3600
+# Fewer, and it has not read k8s/monitoring/rules.yml.
+RULES_MIN = 14
 # Which no Prometheus has: whoever finds something here looks at nothing.
 NEVER = 'sum(rate(outrigger_no_such_family_total{job=~"$job"}[$__rate_interval]))'
 
@@ -38,6 +40,20 @@ def shows(url, expression):
     with urllib.request.urlopen(f"{url}/api/v1/query_range?{asked}", timeout=20) as answer:
         result = json.load(answer)["data"]["result"]
     return sum(any(not math.isnan(float(value)) for _, value in series["values"]) for series in result)
+
+
+def troubled_rules(url):
+    """Rules of this Prometheus that cannot be evaluated, or have recorded nothing."""
+    with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=20) as answer:
+        groups = json.load(answer)["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    if len(rules) < RULES_MIN:
+        yield f"it has {len(rules)} rules only"
+    for rule in rules:
+        if rule["health"] != "ok":
+            yield f"rule {rule['name']}: {rule['health']} {rule.get('lastError', '')}"
+        if rule["type"] == "recording" and not shows(url, rule["name"]):
+            yield f"rule {rule['name']} has recorded nothing"
 
 
 def problems(dashboard):
@@ -73,6 +89,7 @@ def main():
         found.append("this check sees series where there are none")
     asked = [(title, expression) for panel in dashboard["panels"] for title, expression in queries(panel)]
     found += [f"{title}: nothing from {expression}" for title, expression in asked if not shows(url, expression)]
+    found += troubled_rules(url)
     for problem in found:
         print(f"      {problem}")
     print(f"      {len(asked)} queries of {len(dashboard['panels'])} panels asked, over {SEEN_S} s")
