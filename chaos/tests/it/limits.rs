@@ -15,7 +15,7 @@ use crate::origin::{Origin, read_head, say};
 use crate::stage::{Folder, PATIENCE, Site, cannot_run, config, programs, start_client, wait_until};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
-/// As many as `listen.connections_max` allows by default.
+/// Nearly as many as `listen.connections_max` allows by default; for more there are not descriptors enough where 20 000 is the hard limit.
 const MANY: usize = 9_900;
 /// What an idle connection may cost a build with debug assertions: its task, its buffers, its place in the list.
 const BYTES_PER_CONNECTION_MAX: u64 = 24 * 1024;
