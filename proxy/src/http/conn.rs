@@ -118,7 +118,7 @@ impl Conn {
 
     /// Whether the request is still being sent.
     pub fn is_sending(&self) -> bool {
-        !self.0.outgoing.is_cut && self.0.outgoing.is_unfinished()
+        self.0.is_sending()
     }
 
     /// Sends a request and waits for the answer's head as long as `patience` lasts. The connection is lost when this fails or is dropped.
