@@ -20,6 +20,7 @@ DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 # From a pod's deletion to its successor's start.
 ABSENCE_S = 2
+START_TRIES = 10
 # One call of podman at a time: a list of pods beside a stop of one was seen to wait for it for ever, with 4.3.
 one_call = threading.Lock()
 state = {"replicas": 3, "generation": 1, "restarting": False}
@@ -58,16 +59,25 @@ def listed(kind, version, items):
     return {"apiVersion": version, "kind": f"{kind}List", "metadata": {"resourceVersion": "1"}, "items": items}
 
 
+def start(name):
+    """Until it runs: a pod that is started while podman still cleans up behind its stop was seen to stay half up."""
+    for _ in range(START_TRIES):
+        podman("pod", "start", name)
+        time.sleep(1)
+        if name in backends("--filter", "status=running"):
+            return
+    sys.stderr.write(f"{name} does not start\n")
+
+
 def replace(name):
     podman("pod", "kill", name)
-    threading.Timer(ABSENCE_S, podman, ("pod", "start", name)).start()
+    threading.Timer(ABSENCE_S, start, (name,)).start()
 
 
 def rollout():
     for name in backends():
         podman("pod", "stop", "-t", "10", name)
-        podman("pod", "start", name)
-        time.sleep(1)
+        start(name)
     state["restarting"] = False
 
 
@@ -152,7 +162,10 @@ class Api(http.server.BaseHTTPRequestHandler):
         if path == f"{DEPLOYMENT}/backend/scale":
             state["replicas"] = wanted["spec"]["replicas"]
             for name in backends():
-                podman("pod", "start" if state["replicas"] else "kill", name)
+                if state["replicas"]:
+                    start(name)
+                else:
+                    podman("pod", "kill", name)
             self.reply(scale())
         elif path == f"{DEPLOYMENT}/backend":
             state["restarting"] = True
