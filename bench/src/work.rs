@@ -6,12 +6,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
+use http::Method;
 use outrigger::clock::Dice;
 use outrigger::config::Config;
-use outrigger::http::answer::{HeadScan, read_head};
+use outrigger::http::head::{AnswerHead, RequestHead};
 use outrigger::http::headers;
-use outrigger::http::strict::{Inspector, Limits};
+use outrigger::http::strict::{Asked, Heads, Limits};
 use outrigger::live::Live;
 use outrigger::metrics::Metrics;
 use outrigger_policy::balance;
@@ -65,14 +65,14 @@ pub(crate) const ALL: &[Function] = &[
     }),
     ("retry_decide_to_return", |stage, times| decide(stage, times, 200)),
     ("retry_decide_to_go_again", |stage, times| decide(stage, times, 503)),
-    ("headers_target", |mut stage, times| {
-        let (head, ()) = request().into_parts();
+    ("headers_wanted", |mut stage, times| {
+        let head = request(&mut Heads::requests(Limits::default()));
         stage.repeat(times, |_, _| {
-            black_box(headers::target(black_box(&head)).is_ok());
+            black_box(headers::wanted(black_box(&head)).is_ok());
         });
     }),
     ("headers_forward_request_with_a_copy", |mut stage, times| {
-        let (head, ()) = request().into_parts();
+        let head = request(&mut Heads::requests(Limits::default()));
         stage.repeat(times, |_, _| {
             let mut head = black_box(&head).clone();
             headers::forward_request(&mut head);
@@ -80,27 +80,23 @@ pub(crate) const ALL: &[Function] = &[
         });
     }),
     ("headers_forward_answer_with_a_copy", |mut stage, times| {
-        let answer = Response::builder().header("content-type", "text/plain").header("content-length", "40");
-        let answer = answer.header("date", "Sun, 22 Nov 2026 13:00:00 GMT").header("connection", "keep-alive");
-        let (head, ()) = answer.body(()).expect("it is an answer").into_parts();
+        let head = answer(&mut Heads::answers(Limits::default()));
         stage.repeat(times, |_, _| {
             let mut head = black_box(&head).clone();
             black_box(headers::forward_answer(&mut head));
             black_box(head);
         });
     }),
-    ("answer_read_head", |mut stage, times| {
-        let bytes = b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 13:00:00 GMT\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n";
+    ("strict_answer", |mut stage, times| {
+        let mut heads = Heads::answers(Limits::default());
         stage.repeat(times, |_, _| {
-            let end = HeadScan::default().end(black_box(bytes)).ok().flatten().expect("it is whole");
-            black_box(read_head(&bytes[..end], &Method::GET).is_ok());
+            black_box(answer(&mut heads));
         });
     }),
     ("strict_request", |mut stage, times| {
-        let bytes = b"GET /shop/r99/items/7?colour=red HTTP/1.1\r\nhost: backend:8080\r\naccept: */*\r\nuser-agent: bench\r\nconnection: keep-alive\r\nx-request-id: bench-1\r\n\r\n";
-        let mut inspector = Inspector::requests(Limits::default());
+        let mut heads = Heads::requests(Limits::default());
         stage.repeat(times, |_, _| {
-            black_box(inspector.feed(black_box(bytes)).refused.is_none());
+            black_box(request(&mut heads));
         });
     }),
     ("route_lookup", |mut stage, times| {
@@ -154,11 +150,15 @@ fn decide(mut stage: Stage, times: u32, status: u16) {
     });
 }
 
-fn request() -> Request<()> {
-    let request = Request::get("/shop/r99/items/7?colour=red").header("host", "backend:8080").header("accept", "*/*");
-    let request =
-        request.header("user-agent", "bench").header("connection", "keep-alive").header("x-request-id", "bench-1");
-    request.body(()).expect("it is a request")
+fn request(heads: &mut Heads) -> RequestHead {
+    let bytes = b"GET /shop/r99/items/7?colour=red HTTP/1.1\r\nhost: backend:8080\r\naccept: */*\r\nuser-agent: bench\r\nconnection: keep-alive\r\nx-request-id: bench-1\r\n\r\n";
+    heads.request(black_box(bytes)).expect("it is fine").expect("it is whole").head
+}
+
+fn answer(heads: &mut Heads) -> AnswerHead {
+    let bytes = b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 13:00:00 GMT\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n";
+    heads.ask(Asked::default());
+    heads.answer(black_box(bytes)).expect("it is fine").expect("it is whole").head
 }
 
 /// The defaults, with some routes.

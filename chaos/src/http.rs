@@ -85,17 +85,34 @@ pub fn exchange(address: SocketAddr, request: &str) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
     let mut reader = Reader { source: stream, bytes: Vec::new(), end: None };
-    let head_end = reader.find(b"\r\n\r\n", 0)?.ok_or_else(|| unexpected("no head of an answer"))?;
-    let head = String::from_utf8_lossy(&reader.bytes[..head_end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let status = status.ok_or_else(|| unexpected("no status line"))?;
-    let headers: Vec<_> = lines.filter_map(|line| line.split_once(':')).collect();
-    let headers: Vec<_> =
-        headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    let (mut at, mut head) = (0, Head::default());
+    // Interim answers come before the answer.
+    while head.status < 200 {
+        let end = reader.find(b"\r\n\r\n", at)?.ok_or_else(|| unexpected("no head of an answer"))?;
+        head = Head::read(&String::from_utf8_lossy(&reader.bytes[at..end]))?;
+        at = end + 4;
+    }
+    let Head { status, headers } = head;
     let mut answer = Answer { status, headers, body: Vec::new(), end: End::Whole };
-    (answer.body, answer.end) = read_body(&mut reader, &answer, head_end + 4)?;
+    (answer.body, answer.end) = read_body(&mut reader, &answer, at)?;
     Ok(answer)
+}
+
+#[derive(Default)]
+struct Head {
+    status: u16,
+    headers: Vec<(String, String)>,
+}
+
+impl Head {
+    fn read(text: &str) -> io::Result<Head> {
+        let mut lines = text.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let status = status.ok_or_else(|| unexpected("no status line"))?;
+        let fields = lines.filter_map(|line| line.split_once(':'));
+        let headers = fields.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        Ok(Head { status, headers })
+    }
 }
 
 fn read_body(reader: &mut Reader<impl Read>, answer: &Answer, from: usize) -> io::Result<(Vec<u8>, End)> {

@@ -24,6 +24,8 @@ pub enum ProxyError {
     VersionRefused(&'static str),
     /// A method that an HTTP sidecar does not forward.
     MethodRefused,
+    /// An OPTIONS that may not be forwarded any further.
+    LastForward,
     /// No upstream has this name.
     UnknownHost {
         /// What the caller asked for.
@@ -113,6 +115,7 @@ impl ProxyError {
             ProxyError::HeadTooLarge(_) => (431, "http_request_error", "head_too_large", Caller),
             ProxyError::VersionRefused(_) => (505, "http_request_error", "version_refused", Caller),
             ProxyError::MethodRefused => (405, "http_request_denied", "method_refused", Caller),
+            ProxyError::LastForward => (200, "proxy_internal_response", "last_forward", Proxy),
             ProxyError::UnknownHost { .. } => (421, "destination_not_found", "unknown_host", Caller),
             ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", "in_flight_limit", Proxy),
             ProxyError::BreakerOpen(_) => (503, "destination_unavailable", "breaker_open", Proxy),
@@ -164,6 +167,7 @@ impl fmt::Display for ProxyError {
             | ProxyError::HeadTooLarge(what)
             | ProxyError::VersionRefused(what) => f.write_str(what),
             ProxyError::MethodRefused => f.write_str("CONNECT and TRACE are not forwarded"),
+            ProxyError::LastForward => f.write_str("Max-Forwards is 0: this proxy answers itself"),
             ProxyError::UnknownHost { host, known } => write!(f, "no upstream is called \"{host}\"; known: {known}"),
             ProxyError::InFlightLimit { max } => {
                 write!(f, "{max} requests are under way, as many as the upstream may have")
@@ -211,6 +215,7 @@ mod tests {
             ProxyError::HeadTooLarge("x"),
             ProxyError::VersionRefused("x"),
             ProxyError::MethodRefused,
+            ProxyError::LastForward,
             ProxyError::UnknownHost { host: String::new(), known: Arc::from("") },
             ProxyError::InFlightLimit { max: 1 },
             ProxyError::BreakerOpen(open()),

@@ -15,59 +15,58 @@ mod body;
 mod patience;
 mod record;
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
 use outrigger_policy::breaker::Permit;
 use outrigger_policy::retry::{Ask, Verdict};
 
 use self::attempt::{Attempt, Call};
 use self::body::Passing;
-pub use self::body::{BrokenOff, Down};
+pub use self::body::{BrokenOff, Down, Unfinished};
 use self::record::Record;
 use crate::clock;
 use crate::error::ProxyError;
 use crate::events::Event;
 use crate::http::body::Upload;
+use crate::http::head::{AnswerHead, RequestHead};
 use crate::http::headers;
 use crate::http::server::Caller;
+use crate::http::strict::Refusal;
 use crate::lane::Lane;
 use crate::route::Route;
 use crate::worker::Worker;
 
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
-
-/// Answers one request.
-///
-/// # Errors
-/// Never: what goes wrong is an answer too.
-pub async fn run(caller: Rc<Caller>, request: Request<Incoming>) -> Result<Response<Down>, Infallible> {
-    let refusal = caller.verdict.of_next_request();
-    let mut record = Record::begin(caller, request.method(), clock::now());
-    if let Some(refusal) = refusal {
-        return Ok(record.refuse(&ProxyError::from(refusal)));
-    }
-    let passed = through_policies(&mut record, request).await;
-    let is_draining = record.caller.worker.shared.is_draining();
-    let mut answer = match passed {
-        Ok(passing) => record.answer(passing),
-        Err(error) => record.refuse(&error),
-    };
-    if is_draining {
-        // Its next request is better off with our successor.
-        answer.headers_mut().insert(header::CONNECTION, CLOSE);
-    }
-    Ok(answer)
+/// What goes down.
+pub struct Answer {
+    /// Its head; framing is made where it is written.
+    pub head: AnswerHead,
+    /// Its body, and the exchange's end with it.
+    pub body: Down,
+    /// The caller's next request is better off with our successor.
+    pub is_last: bool,
 }
 
-async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Result<Passing, ProxyError> {
+/// Answers one request.
+pub async fn run(caller: Rc<Caller>, head: RequestHead) -> Answer {
+    let mut record = Record::begin(caller, Some(&head.method), clock::now());
+    let passed = through_policies(&mut record, head).await;
+    let is_last = record.caller.worker.shared.is_draining();
+    match passed {
+        Ok(passing) => record.answer(passing, is_last),
+        Err(error) => record.refuse(&error, is_last),
+    }
+}
+
+/// Answers what is no request.
+pub fn refuse(caller: Rc<Caller>, why: Refusal) -> Answer {
+    Record::begin(caller, None, clock::now()).refuse(&ProxyError::from(why), true)
+}
+
+async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<Passing, ProxyError> {
     let worker = Rc::clone(&record.caller.worker);
     let mut now = record.started;
-    let (mut head, incoming) = request.into_parts();
 
     let (lane, is_by_name) = find_route(&worker, &head)?;
     record.routed(&lane);
@@ -79,10 +78,16 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
 
     let is_repeatable = attempt::is_repeatable(&lane.policies.repeat, &head);
     // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
-    let upload = Upload::new(incoming, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
+    let upload = Upload::new(&record.caller.wire, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
     record.upload = Some(upload.clone());
+    if let Some(left) = headers::max_forwards(&head) {
+        if left == 0 {
+            return Err(ProxyError::LastForward);
+        }
+        headers::forward_one_fewer(&mut head, left);
+    }
     headers::forward_request(&mut head);
-    let mut call = Call::new(&worker, &lane, head, upload, now);
+    let mut call = Call::new(&record.caller, &lane, head, upload, now);
     (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
 
     let mut last_answer = None;
@@ -122,13 +127,13 @@ async fn through_policies(record: &mut Record, request: Request<Incoming>) -> Re
 }
 
 /// Host → upstream, path and method → route. An absolute target means exactly the host it names; a `Host` may fall to the default upstream.
-fn find_route(worker: &Worker, head: &http::request::Parts) -> Result<(Rc<Lane>, bool), ProxyError> {
+fn find_route(worker: &Worker, head: &RequestHead) -> Result<(Rc<Lane>, bool), ProxyError> {
     let live = worker.live();
-    let target = headers::target(head)?;
-    let by_default = || live.table.by_default().filter(|_| !target.is_absolute);
-    let unknown = || ProxyError::UnknownHost { host: target.host.to_owned(), known: Arc::clone(&live.table.known) };
-    let found = live.table.by_name(target.host).or_else(by_default).ok_or_else(unknown)?;
-    Ok((worker.lane(found.routes.find(head.uri.path(), &head.method)), found.is_by_name))
+    let wanted = headers::wanted(head)?;
+    let by_default = || live.table.by_default().filter(|_| !wanted.is_absolute);
+    let unknown = || ProxyError::UnknownHost { host: wanted.host.to_owned(), known: Arc::clone(&live.table.known) };
+    let found = live.table.by_name(wanted.host).or_else(by_default).ok_or_else(unknown)?;
+    Ok((worker.lane(found.routes.find(head.path(), &head.method)), found.is_by_name))
 }
 
 /// The right to make this call; `None` where no breaker counts calls.

@@ -3,6 +3,7 @@
 
 mod answers;
 mod breakers;
+mod interim;
 mod life;
 mod matrix;
 mod net;

@@ -33,7 +33,7 @@ use crate::shared::{Load, Shared};
 /// Length of a tick.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Connections are looked at once a second: their limits are seconds, and ten thousand of them are ten thousand looks.
-const TICKS_PER_LOOK: u32 = 10;
+pub const TICKS_PER_LOOK: u32 = 10;
 
 /// A worker whose ticks come so far apart was stopped with its machine, or starved: what it waited for may have come long ago.
 const ABSENT_MIN: Duration = TICK.saturating_mul(3);
@@ -77,7 +77,7 @@ pub struct Connection {
     /// How far it has come.
     pub progress: Arc<Progress>,
     /// Wakes its task, so that it notices what was decided about it.
-    pub waker: RefCell<Option<Waker>>,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Worker {
@@ -248,6 +248,9 @@ impl Worker {
                 if let Some(why) = overdue(&connection.progress, &live) {
                     connection.progress.end(why);
                     connection.wake();
+                } else if connection.progress.is_uploading() {
+                    // While its endpoint takes nothing nobody reads from the caller: its task looks whether it is still there.
+                    connection.wake();
                 }
             }
         }
@@ -269,6 +272,14 @@ impl Worker {
 }
 
 impl Connection {
+    /// Whom to wake.
+    pub fn remember(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();

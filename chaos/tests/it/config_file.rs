@@ -35,6 +35,8 @@ fn a_damaged_file_changes_nothing_and_a_good_one_is_taken_again() {
     let path = site.folder.file("config.toml");
     let text = fs::read_to_string(&path).expect("readable");
     let (mut generation, mut rejected) = (1, 0);
+    // Its threads are all there once it has served somebody.
+    assert_eq!(site.get().status, 200);
     let descriptors = site.proxy.process.descriptors();
     let mut damages = DAMAGES.to_vec();
     // Root reads everything; for others a file without rights is one more row.

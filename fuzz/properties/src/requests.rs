@@ -1,7 +1,8 @@
-//! Bytes of a caller: the inspector's verdict does not depend on how they are cut; what it lets through is what a plain strict reader takes for requests; and through the whole door
+//! Bytes of a caller: what is read of them does not depend on how they are cut; what is taken is what a plain strict reader takes for requests; and through the whole door
 //! an origin receives those requests and nothing else.
 
-use outrigger::http::strict::{Inspector, Limits, Part};
+use bytes::BytesMut;
+use outrigger::http::strict::{Decoder, Heads, Limits};
 
 use crate::door::{self, Origin};
 use crate::reference::{self, Message, Reading};
@@ -34,17 +35,40 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// What goes on of `bytes` in pieces, and what was refused.
+/// Where something was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Head,
+    Body,
+}
+
+/// What is taken of `bytes` in pieces, and what was refused.
 fn inspected(bytes: &[u8], size: usize) -> (Vec<u8>, Option<Part>) {
-    let mut inspector = Inspector::requests(Limits::default());
-    let (mut passed, mut refused) = (Vec::new(), None);
+    let (mut heads, mut body, mut buffer) = (Heads::requests(Limits::default()), Decoder::Ended, BytesMut::new());
+    let (mut come, mut refused) = (0, None);
     for piece in bytes.chunks(size.max(1)) {
-        let passage = inspector.feed(piece);
-        passed.extend_from_slice(&passage.before);
-        passed.extend_from_slice(&piece[..passage.bytes]);
-        refused = passage.refused.map(|refused| refused.part);
+        come += piece.len();
+        buffer.extend_from_slice(piece);
+        while refused.is_none() {
+            if !body.has_ended() {
+                match body.next(&mut buffer, heads.limits()) {
+                    Err(_) => refused = Some(Part::Body),
+                    Ok(None) if !body.has_ended() => break,
+                    Ok(_) => {}
+                }
+                continue;
+            }
+            match heads.request(&buffer) {
+                Err(_) => refused = Some(Part::Head),
+                Ok(None) => break,
+                Ok(Some(taken)) => {
+                    let _head = buffer.split_to(taken.bytes);
+                    body = taken.body;
+                }
+            }
+        }
     }
-    (passed, refused)
+    (bytes[..come - buffer.len()].to_vec(), refused)
 }
 
 /// The requests in what has gone on, and how many bytes of an unfinished one follow. There is nothing else in it.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::{Method, request, response};
+use http::Method;
 use http_body_util::BodyExt;
 use outrigger_policy::balance;
 use outrigger_policy::breaker::{Breaker, Permit};
@@ -22,10 +22,12 @@ use crate::config::Repeat;
 use crate::error::{OpenBreaker, ProxyError};
 use crate::events::{self, Event};
 use crate::http::body::{Upload, Upstate};
-use crate::http::client::{Pool, Reuse};
+use crate::http::client::Reuse;
 use crate::http::conn::{Conn, SendFailure};
-use crate::http::headers;
+use crate::http::head::{AnswerHead, Name, RequestHead};
+use crate::http::headers::{self, Manner};
 use crate::http::outgoing::Outbound;
+use crate::http::server::Caller;
 use crate::lane::Lane;
 use crate::upstream::Endpoint;
 use crate::worker::Worker;
@@ -39,12 +41,15 @@ const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 pub(super) struct Call {
     pub(super) worker: Rc<Worker>,
     pub(super) lane: Rc<Lane>,
-    head: request::Parts,
+    head: RequestHead,
     pub(super) upload: Upload,
     started: Instant,
     /// The caller addressed us, not the upstream: `Host` becomes the endpoint's.
     pub(super) names_endpoint: bool,
     pub(super) is_repeatable: bool,
+    /// How the caller wants to be answered.
+    pub(super) caller: Rc<Caller>,
+    manner: Manner,
     /// Endpoints of the attempts that failed.
     pub(super) tried: Vec<u64>,
 }
@@ -68,10 +73,10 @@ pub(super) struct Busy {
 }
 
 /// Whether a request may be sent again although it may have been acted on (RFC 9110 §9.2.2, or the route's word).
-pub(super) fn is_repeatable(repeat: &Repeat, head: &request::Parts) -> bool {
+pub(super) fn is_repeatable(repeat: &Repeat, head: &RequestHead) -> bool {
     let is_idempotent =
         matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    is_idempotent || repeat.idempotent || (repeat.idempotency_key && head.headers.contains_key("idempotency-key"))
+    is_idempotent || repeat.idempotent || (repeat.idempotency_key && head.fields.has(Name::IdempotencyKey))
 }
 
 /// Waits until `moment`; meanwhile reads a superseded answer to its end. Returns it if it was read whole.
@@ -114,14 +119,16 @@ pub(super) fn open_breaker(
 
 impl Call {
     pub(super) fn new(
-        worker: &Rc<Worker>,
+        caller: &Rc<Caller>,
         lane: &Rc<Lane>,
-        head: request::Parts,
+        head: RequestHead,
         upload: Upload,
         started: Instant,
     ) -> Call {
-        let (worker, lane) = (Rc::clone(worker), Rc::clone(lane));
-        Call { worker, lane, head, upload, started, names_endpoint: false, is_repeatable: false, tried: Vec::new() }
+        let (worker, manner) = (Rc::clone(&caller.worker), caller.wire.manner());
+        let (caller, lane) = (Rc::clone(caller), Rc::clone(lane));
+        let (names_endpoint, is_repeatable, tried) = (false, false, Vec::new());
+        Call { worker, lane, head, upload, started, names_endpoint, is_repeatable, caller, manner, tried }
     }
 
     /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness.
@@ -150,7 +157,7 @@ impl Call {
         record.endpoint = Some(busy.endpoint.address);
         let counted =
             Counted { call: self, number: record.attempts, started, outcome: Outcome::CallerGone, over_at: None };
-        let patience = AttemptPatience::new(self, &record.caller.alarm, started);
+        let patience = AttemptPatience::new(self, started);
         let sent = self.send(&busy.endpoint, patience, started).await;
         let (now, endpoint) = (clock::now(), busy.endpoint.id);
         let (outcome, result) = match sent {
@@ -203,7 +210,7 @@ impl Call {
         endpoint: &Arc<Endpoint>,
         mut patience: AttemptPatience<'_>,
         now: Instant,
-    ) -> Result<(response::Parts, Conn), SendFailure> {
+    ) -> Result<(AnswerHead, Conn), SendFailure> {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
         if let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
             match conn.send(self.outbound(endpoint), &mut patience).await {
@@ -226,13 +233,20 @@ impl Call {
     }
 
     fn outbound<'a>(&'a self, endpoint: &'a Endpoint) -> Outbound<'a> {
-        let host = self.names_endpoint.then_some(&endpoint.authority);
-        Outbound { head: &self.head, host, length: self.upload.length(), body: self.upload.read() }
+        Outbound {
+            head: &self.head,
+            host: self.names_endpoint.then(|| endpoint.authority.as_bytes()),
+            length: self.upload.length(),
+            waits_for_continue: self.manner.waits_for_continue && self.upload.is_untouched(),
+            takes_trailers: self.manner.takes_trailers,
+            body: self.upload.read(),
+            upgrade: None,
+        }
     }
 
     fn read_head(
         &self,
-        mut head: response::Parts,
+        mut head: AnswerHead,
         conn: Conn,
         busy: Busy,
         now: Instant,
@@ -312,11 +326,13 @@ impl Busy {
         }
     }
 
+    /// How long a body may stand still.
+    pub(super) fn idle_body(&self) -> Duration {
+        self.lane.policies.timeouts.idle_body
+    }
+
     /// Gives a connection back to its pool.
     pub(super) fn put_back(&self, conn: Conn, keep_alive: Option<Duration>, now: Instant) {
-        if conn.is_sending() {
-            return Pool::let_finish(conn, self.lane.policies.timeouts.idle_body);
-        }
         self.worker.pool.put_back(conn, &self.lane.upstream.config.pool, keep_alive, now);
     }
 }

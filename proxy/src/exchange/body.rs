@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::response;
 use hyper::body::{Body, Frame, SizeHint};
 use outrigger_policy::outcome::Class;
 
@@ -13,10 +12,12 @@ use super::attempt::Busy;
 use super::record::Record;
 use crate::clock;
 use crate::http::conn::Conn;
+use crate::http::head::AnswerHead;
+use crate::http::headers::BodyLength;
 
 /// An endpoint's answer on its way to the caller.
 pub(super) struct Passing {
-    pub(super) head: response::Parts,
+    pub(super) head: AnswerHead,
     pub(super) body: Source,
     pub(super) class: Class,
 }
@@ -33,21 +34,38 @@ pub(super) struct Streaming {
     /// Given back to the pool when the body has ended exactly; dropped, and with it closed, in any other case.
     lease: Option<(Conn, Busy)>,
     keep_alive: Option<Duration>,
+    unfinished: Option<Unfinished>,
 }
 
-/// The body broke off on the endpoint's side: hyper must end the caller's connection without ending the message.
-#[derive(Debug)]
+/// The body broke off on the endpoint's side: the caller's connection must end without ending the message.
+#[derive(Clone, Copy, Debug)]
 pub struct BrokenOff;
+
+/// A request whose answer has come and gone before it was whole: the endpoint still takes it.
+pub struct Unfinished {
+    conn: Conn,
+    at_most: Duration,
+}
+
+impl Unfinished {
+    /// Lets it go on, but not for ever.
+    pub async fn finish(self) {
+        // How it ends is nobody's concern any more.
+        let _ = clock::until(clock::now() + self.at_most, self.conn.finish_sending()).await;
+    }
+}
 
 impl Source {
     /// The rest of an answer whose head has been read; a body that is already at its end gives its connection back at once.
     pub(super) fn streaming(conn: Conn, busy: Busy, keep_alive: Option<Duration>) -> Source {
-        let mut streaming = Streaming { lease: Some((conn, busy)), keep_alive };
+        let mut streaming = Streaming { lease: Some((conn, busy)), keep_alive, unfinished: None };
         if streaming.has_ended() {
             streaming.end();
-            return Source::Whole(Bytes::new());
         }
-        Source::Streaming(Box::new(streaming))
+        match streaming {
+            Streaming { lease: None, unfinished: None, .. } => Source::Whole(Bytes::new()),
+            _ => Source::Streaming(Box::new(streaming)),
+        }
     }
 }
 
@@ -60,7 +78,11 @@ impl Streaming {
     fn end(&mut self) {
         if let Some((conn, busy)) = self.lease.take() {
             let now = clock::now();
-            busy.put_back(conn, self.keep_alive, now);
+            if conn.is_sending() {
+                self.unfinished = Some(Unfinished { conn, at_most: busy.idle_body() });
+            } else {
+                busy.put_back(conn, self.keep_alive, now);
+            }
             busy.settle(Class::Success, now);
         }
     }
@@ -93,7 +115,7 @@ impl Body for Source {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                // hyper does not poll past the last frame of a body of known length.
+                // Nobody polls past the last frame of a body of known length.
                 if streaming.has_ended() {
                     streaming.end();
                 }
@@ -123,12 +145,10 @@ impl Body for Source {
     }
 }
 
-/// What hyper sends to the caller. The [`Record`] in it is told how the body ended, and tells the rest when it is dropped.
+/// What is sent to the caller. The [`Record`] in it is told how the body ended, and tells the rest when it is dropped.
 pub struct Down {
     source: Source,
     record: Record,
-    /// It broke off; what has come before goes out before hyper is told.
-    is_broken: bool,
 }
 
 impl Down {
@@ -136,7 +156,47 @@ impl Down {
         if source.is_end_stream() {
             record.body_ended();
         }
-        Down { source, record, is_broken: false }
+        Down { source, record }
+    }
+
+    /// The next frame.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let polled = Pin::new(&mut self.source).poll_frame(cx);
+        match &polled {
+            Poll::Pending => self.record.body_awaited(),
+            Poll::Ready(Some(Ok(_))) if self.source.is_end_stream() => self.record.body_ended(),
+            Poll::Ready(Some(Ok(_))) => self.record.body_moved(),
+            Poll::Ready(None) => self.record.body_ended(),
+            Poll::Ready(Some(Err(_))) => {}
+        }
+        polled
+    }
+
+    /// Whether nothing more is to come.
+    pub fn has_ended(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    /// What is known of its length before it is read.
+    pub fn length(&self) -> BodyLength {
+        match self.source.size_hint().exact() {
+            Some(0) => BodyLength::None,
+            Some(length) => BodyLength::Known(length),
+            None => BodyLength::Unknown,
+        }
+    }
+
+    /// The endpoint broke it off, and what had come before has gone out.
+    pub fn broke_off(&mut self) {
+        self.record.body_broke_off();
+    }
+
+    /// It has been read as far as the caller wants it; what is left of the request's way up.
+    pub fn into_unfinished(mut self) -> Option<Unfinished> {
+        match &mut self.source {
+            Source::Whole(_) => None,
+            Source::Streaming(streaming) => streaming.unfinished.take(),
+        }
     }
 }
 
@@ -146,43 +206,6 @@ impl Drop for Down {
         if let (Source::Streaming(streaming), true) = (&mut self.source, self.record.is_endpoint_stalled()) {
             streaming.break_off();
         }
-    }
-}
-
-impl Body for Down {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if self.is_broken {
-            // The task runs again when the caller has read on; a caller that never does has a limit of its own.
-            if self.record.is_caller_blocked() {
-                return Poll::Pending;
-            }
-            self.record.body_broke_off();
-            return Poll::Ready(Some(Err(BrokenOff)));
-        }
-        let polled = Pin::new(&mut self.source).poll_frame(cx);
-        match &polled {
-            Poll::Pending => self.record.body_awaited(),
-            Poll::Ready(Some(Ok(_))) if self.source.is_end_stream() => self.record.body_ended(),
-            Poll::Ready(Some(Ok(_))) => self.record.body_moved(),
-            Poll::Ready(None) => self.record.body_ended(),
-            Poll::Ready(Some(Err(_))) => {
-                self.is_broken = true;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.source.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.source.size_hint()
     }
 }
 

@@ -11,15 +11,16 @@ use outrigger_policy::deadline::Deadline;
 use outrigger_policy::outcome::Outcome;
 
 use super::attempt::Call;
-use crate::clock::{self, Alarm};
+use crate::clock;
 use crate::error::ProxyError;
 use crate::http::body::Upstate;
 use crate::http::conn::{Patience, SendFailure};
+use crate::http::head::AnswerHead;
+use crate::http::headers;
 
 /// The patience with one attempt.
 pub(super) struct AttemptPatience<'a> {
     call: &'a Call,
-    alarm: &'a Alarm,
     started: Instant,
     /// How long the worker had been absent by then.
     absent_before: Duration,
@@ -27,8 +28,8 @@ pub(super) struct AttemptPatience<'a> {
 
 impl<'a> AttemptPatience<'a> {
     /// With the attempt of `call` that began at `started`.
-    pub(super) fn new(call: &'a Call, alarm: &'a Alarm, started: Instant) -> AttemptPatience<'a> {
-        AttemptPatience { call, alarm, started, absent_before: call.worker.absent() }
+    pub(super) fn new(call: &'a Call, started: Instant) -> AttemptPatience<'a> {
+        AttemptPatience { call, started, absent_before: call.worker.absent() }
     }
 
     /// The output of `work`, if it comes in time. Work is dropped when it does not.
@@ -69,7 +70,7 @@ impl Patience for AttemptPatience<'_> {
             let (end, outcome) = self.ends_at();
             let worker = &self.call.worker;
             let absent = worker.absent();
-            std::task::ready!(self.alarm.poll_until(end + (absent - self.absent_before), cx));
+            std::task::ready!(self.call.caller.alarm.poll_until(end + (absent - self.absent_before), cx));
             // It may have rung before the tick could notice.
             worker.wake_up(clock::now());
             if worker.absent() == absent {
@@ -82,5 +83,11 @@ impl Patience for AttemptPatience<'_> {
             _ => ProxyError::AttemptTimeout,
         };
         Poll::Ready(SendFailure { outcome, error })
+    }
+
+    /// The caller may make use of it, whatever comes of the attempt.
+    fn on_interim(&mut self, mut head: AnswerHead) {
+        headers::forward_answer(&mut head);
+        self.call.caller.wire.interim(&head);
     }
 }

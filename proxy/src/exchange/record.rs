@@ -5,17 +5,18 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Method, Response};
+use http::Method;
 use outrigger_policy::breaker::Permit;
 use outrigger_policy::outcome::Class;
 use outrigger_policy::retry::Refused;
 
+use super::Answer;
 use super::body::{Down, Passing, Source};
 use crate::clock;
 use crate::error::{ProxyError, Side};
 use crate::events::{self, Event, Exchange};
-use crate::http::body::{Upload, Upstate};
-use crate::http::io::{Ending, Phase};
+use crate::http::body::Upload;
+use crate::http::io::Ending;
 use crate::http::problem;
 use crate::http::server::Caller;
 use crate::lane::Lane;
@@ -56,8 +57,8 @@ enum State {
 }
 
 impl Record {
-    pub(super) fn begin(caller: Rc<Caller>, method: &Method, now: Instant) -> Record {
-        caller.progress.enter(Phase::Exchange);
+    pub(super) fn begin(caller: Rc<Caller>, method: Option<&Method>, now: Instant) -> Record {
+        caller.progress.enter_exchange(!caller.wire.has_body_ended());
         caller.worker.begin_request();
         Record {
             caller,
@@ -67,7 +68,7 @@ impl Record {
             attempts: 0,
             endpoint: None,
             upload: None,
-            method: method_label(method),
+            method: method.map_or("other", method_label),
             lane: None,
             status: 0,
             given_up: None,
@@ -86,7 +87,7 @@ impl Record {
     }
 
     /// The endpoint's answer goes down.
-    pub(super) fn answer(mut self, mut passing: Passing) -> Response<Down> {
+    pub(super) fn answer(mut self, mut passing: Passing, is_last: bool) -> Answer {
         self.status = passing.head.status.as_u16();
         self.state = State::Passing(passing.class);
         if self.permit.as_ref().is_some_and(Permit::is_probe) {
@@ -95,12 +96,12 @@ impl Record {
         if let Some(why) = self.given_up {
             problem::mark_given_up(&mut passing.head, events::refused(why));
         }
-        problem::mark_attempts(&mut passing.head.headers, self.attempts);
-        Response::from_parts(passing.head, self.into_body(passing.body))
+        problem::mark_attempts(&mut passing.head.fields, self.attempts);
+        Answer { head: passing.head, body: self.into_body(passing.body), is_last }
     }
 
     /// An answer of our own goes down.
-    pub(super) fn refuse(mut self, error: &ProxyError) -> Response<Down> {
+    pub(super) fn refuse(mut self, error: &ProxyError, is_last: bool) -> Answer {
         let row = error.row();
         // Without an attempt nothing was learnt about the upstream.
         let class = if row.side == Side::Upstream && self.attempts > 0 { Class::Failure } else { Class::Neutral };
@@ -108,9 +109,9 @@ impl Record {
         self.state = State::Refused(row.reason, class);
         self.settle(class);
         let upstream = self.lane.as_ref().map_or("", |lane| &lane.upstream.config.name);
-        let mut answer = problem::answer(error, upstream, self.attempts, self.given_up.map(events::refused));
-        problem::mark_attempts(answer.headers_mut(), self.attempts);
-        answer.map(|bytes| self.into_body(Source::Whole(bytes)))
+        let (mut head, bytes) = problem::answer(error, upstream, self.attempts, self.given_up.map(events::refused));
+        problem::mark_attempts(&mut head.fields, self.attempts);
+        Answer { head, body: self.into_body(Source::Whole(bytes)), is_last }
     }
 
     fn into_body(self, source: Source) -> Down {
@@ -143,11 +144,6 @@ impl Record {
     pub(super) fn body_broke_off(&mut self) {
         self.state = State::BrokenOff;
         self.caller.progress.end(Ending::Truncated);
-    }
-
-    /// Whether written bytes wait for the caller to read.
-    pub(super) fn is_caller_blocked(&self) -> bool {
-        self.caller.progress.is_blocked()
     }
 
     /// Whether the connection is ended because the endpoint stopped sending.
@@ -205,11 +201,7 @@ impl Drop for Record {
             worker.shared.log_exchange(&exchange);
         }
         worker.end_request();
-        let came_whole = self.upload.as_ref().is_none_or(|upload| matches!(upload.state(), Upstate::Ended(_)));
-        if !came_whole {
-            self.caller.progress.spoil();
-        }
-        self.caller.progress.enter(Phase::Idle);
+        self.caller.progress.leave(!self.caller.wire.has_body_ended());
     }
 }
 

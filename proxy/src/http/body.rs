@@ -16,15 +16,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::headers::BodyLength;
+use super::wire::Wire;
 use crate::clock;
 
 /// What a kept piece costs beside its bytes; a body that comes byte by byte must not cost forty times what is counted.
 const PIECE_OVERHEAD: usize = 64;
-/// Pieces below this are copied: less work than the memory that a reference would hold.
-const COPIED_BELOW: usize = 8 * 1024;
 
 /// Bytes that all replay buffers together may keep.
 #[derive(Debug)]
@@ -70,7 +69,8 @@ pub enum Upstate {
 }
 
 struct Source {
-    incoming: Option<Incoming>,
+    /// Until all has come.
+    incoming: Option<Rc<Wire>>,
     length: Option<u64>,
     kept: Vec<Bytes>,
     kept_bytes: usize,
@@ -116,16 +116,17 @@ impl ReplayMemory {
 }
 
 impl Upload {
-    /// Keeps up to `kept_bytes_max` of `incoming` for repetitions.
-    pub fn new(incoming: Incoming, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, now: Instant) -> Upload {
-        if incoming.is_end_stream() {
-            return Upload(None);
-        }
-        let length = incoming.size_hint().exact();
+    /// Keeps up to `kept_bytes_max` of the body of the request under way over `incoming` for repetitions.
+    pub fn new(incoming: &Rc<Wire>, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, now: Instant) -> Upload {
+        let length = match incoming.body_length() {
+            BodyLength::None => return Upload(None),
+            BodyLength::Known(length) => Some(length),
+            BodyLength::Unknown => None,
+        };
         // A body that announces more than fits is not kept at all: copying its first part would help nobody.
         let fits = length.is_none_or(|length| length <= kept_bytes_max as u64);
         Upload(Some(Rc::new(RefCell::new(Source {
-            incoming: Some(incoming),
+            incoming: Some(Rc::clone(incoming)),
             length,
             kept: Vec::new(),
             kept_bytes: 0,
@@ -157,6 +158,11 @@ impl Upload {
         })
     }
 
+    /// Whether nothing of it has been read.
+    pub fn is_untouched(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| !source.borrow().was_read)
+    }
+
     /// What is known of it before it is read.
     pub fn length(&self) -> BodyLength {
         match self.0.as_ref().map(|source| source.borrow().length) {
@@ -183,10 +189,10 @@ impl Upload {
 
 impl Source {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(incoming) = &mut self.incoming else {
+        let Some(incoming) = &self.incoming else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let polled = incoming.poll_body(cx);
         let now = clock::now();
         match polled {
             Poll::Pending => {
@@ -207,13 +213,13 @@ impl Source {
             Poll::Ready(Some(Ok(frame))) => {
                 self.state = Upstate::AwaitingEndpoint(now);
                 self.was_read = true;
-                let is_last = incoming.is_end_stream();
+                let is_last = incoming.has_body_ended();
                 if let Some(data) = frame.data_ref() {
                     self.keep(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = Some(trailers.clone());
                 }
-                // Nothing follows trailers, and hyper does not ask past them.
+                // Nothing follows trailers, and nobody asks past them.
                 if is_last || frame.is_trailers() {
                     self.end(now);
                 }
@@ -235,8 +241,8 @@ impl Source {
         let fits = self.kept_bytes + cost <= self.kept_bytes_max + PIECE_OVERHEAD && self.memory.reserve(cost);
         if fits {
             self.kept_bytes += cost;
-            // A small piece would hold on to the whole buffer that hyper read it into.
-            self.kept.push(if data.len() < COPIED_BELOW { Bytes::copy_from_slice(data) } else { data.clone() });
+            // A small piece is a copy already, and holds no more than its bytes.
+            self.kept.push(data.clone());
         } else {
             self.is_whole = false;
             self.forget();

@@ -135,18 +135,10 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.entry(conn.endpoint().id).or_default();
         if waiting.len() < limits.idle_max {
-            conn.endpoint().idle.fetch_add(1, Relaxed);
             conn.rest();
+            conn.endpoint().idle.fetch_add(1, Relaxed);
             waiting.push(Idle { conn, since: now, expires_at });
         }
-    }
-
-    /// The answer came before its request was whole: lets the upload go on, but not for ever.
-    pub fn let_finish(conn: Conn, at_most: Duration) {
-        // The task ends with the upload, at the latest when its time is over.
-        tokio::task::spawn_local(async move {
-            let _in_time = clock::until(clock::now() + at_most, conn.finish_sending()).await;
-        });
     }
 
     /// Closes what has waited too long or was closed by the endpoint.

@@ -1,33 +1,38 @@
 //! A connection to an endpoint: HTTP/1.1 as its client speaks it, one exchange at a time.
 //!
-//! Whoever waits for something of it drives it: it has no task, and between two exchanges nobody looks at it but the pool. It writes the request and reads the
-//! answer at the same time, because an answer may come before its request is whole. It knows what hyper's client does not tell: whether a byte of
-//! the request has left, and whether one of the answer has come.
+//! Whoever waits for something of it drives it: it has no task, and between two exchanges nobody looks at it but the pool, and it holds no buffer. It writes the request
+//! and reads the answer at the same time, because an answer may come before its request is whole. It knows whether a byte of the request has
+//! left, and whether one of the answer has come.
 
 use std::io;
-use std::pin::pin;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Method, StatusCode, response};
+use http::Method;
 use hyper::body::{Frame, SizeHint};
 use outrigger_policy::outcome::Outcome;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::answer::{self, Decoder, Garbled, HeadScan};
+use super::head::AnswerHead;
+use super::headers;
 use super::io::Stream;
 use super::outgoing::{Cut, Outbound, Outgoing};
+use super::strict::{Asked, Decoder, Heads, Limits, Refusal};
+use crate::clock::{self, Alarm};
 use crate::error::ProxyError;
 use crate::upstream::Endpoint;
 
-/// Interim answers (1xx) before an answer.
-const INTERIM_MAX: u32 = 8;
-/// Room for what is read when little is expected, and when much is. A thousand requests at once have a thousand of these.
-const READ_BYTES: usize = 4 * 1024;
+/// Room for what is read when little is expected; on the stack.
+const READ_BYTES: usize = 8 * 1024;
+/// And when much is.
 const READ_BYTES_MAX: usize = 32 * 1024;
+/// How long an endpoint is waited for that does not say 100 before the body is sent all the same (RFC 9110 §10.1.1 leaves it to us; as curl does).
+const CONTINUE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection; dropped, it is closed at once.
 pub struct Conn(Box<Parts>);
@@ -38,12 +43,13 @@ struct Parts {
     born: Instant,
     is_reused: bool,
     outgoing: Outgoing,
+    /// When a body that is held goes out all the same.
+    let_go_at: Instant,
+    let_go: Alarm,
     /// Read and not yet taken.
     incoming: BytesMut,
-    scan: HeadScan,
+    heads: Heads,
     body: Decoder,
-    method: Method,
-    interim: u32,
     has_read: bool,
     /// No further exchange may begin on it.
     is_last: bool,
@@ -53,6 +59,9 @@ struct Parts {
 pub trait Patience {
     /// Ready once it is over.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure>;
+
+    /// An interim answer has come, which is neither 100 nor 101.
+    fn on_interim(&mut self, head: AnswerHead);
 }
 
 /// An attempt that got no answer's head.
@@ -76,11 +85,11 @@ impl Conn {
             born,
             is_reused: false,
             outgoing: Outgoing::default(),
+            let_go_at: born,
+            let_go: Alarm::default(),
             incoming: BytesMut::new(),
-            scan: HeadScan::default(),
+            heads: Heads::answers(Limits::default()),
             body: Decoder::Ended,
-            method: Method::GET,
-            interim: 0,
             has_read: false,
             is_last: false,
         }))
@@ -103,17 +112,16 @@ impl Conn {
         is_sent && !parts.is_last && parts.body.has_ended() && parts.incoming.is_empty()
     }
 
-    /// Keeps no more memory than the next exchange needs at first.
+    /// Keeps no buffer until the next exchange.
     pub fn rest(&mut self) {
-        if self.0.incoming.capacity() > READ_BYTES {
-            self.0.incoming = BytesMut::new();
-        }
+        self.0.incoming = BytesMut::new();
     }
 
     /// Whether the endpoint has neither closed it nor said anything unasked. No system call unless something has happened.
     pub fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.0.poll_fill(&mut cx).is_pending()
+        let mut unasked = [0];
+        Pin::new(&mut self.0.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut unasked)).is_pending()
     }
 
     /// Whether the request is still being sent.
@@ -129,9 +137,9 @@ impl Conn {
         mut self,
         request: Outbound<'_>,
         patience: &mut impl Patience,
-    ) -> Result<(response::Parts, Conn), SendFailure> {
+    ) -> Result<(AnswerHead, Conn), SendFailure> {
         self.0.begin(request);
-        let answered = std::future::poll_fn(|cx| match self.0.poll_head(cx) {
+        let answered = std::future::poll_fn(|cx| match self.0.poll_head(cx, patience) {
             Poll::Ready(answered) => Poll::Ready(answered),
             Poll::Pending => patience.poll_over(cx).map(Err),
         });
@@ -164,49 +172,85 @@ impl Conn {
 impl Parts {
     fn begin(&mut self, request: Outbound<'_>) {
         self.is_reused = self.outgoing.has_begun;
-        self.method.clone_from(&request.head.method);
-        (self.scan, self.interim, self.has_read) = (HeadScan::default(), 0, false);
+        let method = &request.head.method;
+        let is_upgrade = request.upgrade.is_some();
+        self.heads.ask(Asked { is_head: *method == Method::HEAD, is_connect: false, is_upgrade });
+        self.has_read = false;
         self.outgoing.begin(request);
+        if self.outgoing.is_held() {
+            self.let_go_at = clock::now() + CONTINUE_MAX;
+        }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, SendFailure>> {
-        match self.outgoing.poll(cx, &mut self.stream) {
-            Poll::Ready(Err(Cut::ByCaller)) => return Poll::Ready(Err(self.explain(Cut::ByCaller))),
-            // An endpoint may answer and take no more.
-            Poll::Ready(Ok(()) | Err(Cut::ByEndpoint)) | Poll::Pending => {}
-        }
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        patience: &mut impl Patience,
+    ) -> Poll<Result<AnswerHead, SendFailure>> {
         loop {
-            match self.take_head() {
-                Ok(Some(head)) => return Poll::Ready(Ok(head)),
-                Ok(None) => {}
-                Err(failure) => return Poll::Ready(Err(failure)),
+            if self.outgoing.is_held() && self.let_go.poll_until(self.let_go_at, cx).is_ready() {
+                self.outgoing.let_go();
             }
-            match ready!(self.poll_fill(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(self.explain(Cut::ByEndpoint))),
-                Ok(_) => self.has_read = true,
+            match self.outgoing.poll(cx, &mut self.stream) {
+                Poll::Ready(Err(Cut::ByCaller)) => return Poll::Ready(Err(self.explain(Cut::ByCaller))),
+                // An endpoint may answer and take no more.
+                Poll::Ready(Ok(()) | Err(Cut::ByEndpoint)) | Poll::Pending => {}
+            }
+            match ready!(self.poll_next_head(cx)) {
+                Err(failure) => return Poll::Ready(Err(failure)),
+                Ok(head) if head.status.is_informational() && head.status != 101 => {
+                    self.outgoing.let_go();
+                    if head.status != 100 {
+                        patience.on_interim(head);
+                    }
+                }
+                Ok(head) => {
+                    self.is_last = head.is_old || self.body.ends_with_connection() || headers::says_close(&head.fields);
+                    return Poll::Ready(Ok(head));
+                }
             }
         }
     }
 
-    /// The answer's head, if it has come whole; interim ones are passed over.
-    fn take_head(&mut self) -> Result<Option<response::Parts>, SendFailure> {
-        let garbled = |Garbled| SendFailure { outcome: Outcome::Garbled, error: ProxyError::Garbled };
-        while let Some(end) = self.scan.end(&self.incoming).map_err(garbled)? {
-            let head = answer::read_head(&self.incoming[..end], &self.method).map_err(garbled)?;
-            self.incoming.advance(end);
-            if head.parts.status == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(SendFailure { outcome: Outcome::Garbled, error: ProxyError::UnaskedUpgrade });
+    /// The next head, interim or not.
+    fn poll_next_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, SendFailure>> {
+        let garbled = |why| SendFailure {
+            outcome: Outcome::Garbled,
+            error: match why {
+                Refusal::UnaskedUpgrade => ProxyError::UnaskedUpgrade,
+                _ => ProxyError::Garbled,
+            },
+        };
+        loop {
+            if !self.incoming.is_empty()
+                && let Some(taken) = self.heads.answer(&self.incoming).map_err(garbled)?
+            {
+                self.incoming.advance(taken.bytes);
+                self.body = taken.body;
+                return Poll::Ready(Ok(taken.head));
             }
-            if !head.parts.status.is_informational() {
-                (self.body, self.is_last) = (head.body, head.is_last);
-                return Ok(Some(head.parts));
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut room = ReadBuf::uninit(&mut room);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
+            let bytes = room.filled();
+            if read.is_err() || bytes.is_empty() {
+                return Poll::Ready(Err(self.explain(Cut::ByEndpoint)));
             }
-            (self.scan, self.interim) = (HeadScan::default(), self.interim + 1);
-            if self.interim > INTERIM_MAX {
-                return Err(garbled(Garbled));
+            self.has_read = true;
+            // Most heads come whole, and are never copied into a buffer of the connection.
+            let mut taken_bytes = 0;
+            let mut head = None;
+            if self.incoming.is_empty()
+                && let Some(taken) = self.heads.answer(bytes).map_err(garbled)?
+            {
+                (self.body, taken_bytes) = (taken.body, taken.bytes);
+                head = Some(taken.head);
+            }
+            self.incoming.extend_from_slice(&bytes[taken_bytes..]);
+            if let Some(head) = head {
+                return Poll::Ready(Ok(head));
             }
         }
-        Ok(None)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -215,11 +259,11 @@ impl Parts {
             let _ = self.outgoing.poll(cx, &mut self.stream);
         }
         loop {
-            match self.body.next(&mut self.incoming) {
+            match self.body.next(&mut self.incoming, self.heads.limits()) {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.body.has_ended() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(Garbled) => return Poll::Ready(Some(Err(Broken))),
+                Err(_) => return Poll::Ready(Some(Err(Broken))),
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) if self.body.ends_with_connection() => {
@@ -236,16 +280,11 @@ impl Parts {
         !self.outgoing.is_cut && self.outgoing.is_unfinished()
     }
 
-    /// Reads what is there.
+    /// Reads what is there of a body.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let room = match &self.body {
-            Decoder::Length(rest) if *rest > READ_BYTES as u64 => READ_BYTES_MAX,
-            Decoder::UntilClose => READ_BYTES_MAX,
-            Decoder::Chunked(_) if self.incoming.capacity() == 0 => READ_BYTES_MAX,
-            _ => READ_BYTES,
-        };
+        let most = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
         if self.incoming.capacity() == self.incoming.len() {
-            self.incoming.reserve(room);
+            self.incoming.reserve(most.unwrap_or(READ_BYTES_MAX).clamp(1, READ_BYTES_MAX));
         }
         pin!(self.stream.read_buf(&mut self.incoming)).poll(cx)
     }

@@ -1,88 +1,53 @@
 //! One clear meaning of a head, in both directions (RFC 9110 §7, RFC 9112).
 //!
 //! A request leaves as `HTTP/1.1` with an origin-form target, exactly one `Host`, no hop-by-hop field, and framing that comes from what we know of the
-//! body, never from a copied field. What has two meanings is refused. The same holds for answers: where `Transfer-Encoding` stood beside `Content-Length`,
-//! the length goes, since a cut body would otherwise look whole.
+//! body, never from a copied field. What has two meanings is refused. The same holds for answers.
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, request, response, uri};
+use http::Method;
 use outrigger_policy::outcome::Pushback;
 
+use super::head::{AnswerHead, Fields, Name, Names, RequestHead, Target, write_field};
 use crate::clock;
 use crate::error::ProxyError;
 
 /// Fields that end at each hop whether `Connection` names them or not, and framing, which each hop makes anew.
-static HOP_BY_HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHORIZATION,
-    header::PROXY_AUTHENTICATE,
-    header::EXPECT,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
-
-/// Which of the fields that matter here are in a head, found by one look over its names: a look-up costs as much as the whole walk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen(u32);
-
-impl Seen {
-    const CONNECTION: u32 = 1 << 0;
-    const TRANSFER_ENCODING: u32 = 1 << 1;
-    const KEEP_ALIVE: u32 = 1 << 7;
-    /// All of [`HOP_BY_HOP`], a bit each in their order.
-    const HOP_BY_HOP: u32 = (1 << 10) - 1;
-    const CONTENT_LENGTH: u32 = 1 << 10;
-    const RETRY_AFTER: u32 = 1 << 11;
-
-    fn of(headers: &HeaderMap) -> Seen {
-        Seen(headers.keys().fold(0, |seen, name| {
-            seen | match name.as_str() {
-                "connection" => Self::CONNECTION,
-                "transfer-encoding" => Self::TRANSFER_ENCODING,
-                "upgrade" => 1 << 2,
-                "te" => 1 << 3,
-                "proxy-authorization" => 1 << 4,
-                "proxy-authenticate" => 1 << 5,
-                "expect" => 1 << 6,
-                "keep-alive" => Self::KEEP_ALIVE,
-                "proxy-connection" => 1 << 8,
-                "http2-settings" => 1 << 9,
-                "content-length" => Self::CONTENT_LENGTH,
-                "retry-after" => Self::RETRY_AFTER,
-                _ => 0,
-            }
-        }))
-    }
-
-    fn has(self, which: u32) -> bool {
-        self.0 & which != 0
-    }
-}
+const HOP_BY_HOP: Names = Names::new(&[
+    Name::Connection,
+    Name::TransferEncoding,
+    Name::ContentLength,
+    Name::Upgrade,
+    Name::Te,
+    Name::ProxyAuthorization,
+    Name::ProxyAuthenticate,
+    Name::Expect,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::Http2Settings,
+    Name::Attempts,
+]);
+/// The same of an answer, whose length also says what a HEAD would have brought.
+const HOP_BY_HOP_DOWN: Names = HOP_BY_HOP.without(Name::ContentLength);
 
 /// Fields that a `Connection` header must not take away: a caller could otherwise strip what the next hop decides by.
-static END_TO_END: [HeaderName; 9] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::VIA,
-    header::FORWARDED,
-    header::CACHE_CONTROL,
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("x-forwarded-for"),
+const END_TO_END: [&str; 9] = [
+    "host",
+    "content-length",
+    "authorization",
+    "cookie",
+    "via",
+    "forwarded",
+    "cache-control",
+    "idempotency-key",
+    "x-forwarded-for",
 ];
-
-const VIA: HeaderValue = HeaderValue::from_static("1.1 outrigger");
+/// And all that begin so.
+const END_TO_END_PREFIX: &[u8] = b"x-forwarded-";
 
 /// Whom the caller wants to reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Target<'a> {
+pub struct Wanted<'a> {
     /// Host without port, as the caller wrote it.
     pub host: &'a str,
     /// The target was absolute: the caller uses us as its proxy and meant exactly this host.
@@ -98,69 +63,7 @@ pub struct AnswerNotes {
     pub keep_alive: Option<Duration>,
 }
 
-/// Reads whom a request is for, and refuses heads with more than one meaning.
-///
-/// # Errors
-/// [`ProxyError::BadRequest`] and [`ProxyError::MethodRefused`].
-pub fn target(head: &request::Parts) -> Result<Target<'_>, ProxyError> {
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(ProxyError::MethodRefused);
-    }
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Some(host),
-        (None, _) if head.version == Version::HTTP_11 && head.uri.authority().is_none() => {
-            return Err(ProxyError::BadRequest("the request has no Host"));
-        }
-        (None, _) => None,
-        (Some(_), Some(_)) => return Err(ProxyError::BadRequest("the request has more than one Host")),
-    };
-    if let Some(authority) = head.uri.authority() {
-        if head.uri.scheme() != Some(&uri::Scheme::HTTP) {
-            return Err(ProxyError::BadRequest("only http:// targets can be forwarded"));
-        }
-        if authority.as_str().contains('@') {
-            return Err(ProxyError::BadRequest("the target carries user information"));
-        }
-        return Ok(Target { host: without_brackets(authority.host()), is_absolute: true });
-    }
-    let host = host.map_or(Ok(""), |host| host_of(host.as_bytes()))?;
-    Ok(Target { host, is_absolute: false })
-}
-
-/// The name or address in a `Host` field, without its port.
-fn host_of(field: &[u8]) -> Result<&str, ProxyError> {
-    let invalid = ProxyError::BadRequest("the request's Host is not valid");
-    let Ok(field) = std::str::from_utf8(field) else {
-        return Err(invalid);
-    };
-    // What nearly every Host looks like; the others are worth a parser.
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-';
-    let name = field.bytes().position(|b| !is_plain(b)).map_or(field, |end| &field[..end]);
-    let port = &field[name.len()..];
-    if !name.is_empty() && (port.is_empty() || is_port(port)) {
-        return Ok(name);
-    }
-    match field.parse::<uri::Authority>() {
-        Ok(authority) if authority.as_str().contains('@') => {
-            Err(ProxyError::BadRequest("the request's Host carries user information"))
-        }
-        // The authority is the field itself, so its host is a part of it.
-        Ok(authority) => Ok(without_brackets(&field[..authority.host().len()])),
-        Err(_) => Err(invalid),
-    }
-}
-
-/// `:` and up to five digits.
-fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|port| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()))
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// What is known of a request's body.
+/// What is known of a message's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyLength {
     /// There is none.
@@ -171,160 +74,265 @@ pub enum BodyLength {
     Unknown,
 }
 
-/// Turns a caller's head into the one that is sent on, framing apart; the host of an absolute target becomes its `Host`.
-pub fn forward_request(head: &mut request::Parts) {
-    let seen = Seen::of(&head.headers);
-    strip_hop_by_hop(&mut head.headers, seen);
-    if let Some(authority) = head.uri.authority() {
-        // A host that was parsed is a field value too.
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            head.headers.insert(header::HOST, host);
+/// Reads whom a request is for.
+///
+/// # Errors
+/// [`ProxyError::BadRequest`] and [`ProxyError::MethodRefused`].
+pub fn wanted(head: &RequestHead) -> Result<Wanted<'_>, ProxyError> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(ProxyError::MethodRefused);
+    }
+    if let Target::Absolute { scheme, authority, .. } = head.target() {
+        if !scheme.eq_ignore_ascii_case("http") {
+            return Err(ProxyError::BadRequest("only http:// targets can be forwarded"));
         }
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
-        head.uri = Uri::from(path);
+        return Ok(Wanted { host: host_of(authority), is_absolute: true });
     }
-    head.version = Version::HTTP_11;
-    if seen.has(Seen::CONTENT_LENGTH) {
-        head.headers.remove(header::CONTENT_LENGTH);
-    }
-    head.headers.append(header::VIA, VIA);
+    // Read strictly: there is at most one, it is valid, and only HTTP/1.0 may do without.
+    let host = head.fields.get(Name::Host).and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
+    Ok(Wanted { host: host_of(host), is_absolute: false })
 }
 
-/// Turns an endpoint's head into the one that is handed down. Its framing has one meaning already ([`super::answer`]).
-pub fn forward_answer(head: &mut response::Parts) -> AnswerNotes {
-    let seen = Seen::of(&head.headers);
-    let keep_alive = seen.has(Seen::KEEP_ALIVE).then(|| head.headers.get("keep-alive").and_then(keep_alive_timeout));
-    let pushback = if seen.has(Seen::RETRY_AFTER) { pushback(&head.headers, clock::wall()) } else { Pushback::None };
-    strip_hop_by_hop(&mut head.headers, seen);
-    head.version = Version::HTTP_11;
-    head.headers.append(header::VIA, VIA);
-    AnswerNotes { pushback, keep_alive: keep_alive.flatten() }
+/// The name or address of an authority, without port and brackets.
+fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// What a request says about the connection it came over, and about how it wants to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Manner {
+    /// HTTP/1.0: no chunks, no interim answers.
+    pub is_old: bool,
+    /// An answer to HEAD has no body whatever it says.
+    pub is_head: bool,
+    /// No further request comes over this connection.
+    pub closes: bool,
+    /// `Expect: 100-continue`: its body comes when it is asked for.
+    pub waits_for_continue: bool,
+    /// `TE: trailers`.
+    pub takes_trailers: bool,
+}
+
+/// What a request says that ends here; to be read before [`forward_request`].
+pub fn manner(head: &RequestHead) -> Manner {
+    let fields = &head.fields;
+    let mut manner = Manner { is_old: head.is_old, is_head: head.method == Method::HEAD, ..Manner::default() };
+    manner.closes = head.is_old;
+    if !fields.has_any(HOP_BY_HOP) {
+        return manner;
+    }
+    manner.closes = says_close(fields) || (head.is_old && !has_token(fields, Name::Connection, b"keep-alive"));
+    manner.waits_for_continue = !head.is_old && has_token(fields, Name::Expect, b"100-continue");
+    manner.takes_trailers = !head.is_old && has_token(fields, Name::Te, b"trailers");
+    manner
+}
+
+/// `Connection: close`.
+pub fn says_close(fields: &Fields) -> bool {
+    has_token(fields, Name::Connection, b"close")
+}
+
+/// The protocol that the caller asks to go on with (RFC 9110 §7.8); to be read before [`forward_request`].
+pub fn upgrade(head: &RequestHead) -> Option<&[u8]> {
+    let is_asked = !head.is_old && has_token(&head.fields, Name::Connection, b"upgrade");
+    head.fields.get(Name::Upgrade).filter(|_| is_asked)
+}
+
+fn has_token(fields: &Fields, name: Name, token: &[u8]) -> bool {
+    tokens(fields, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+/// What the fields of `name` list, without blanks and parameters.
+fn tokens(fields: &Fields, name: Name) -> impl Iterator<Item = &[u8]> {
+    let listed = fields.all(name).flat_map(|value| value.split(|byte| *byte == b','));
+    listed.map(|token| token.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+}
+
+/// Turns a caller's head into the one that is sent on, framing apart; the host of an absolute target becomes its `Host`.
+pub fn forward_request(head: &mut RequestHead) {
+    strip(&mut head.fields, HOP_BY_HOP);
+    if let Target::Absolute { authority, .. } = head.target() {
+        let authority = authority.to_owned();
+        head.fields.remove(Names::new(&[Name::Host]));
+        head.fields.append("host", authority.as_bytes());
+    }
+    head.fields.append("via", via(head.is_old));
+}
+
+/// How many more may forward an OPTIONS (RFC 9110 §7.6.2); what is no number is passed on.
+pub fn max_forwards(head: &RequestHead) -> Option<u64> {
+    let value = head.fields.get(Name::MaxForwards).filter(|_| head.method == Method::OPTIONS)?;
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
+}
+
+/// One fewer may forward it.
+pub fn forward_one_fewer(head: &mut RequestHead, before: u64) {
+    head.fields.remove(Names::new(&[Name::MaxForwards]));
+    head.fields.append("max-forwards", before.saturating_sub(1).to_string().as_bytes());
+}
+
+/// Turns an endpoint's head into the one that is handed down. Its framing has one meaning already ([`super::strict`]).
+pub fn forward_answer(head: &mut AnswerHead) -> AnswerNotes {
+    let keep_alive = head.fields.get(Name::KeepAlive).and_then(keep_alive_timeout);
+    let pushback = pushback(head.fields.get(Name::RetryAfter), clock::wall);
+    strip(&mut head.fields, HOP_BY_HOP_DOWN);
+    head.fields.append("via", via(head.is_old));
+    AnswerNotes { pushback, keep_alive }
+}
+
+/// Writes a `Date` where there is none (RFC 9110 §6.6.1).
+pub fn write_date(out: &mut Vec<u8>, head: &AnswerHead) {
+    if !head.fields.has(Name::Date) {
+        write_field(out, b"date", httpdate::fmt_http_date(clock::wall()).as_bytes());
+    }
+}
+
+/// The version in which the message came, and who passes it on.
+fn via(is_old: bool) -> &'static [u8] {
+    if is_old { b"1.0 outrigger" } else { b"1.1 outrigger" }
 }
 
 /// Removes what ends at this hop.
-fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
-    if !seen.has(Seen::HOP_BY_HOP) {
-        return;
-    }
-    if seen.has(Seen::CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
+fn strip(fields: &mut Fields, always: Names) {
+    if fields.has(Name::Connection) {
+        let named: Vec<Vec<u8>> =
+            tokens(fields, Name::Connection).filter(|name| may_be_named(name)).map(<[u8]>::to_vec).collect();
+        if !named.is_empty() {
+            fields.retain(|_, text| !named.iter().any(|name| name.eq_ignore_ascii_case(text)));
         }
     }
-    for (at, name) in HOP_BY_HOP.iter().enumerate() {
-        if seen.has(1 << at) {
-            headers.remove(name);
-        }
-    }
+    fields.remove(always);
 }
 
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let names = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse::<HeaderName>().ok());
-    names.filter(|name| !END_TO_END.contains(name)).collect()
+/// Whether `Connection` may take the field `name` away; what goes anyway need not be looked for.
+fn may_be_named(name: &[u8]) -> bool {
+    let is_option =
+        [&b"keep-alive"[..], b"close", b"te", b"upgrade"].iter().any(|option| name.eq_ignore_ascii_case(option));
+    let begins = name.get(..END_TO_END_PREFIX.len()).unwrap_or_default();
+    let is_end_to_end = begins.eq_ignore_ascii_case(END_TO_END_PREFIX)
+        || END_TO_END.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()));
+    !name.is_empty() && !is_option && !is_end_to_end
 }
 
 /// What `Retry-After` asks for, in both its forms (RFC 9110 §10.2.3); a date that has passed asks for no wait.
-pub fn pushback(headers: &HeaderMap, now: SystemTime) -> Pushback {
-    let Some(value) = headers.get(header::RETRY_AFTER) else {
+pub fn pushback(value: Option<&[u8]>, now: impl FnOnce() -> SystemTime) -> Pushback {
+    let Some(value) = value else {
         return Pushback::None;
     };
-    let Ok(text) = value.to_str() else {
+    let Ok(text) = std::str::from_utf8(value.trim_ascii()) else {
         return Pushback::Unreadable;
     };
-    let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // Only overflow can fail here, and who asks for so long asks for ever.
         return Pushback::After(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
     }
     match httpdate::parse_http_date(text) {
-        Ok(date) => Pushback::After(date.duration_since(now).unwrap_or(Duration::ZERO)),
+        Ok(date) => Pushback::After(date.duration_since(now()).unwrap_or(Duration::ZERO)),
         Err(_) => Pushback::Unreadable,
     }
 }
 
-fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
-    let parameters = value.to_str().ok()?.split(',');
+fn keep_alive_timeout(value: &[u8]) -> Option<Duration> {
+    let parameters = std::str::from_utf8(value).ok()?.split(',');
     let seconds = parameters.filter_map(|parameter| parameter.trim().strip_prefix("timeout=")).next()?;
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::strict::{Asked, Heads, Limits};
     use super::*;
-    use http::{Request, Response};
 
-    fn request(target: &str, headers: &[(&str, &str)]) -> request::Parts {
-        let mut request = Request::builder().uri(target);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).expect("a valid head").into_parts().0
+    fn request(text: &str) -> RequestHead {
+        let taken = Heads::requests(Limits::default()).request(format!("{text}\r\n\r\n").as_bytes());
+        taken.expect("a valid head").expect("a whole one").head
+    }
+
+    fn answer(text: &str) -> AnswerHead {
+        let mut heads = Heads::answers(Limits::default());
+        heads.ask(Asked::default());
+        let taken = heads.answer(format!("HTTP/1.1 200 OK\r\n{text}\r\n\r\n").as_bytes());
+        taken.expect("a valid head").expect("a whole one").head
+    }
+
+    fn names(fields: &Fields) -> Vec<String> {
+        let mut names: Vec<_> = fields.iter().map(|(_, name, _)| name.escape_ascii().to_string()).collect();
+        names.sort_unstable();
+        names
     }
 
     #[test]
     fn a_target_has_one_host_or_is_refused() {
-        for (uri, headers, expected) in [
-            ("/", vec![("host", "backend")], Ok(("backend", false))),
-            ("/", vec![("host", "Backend:5001")], Ok(("Backend", false))),
-            ("/", vec![("host", "[::1]:4140")], Ok(("::1", false))),
-            ("/", vec![("host", "a_b~c:80")], Ok(("a_b~c", false))),
-            ("http://backend:80/x", vec![("host", "other")], Ok(("backend", true))),
-            ("/", vec![], Err("the request has no Host")),
-            ("/", vec![("host", "a"), ("host", "a")], Err("the request has more than one Host")),
-            ("/", vec![("host", "a b")], Err("the request's Host is not valid")),
-            ("/", vec![("host", "user@a")], Err("the request's Host carries user information")),
-            ("http://user@a/", vec![], Err("the target carries user information")),
-            ("https://a/", vec![], Err("only http:// targets can be forwarded")),
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\nHost: backend", Ok(("backend", false))),
+            ("GET / HTTP/1.1\r\nHost: Backend:5001", Ok(("Backend", false))),
+            ("GET / HTTP/1.1\r\nHost: [::1]:4140", Ok(("::1", false))),
+            ("GET / HTTP/1.1\r\nHost: a_b~c:80", Ok(("a_b~c", false))),
+            ("GET http://backend:80/x HTTP/1.1\r\nHost: other", Ok(("backend", true))),
+            ("GET http://[::1]?x HTTP/1.1\r\nHost: other", Ok(("::1", true))),
+            ("GET / HTTP/1.0\r\nx: y", Ok(("", false))),
+            ("GET https://a/ HTTP/1.1\r\nHost: a", Err("only http:// targets can be forwarded")),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a", Err("CONNECT and TRACE are not forwarded")),
         ] {
-            let head = request(uri, &headers);
-            match (target(&head), expected) {
-                (Ok(t), Ok((host, is_absolute))) => {
-                    assert_eq!((t.host, t.is_absolute), (host, is_absolute), "{uri} {headers:?}");
-                }
-                (Err(error), Err(wanted)) => assert_eq!(error.to_string(), wanted, "{uri} {headers:?}"),
-                (found, expected) => panic!("{uri} {headers:?}: {found:?} where {expected:?} was expected"),
-            }
+            let head = request(text);
+            let found = wanted(&head).map(|wanted| (wanted.host, wanted.is_absolute));
+            assert_eq!(found.map_err(|error| error.to_string()), expected.map_err(str::to_owned), "{text}");
         }
     }
 
     #[test]
     fn what_ends_at_this_hop_is_removed_and_what_does_not_stays() {
         let mut head = request(
-            "http://backend/a?b=c",
-            &[
-                ("connection", "close, X-Private, host, authorization, content-length"),
-                ("x-private", "1"),
-                ("authorization", "secret"),
-                ("keep-alive", "timeout=5"),
-                ("proxy-connection", "keep-alive"),
-                ("te", "trailers"),
-                ("upgrade", "h2c"),
-                ("expect", "100-continue"),
-                ("transfer-encoding", "chunked"),
-                ("content-length", "7"),
-                ("x-kept", "1"),
-            ],
+            "GET http://backend/a?b=c HTTP/1.1\r\nHost: other\r\nConnection: close, X-Private, host, authorization, content-length, x-forwarded-proto\r\n\
+             x-private: 1\r\nAuthorization: secret\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\n\
+             Expect: 100-continue\r\nContent-Length: 7\r\nX-Kept: 1\r\nX-Forwarded-Proto: https\r\nOutrigger-Attempts: 9",
         );
+        let expected = Manner { closes: true, waits_for_continue: true, takes_trailers: true, ..Manner::default() };
+        assert_eq!((manner(&head), upgrade(&head)), (expected, None));
         forward_request(&mut head);
-        let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["authorization", "host", "via", "x-kept"]);
-        assert_eq!(head.headers["host"], "backend");
-        assert_eq!(head.uri, "/a?b=c");
+        assert_eq!(names(&head.fields), ["Authorization", "X-Forwarded-Proto", "X-Kept", "host", "via"]);
+        assert_eq!(head.fields.get(Name::Host), Some(&b"backend"[..]));
+    }
+
+    #[test]
+    fn a_connection_is_kept_as_its_version_and_its_caller_say() {
+        for (text, closes) in [
+            ("GET / HTTP/1.1\r\nHost: a", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close", true),
+            ("GET / HTTP/1.0\r\nHost: a", true),
+            ("GET / HTTP/1.0\r\nHost: a\r\nConnection: Keep-Alive", false),
+            ("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive, close", true),
+        ] {
+            assert_eq!(manner(&request(text)).closes, closes, "{text}");
+        }
+        let head = request("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket");
+        assert_eq!(upgrade(&head), Some(&b"websocket"[..]));
+    }
+
+    #[test]
+    fn options_go_no_further_than_they_may() {
+        let with = |text: &str| request(&format!("{text} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3"));
+        assert_eq!((max_forwards(&with("OPTIONS")), max_forwards(&with("GET"))), (Some(3), None));
+        let mut head = with("OPTIONS");
+        forward_one_fewer(&mut head, 3);
+        assert_eq!(head.fields.all(Name::MaxForwards).collect::<Vec<_>>(), [b"2"]);
+        assert_eq!(max_forwards(&request("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: +1")), None);
     }
 
     #[test]
     fn an_endpoint_that_says_when_it_closes_is_believed() {
-        let head = Response::builder().header("keep-alive", "timeout=5, max=9").header("transfer-encoding", "chunked");
-        let mut head = head.body(()).expect("a valid head").into_parts().0;
+        let mut head = answer("Keep-Alive: timeout=5, max=9\r\nTransfer-Encoding: chunked");
         assert_eq!(forward_answer(&mut head).keep_alive, Some(Duration::from_secs(5)));
-        assert_eq!(head.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["via"]);
+        assert_eq!(names(&head.fields), ["via"]);
     }
 
     #[test]
     fn retry_after_is_read_in_both_its_forms() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
+        let now = || httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
         for (text, expected) in [
             ("0", Pushback::After(Duration::ZERO)),
             (" 120 ", Pushback::After(Duration::from_secs(120))),
@@ -336,10 +344,8 @@ mod tests {
             ("", Pushback::Unreadable),
             ("1.5", Pushback::Unreadable),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("retry-after", HeaderValue::from_str(text).expect("a valid value"));
-            assert_eq!(pushback(&headers, now), expected, "{text:?}");
+            assert_eq!(pushback(Some(text.as_bytes()), now), expected, "{text:?}");
         }
-        assert_eq!(pushback(&HeaderMap::new(), now), Pushback::None);
+        assert_eq!(pushback(None, now), Pushback::None);
     }
 }

@@ -1,15 +1,15 @@
 //! Byte streams, and what is learnt by watching them.
 //!
-//! hyper has no timer for a caller that stops sending or reading. It is seen from the bytes: a [`Watched`] stream tells its [`Progress`] of every read and write.
+//! A caller that stops sending or reading is seen from the bytes: a [`Watched`] stream tells its [`Progress`] of every read and write.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection, or in tests the end of an in-memory pipe.
@@ -19,9 +19,6 @@ pub enum Stream {
     /// The same proxy without a network.
     Memory(DuplexStream),
 }
-
-/// Answers up to this go out in one piece.
-const JOINED_MAX: usize = 1024;
 
 /// A connection of the app, whose [`Progress`] is told of every byte that passes.
 pub struct Watched {
@@ -75,8 +72,8 @@ pub struct Progress {
     awaits_endpoint: AtomicBool,
     /// The network did not take all that was to be written: the caller is not reading.
     is_blocked: AtomicBool,
-    /// An answer went down before its request had come whole: what still comes is no head.
-    is_spoilt: AtomicBool,
+    /// A request has not come whole.
+    is_uploading: AtomicBool,
     /// The worker's tick now, shared by all its connections: reading a clock for every packet would cost more than it tells.
     tick: Arc<AtomicU32>,
 }
@@ -92,7 +89,7 @@ impl Progress {
             body_limit: AtomicU32::new(u32::MAX),
             awaits_endpoint: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
-            is_spoilt: AtomicBool::new(false),
+            is_uploading: AtomicBool::new(false),
             tick,
         }
     }
@@ -111,6 +108,23 @@ impl Progress {
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
         self.moved();
+    }
+
+    /// A request begins; its body may still be under way.
+    pub fn enter_exchange(&self, is_uploading: bool) {
+        self.is_uploading.store(is_uploading, Relaxed);
+        self.enter(Phase::Exchange);
+    }
+
+    /// An exchange has ended; if its request has not come whole, what still comes is no head.
+    pub fn leave(&self, is_uploading: bool) {
+        self.is_uploading.store(is_uploading, Relaxed);
+        self.enter(Phase::Idle);
+    }
+
+    /// Whether the body of the request under way has not come whole, as far as is known.
+    pub fn is_uploading(&self) -> bool {
+        self.is_uploading.load(Relaxed)
     }
 
     /// A step forward.
@@ -140,14 +154,9 @@ impl Progress {
         self.awaits_endpoint.store(awaits, Relaxed);
     }
 
-    /// Whether written bytes wait for the caller to read. Between two requests too: the end of an answer may still be in hyper's buffer.
+    /// Whether written bytes wait for the caller to read. Between two requests too: the end of an answer may still be staged.
     pub fn is_blocked(&self) -> bool {
         self.is_blocked.load(Relaxed)
-    }
-
-    /// An answer has gone down before its request had come whole.
-    pub fn spoil(&self) {
-        self.is_spoilt.store(true, Relaxed);
     }
 
     /// Whose fault it is that a body stands still.
@@ -181,7 +190,7 @@ impl Progress {
     fn on_read(&self, n: usize) {
         match self.phase() {
             // The clock of a head starts with its first byte and is not wound up by the next ones: dripping does not help.
-            Phase::Idle if n > 0 && !self.is_spoilt.load(Relaxed) => self.enter(Phase::Head),
+            Phase::Idle if n > 0 && !self.is_uploading() => self.enter(Phase::Head),
             // The caller is still uploading; after an early answer too.
             Phase::Body | Phase::Idle if n > 0 => self.moved(),
             Phase::Idle | Phase::Head | Phase::Exchange | Phase::Body => {}
@@ -208,8 +217,15 @@ impl Watched {
         Watched { stream, progress }
     }
 
-    /// Drops the connection so that the peer sees a reset and never a clean end.
-    pub fn abort(self) {
+    /// Whether the peer will send no more, whatever is still to be read.
+    pub fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        let Stream::Tcp(tcp) = &self.stream else { return false };
+        let ready = pin!(tcp.ready(Interest::READABLE)).poll(cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// Once dropped the peer is to see a reset and never a clean end.
+    pub fn abort(&self) {
         if let Stream::Tcp(tcp) = &self.stream {
             // If it fails the peer has already closed: there is nobody left to mislead.
             let _ = tcp.set_zero_linger();
@@ -248,12 +264,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut joined = [0; JOINED_MAX];
-        let polled = match join(bufs, &mut joined) {
-            // A small answer costs less to copy than the kernel takes to look at a list of pieces.
-            Some(length) => Pin::new(&mut self.stream).poll_write(cx, &joined[..length]),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        };
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.noting(polled)
     }
 
@@ -268,16 +279,6 @@ impl AsyncWrite for Watched {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
-}
-
-/// Copies the pieces behind each other, if they fit.
-fn join(pieces: &[io::IoSlice<'_>], joined: &mut [u8]) -> Option<usize> {
-    let mut length = 0;
-    for piece in pieces {
-        joined.get_mut(length..length + piece.len())?.copy_from_slice(piece);
-        length += piece.len();
-    }
-    Some(length)
 }
 
 impl AsyncRead for Stream {

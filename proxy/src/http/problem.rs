@@ -4,16 +4,16 @@
 //! try again.
 
 use bytes::Bytes;
-use http::header::{self, HeaderName};
-use http::{HeaderValue, Response, response};
 use serde::Serialize;
 
+use super::head::{AnswerHead, Fields};
 use crate::clock;
 use crate::error::{OpenBreaker, ProxyError};
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const PROXY_STATUS: &str = "proxy-status";
 /// How often the request was sent, on answers that took more than one attempt.
-pub const ATTEMPTS: HeaderName = HeaderName::from_static("outrigger-attempts");
+const ATTEMPTS: &str = "outrigger-attempts";
+const METHODS: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// The body, in the order in which a person wants to read it.
 #[derive(Serialize)]
@@ -43,7 +43,12 @@ struct BreakerPart {
 }
 
 /// The answer for `error`; `upstream` is empty where none was found, `attempts` counts what was sent, `no_retry` says why there were not more.
-pub fn answer(error: &ProxyError, upstream: &str, attempts: u32, no_retry: Option<&'static str>) -> Response<Bytes> {
+pub fn answer(
+    error: &ProxyError,
+    upstream: &str,
+    attempts: u32,
+    no_retry: Option<&'static str>,
+) -> (AnswerHead, Bytes) {
     let row = error.row();
     let breaker = error.open_breaker();
     let problem = Problem {
@@ -59,22 +64,18 @@ pub fn answer(error: &ProxyError, upstream: &str, attempts: u32, no_retry: Optio
     };
     let mut body = serde_json::to_vec(&problem).expect("a struct of strings and numbers can be written");
     body.push(b'\n');
-    let mut answer = Response::new(Bytes::from(body));
-    *answer.status_mut() = row.status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let mut head = AnswerHead::ours(row.status);
+    head.fields.append("content-type", b"application/problem+json");
     let next_hop = if upstream.is_empty() { String::new() } else { format!("; next-hop=\"{upstream}\"") };
     let status = format!("outrigger; error={}; details=\"{}\"{next_hop}", row.token, row.reason);
-    if let Ok(value) = HeaderValue::from_str(&status) {
-        headers.insert(PROXY_STATUS, value);
-    }
+    head.fields.append(PROXY_STATUS, status.as_bytes());
     if let Some(open) = breaker {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds(open.retry_after)));
+        head.fields.append("retry-after", retry_after_seconds(open.retry_after).to_string().as_bytes());
     }
-    if matches!(error, ProxyError::MethodRefused) {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    if matches!(error, ProxyError::MethodRefused | ProxyError::LastForward) {
+        head.fields.append("allow", METHODS);
     }
-    answer
+    (head, Bytes::from(body))
 }
 
 impl BreakerPart {
@@ -91,19 +92,16 @@ impl BreakerPart {
 }
 
 /// Marks an upstream's answer that went down although a retry was called for: `why` is the word for what stood in the way.
-pub fn mark_given_up(head: &mut response::Parts, why: &str) {
+pub fn mark_given_up(head: &mut AnswerHead, why: &str) {
     let status = head.status.as_u16();
-    if let Ok(value) =
-        HeaderValue::from_str(&format!("outrigger; received-status={status}; details=\"no retry: {why}\""))
-    {
-        head.headers.append(PROXY_STATUS, value);
-    }
+    let mark = format!("outrigger; received-status={status}; details=\"no retry: {why}\"");
+    head.fields.append(PROXY_STATUS, mark.as_bytes());
 }
 
 /// Marks an answer that took more than one attempt.
-pub fn mark_attempts(headers: &mut http::HeaderMap, attempts: u32) {
+pub fn mark_attempts(fields: &mut Fields, attempts: u32) {
     if attempts > 1 {
-        headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+        fields.append(ATTEMPTS, attempts.to_string().as_bytes());
     }
 }
 
@@ -125,14 +123,15 @@ mod tests {
             open_for: Duration::from_secs(2),
             retry_after: Duration::from_millis(1_200),
         };
-        let answer = answer(&ProxyError::BreakerOpen(Box::new(open)), "checkout", 0, None);
-        assert_eq!(answer.status(), 503);
-        assert_eq!(answer.headers()["retry-after"], "2");
+        let (head, body) = answer(&ProxyError::BreakerOpen(Box::new(open)), "checkout", 0, None);
+        assert_eq!(head.status, 503);
+        let fields: Vec<_> = head.fields.iter().map(|(_, name, value)| [name, value].concat()).collect();
+        assert_eq!(fields[2], b"retry-after2");
         assert_eq!(
-            answer.headers()["proxy-status"],
-            "outrigger; error=destination_unavailable; details=\"breaker_open\"; next-hop=\"checkout\""
+            fields[1].escape_ascii().to_string(),
+            r#"proxy-statusoutrigger; error=destination_unavailable; details=\"breaker_open\"; next-hop=\"checkout\""#
         );
-        let problem: serde_json::Value = serde_json::from_slice(answer.body()).expect("JSON");
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(problem["upstream"], "checkout");
         assert_eq!(problem["breaker"]["rule"], "failure_ratio");
         assert!(problem["breaker"]["since"].as_str().is_some_and(|since| since.ends_with("GMT")));

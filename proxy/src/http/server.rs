@@ -1,38 +1,36 @@
 //! The door: a connection of the app, from its first byte to its last.
 //!
-//! hyper parses and frames; this file owns the connection's life. It ends when the app closes it, when a limit is passed (the worker's tick says so through
+//! One request after the other is read, exchanged and answered. The connection ends when the app closes it, when a limit is passed (the worker's tick says so through
 //! [`Progress`]), when the worker finishes, or when an answer broke off: then the connection is reset, so that no reader can take half an answer for
 //! a whole one.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
-
-use super::inspected::{Inspected, Verdict};
-use super::io::{Ending, Phase, Progress, Stream, Watched};
+use super::io::{Ending, Phase, Progress, Stream};
+use super::staged::{Framing, WrongLength};
 use super::strict::Limits;
+use super::wire::{Next, Wire};
 use crate::clock::{self, Alarm};
 use crate::config;
 use crate::events::Event;
-use crate::exchange;
-use crate::worker::{Connection, TICK, Worker};
+use crate::exchange::{self, Answer, BrokenOff, Down, Unfinished};
+use crate::worker::{Connection, TICK, TICKS_PER_LOOK, Worker};
 
-/// hyper's own limit, for which it parses on the stack; any other costs an allocation a request.
-const HYPER_HEADERS_MAX: usize = 100;
 /// At the end of a drain a connection without a request is closed when it has been still for so long: one that was just accepted is about to bring its first.
 const LAST_CHANCE_TICKS: u32 = 2;
-/// hyper allows no smaller buffer.
-const HYPER_BUFFER_MIN: usize = 8 * 1024;
 /// Said to a caller whose head did not come in time; then the connection ends.
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"slow_head\"\r\n\r\n";
 /// Said to a caller beyond the last place; by the acceptor, which has no worker to hand it to.
 pub const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=connection_limit_reached; details=\"connections_max\"\r\n\r\n";
+/// How long a caller may take to read its last answer while it is still sending.
+const LINGER: Duration = TICK.saturating_mul(5);
+/// What is left of a request's body after its answer is read up to this, so that the connection lives on; more is not worth it.
+const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
 
 /// A connection of the app, as its requests see it.
 pub struct Caller {
@@ -42,66 +40,215 @@ pub struct Caller {
     pub progress: Arc<Progress>,
     /// For the deadlines of its requests; it has one at a time.
     pub alarm: Alarm,
-    /// Which of its requests is refused.
-    pub verdict: Rc<Verdict>,
+    /// Its bytes.
+    pub wire: Rc<Wire>,
+}
+
+/// How a connection's requests came to their end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Between two of them.
+    Done,
+    /// What came is no request; it was answered.
+    Refused,
+    /// The last answer has gone out, and more of its request may still come.
+    Unread,
+    /// In the middle of something.
+    Broken,
 }
 
 /// Serves `stream` to its end.
 pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     let progress = Arc::new(Progress::new(worker.tick()));
     let mut enlisted = Enlisted::new(&worker, Arc::clone(&progress));
-    let listen = worker.live().config.listen.clone();
-    let verdict = Rc::new(Verdict::default());
-    let watched = Watched::new(stream, Arc::clone(&progress));
-    let io = TokioIo::new(Inspected::new(watched, limits(&listen), Rc::clone(&verdict)));
+    let limits = limits(&worker.live().config.listen);
+    let wire = Rc::new(Wire::new(stream, Arc::clone(&progress), limits));
     let caller = Rc::new(Caller {
         worker: Rc::clone(&worker),
         progress: Arc::clone(&progress),
         alarm: Alarm::default(),
-        verdict: Rc::clone(&verdict),
+        wire: Rc::clone(&wire),
     });
-    let door = service_fn(move |request| exchange::run(Rc::clone(&caller), request));
-    let mut builder = http1::Builder::new();
-    // A head that came this far is within the limits; hyper needs room for a byte more.
-    builder.max_buf_size((2 * listen.head_bytes_max).max(HYPER_BUFFER_MIN));
-    if listen.headers_max != HYPER_HEADERS_MAX {
-        builder.max_headers(listen.headers_max);
-    }
-    let mut connection = builder.serve_connection(io, door);
-    let mut is_told_to_finish = false;
-    let result = std::future::poll_fn(|cx| {
-        enlisted.connection.waker.replace(Some(cx.waker().clone()));
-        if progress.ending() != Ending::None && progress.ending() != Ending::Truncated {
-            return Poll::Ready(Ok(()));
+    let mut talk = Box::pin(converse(caller));
+    let end = poll_fn(|cx| {
+        enlisted.connection.remember(cx.waker());
+        if !matches!(progress.ending(), Ending::None | Ending::Truncated) {
+            return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut connection).poll(cx);
+        let polled = talk.as_mut().poll(cx);
         let may_begin = progress.phase() == Phase::Idle && progress.ticks_still() < LAST_CHANCE_TICKS;
-        if polled.is_ready() || !worker.is_finishing() || is_told_to_finish || may_begin {
-            return polled;
+        if polled.is_ready() || !worker.is_finishing() || may_begin || progress.phase() != Phase::Idle {
+            return polled.map(Some);
         }
-        is_told_to_finish = true;
-        Pin::new(&mut connection).graceful_shutdown();
-        Pin::new(&mut connection).poll(cx)
+        Poll::Ready(Some(End::Done))
     })
     .await;
-    enlisted.reason = if verdict.is_refused() { "refused" } else { reason(progress.ending(), &result) };
-    // Read before the connection is taken apart, which ends whatever is under way on it.
+    enlisted.reason = reason(progress.ending(), end);
+    // Read before the talk is dropped, which ends whatever is under way.
     let is_midway = matches!(progress.phase(), Phase::Exchange | Phase::Body) || progress.is_blocked();
-    let mut io = connection.into_parts().io.into_inner().into_inner();
-    if verdict.is_refused() && !is_midway {
-        // Closing with unread bytes would take our answer back before it is read.
-        let _ = clock::until(clock::now() + TICK, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
-    }
+    drop(talk);
     match progress.ending() {
         Ending::SlowHead if !is_midway => {
             // One try: the caller may be gone, or not read; then there is nobody to tell.
-            let _ = clock::until(clock::now() + TICK, io.write_all(SLOW_HEAD)).await;
+            let mut words = SLOW_HEAD;
+            let _ = clock::until(clock::now() + TICK, poll_fn(|cx| wire.poll_say(cx, &mut words))).await;
         }
         // A reader must not take a part of an answer for the whole.
-        _ if is_midway => io.abort(),
-        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated | Ending::CutOff => io.abort(),
+        _ if is_midway => wire.abort(),
+        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated | Ending::CutOff => wire.abort(),
+        Ending::None if matches!(end, Some(End::Refused | End::Unread)) => {
+            let _ = clock::until(clock::now() + LINGER, poll_fn(|cx| wire.poll_linger(cx))).await;
+        }
         Ending::None | Ending::Idle | Ending::SlowHead => {}
     }
+}
+
+/// Answers the requests of `caller`, one after the other.
+async fn converse(caller: Rc<Caller>) -> End {
+    let wire = &caller.wire;
+    loop {
+        let head = match poll_fn(|cx| wire.poll_request(cx)).await {
+            Next::Request(head) => head,
+            Next::End => return End::Done,
+            Next::Broken => return End::Broken,
+            Next::Refused(why) => {
+                let answer = exchange::refuse(Rc::clone(&caller), why);
+                return if reply(&caller, answer, true).await.is_ok() { End::Refused } else { End::Broken };
+            }
+        };
+        let closes = wire.manner().closes;
+        let Some(answer) = unless_gone(&caller, exchange::run(Rc::clone(&caller), head)).await else {
+            return End::Broken;
+        };
+        let is_last = closes || answer.is_last;
+        let Ok(unfinished) = reply(&caller, answer, is_last).await else { return End::Broken };
+        if !wire.has_body_ended() {
+            if let Some(unfinished) = unfinished {
+                unfinished.finish().await;
+            }
+            if is_last || !discard(wire).await {
+                return End::Unread;
+            }
+            caller.progress.leave(false);
+        }
+        if is_last {
+            return End::Done;
+        }
+    }
+}
+
+/// The output of `work`, unless the caller leaves before. Meanwhile interim answers go down.
+async fn unless_gone<F: Future>(caller: &Caller, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    let (wire, progress) = (&caller.wire, &caller.progress);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let is_cut = matches!(wire.poll_flush(cx), Poll::Ready(Err(_)));
+        // Nobody reads from a caller while the endpoint takes nothing of its body; so it is looked at now and then.
+        let is_due = progress.ticks_still() >= TICKS_PER_LOOK;
+        let has_left = is_due && !wire.has_body_ended() && wire.has_gone_unread();
+        if is_cut || has_left || wire.poll_gone(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Sends an answer. An error if it did not go out whole; else what is left of its request's way up, if anything.
+async fn reply(caller: &Caller, answer: Answer, is_last: bool) -> Result<Option<Unfinished>, Cut> {
+    let Answer { head, body, .. } = answer;
+    let wire = &caller.wire;
+    let framing = wire.begin_answer(&head, body.length(), is_last);
+    drop(head);
+    let mut sending = Sending::new(body, framing);
+    poll_fn(|cx| {
+        loop {
+            let drawn = sending.poll_draw(wire, cx);
+            match (wire.poll_flush(cx), drawn) {
+                (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(Cut)),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+                // What had come before has gone out.
+                (Poll::Ready(Ok(())), Poll::Ready(Err(Cut))) => return Poll::Ready(Err(sending.broke_off())),
+                (Poll::Ready(Ok(())), Poll::Pending) if sending.wants_room => {}
+                (Poll::Ready(Ok(())) | Poll::Pending, _) => return wire.poll_gone(cx).map(|()| Err(Cut)),
+            }
+        }
+    })
+    .await?;
+    Ok(sending.unfinished)
+}
+
+/// The answer does not go down whole.
+struct Cut;
+
+/// An answer's body on its way down.
+struct Sending {
+    body: Option<(Down, Framing)>,
+    unfinished: Option<Unfinished>,
+    /// It was not drawn further because there was no room for more.
+    wants_room: bool,
+}
+
+impl Sending {
+    fn new(body: Down, framing: Option<Framing>) -> Sending {
+        let mut sending = Sending { body: None, unfinished: None, wants_room: false };
+        match framing {
+            Some(framing) => sending.body = Some((body, framing)),
+            None => sending.unfinished = body.into_unfinished(),
+        }
+        sending
+    }
+
+    /// Stages what there is and room for. Ready when all is staged; with it the exchange is over, and counted.
+    fn poll_draw(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        while let Some((body, framing)) = &mut self.body {
+            self.wants_room = !wire.has_room();
+            if self.wants_room {
+                return Poll::Pending;
+            }
+            let is_whole = match ready!(body.poll_frame(cx)) {
+                Some(Err(BrokenOff)) => return Poll::Ready(Err(Cut)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        wire.push(data, framing)?;
+                        body.has_ended() && wire.end(*framing, None).map(|()| true)?
+                    }
+                    Err(frame) => wire.end(*framing, frame.trailers_ref()).map(|()| true)?,
+                },
+                None => wire.end(*framing, None).map(|()| true)?,
+            };
+            if is_whole {
+                self.unfinished = self.body.take().and_then(|(body, _)| body.into_unfinished());
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The endpoint broke the answer off: the connection must not end cleanly.
+    fn broke_off(&mut self) -> Cut {
+        if let Some((body, _)) = &mut self.body {
+            body.broke_off();
+        }
+        Cut
+    }
+}
+
+impl From<WrongLength> for Cut {
+    fn from(WrongLength: WrongLength) -> Cut {
+        Cut
+    }
+}
+
+/// Reads the rest of a request's body and forgets it; whether that was worth it.
+async fn discard(wire: &Wire) -> bool {
+    let mut left = DISCARDED_BYTES_MAX;
+    while let Some(frame) = poll_fn(|cx| wire.poll_body(cx)).await {
+        let Ok(frame) = frame else { return false };
+        let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(rest) = left.checked_sub(read) else { return false };
+        left = rest;
+    }
+    true
 }
 
 fn limits(listen: &config::Listen) -> Limits {
@@ -112,9 +259,13 @@ fn limits(listen: &config::Listen) -> Limits {
 }
 
 /// The word for how a connection ended.
-fn reason(ending: Ending, result: &hyper::Result<()>) -> &'static str {
+fn reason(ending: Ending, end: Option<End>) -> &'static str {
     match ending {
-        Ending::None => result.as_ref().map_or("broken", |()| "done"),
+        Ending::None => match end {
+            Some(End::Done | End::Unread) => "done",
+            Some(End::Refused) => "refused",
+            Some(End::Broken) | None => "broken",
+        },
         Ending::Idle => "idle",
         Ending::SlowHead => "slow_head",
         Ending::EndpointStalled => "endpoint_stalled",

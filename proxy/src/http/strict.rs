@@ -1,13 +1,13 @@
-//! The strict check of every byte before hyper reads it: one interpretation of a message, or a refusal.
+//! Reading messages by the letter: one interpretation, or a refusal.
 //!
-//! hyper parses what it can make sense of; a next hop may make another sense of it. So each connection has an [`Inspector`] that follows the same bytes by the
-//! letter of RFC 9112 (heads, lengths, chunks, where the next head begins) and lets through only what every reader takes for the same. It is
-//! pure: no I/O, no time. It does not change a byte, and nothing of a head goes on before the head is complete and fine, so that a
-//! refused one can be answered in its place; a head that comes in one piece costs one pass and no allocation.
+//! Most parsers read what they can make sense of; a next hop may make another sense of it. So both sides of this proxy read with [`Heads`] and [`Decoder`], which follow
+//! RFC 9112 (heads, lengths, chunks, where the next head begins) and take only what every reader takes for the same. They are pure: no I/O, no time. A head
+//! is read in one pass, and again from where it was short if it comes in pieces.
 //!
 //! A line is judged when its line feed has come, or when it is longer than it may be; hence the verdict does not depend on how the bytes were cut into pieces.
 //! Two things are told at the first byte: what cannot begin a request line, and what cannot begin a status line. Who speaks TLS to us would otherwise wait for ever.
 
+mod body;
 mod chunks;
 mod class;
 mod head;
@@ -17,10 +17,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use self::chunks::{Chunks, Progress};
-use self::head::Stop;
-use self::lines::{Body, Lines, Side};
+use http::{Method, StatusCode};
+
+pub use self::body::{COPIED_BELOW, Decoder};
+use self::lines::{Lines, Side};
 pub use self::refusal::Refusal;
+use super::head::{AnswerHead, Fields, RequestHead};
 
 /// How much of what is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,69 +71,37 @@ pub struct Asked {
     pub is_upgrade: bool,
 }
 
-/// What may go on after a piece.
-#[derive(PartialEq, Eq, Debug)]
-#[must_use]
-pub struct Passage {
-    /// What was kept back of earlier pieces, the beginning of a head, and now goes on before this piece. Empty in most cases.
-    pub before: Vec<u8>,
-    /// Leading bytes of this piece that go on. The inspector keeps the rest as the beginning of a head, or it is refused.
+/// A head that has been read.
+#[derive(Debug)]
+pub struct Taken<H> {
+    /// The head.
+    pub head: H,
+    /// Its bytes in the buffer.
     pub bytes: usize,
-    /// The first message that is refused; from then on nothing goes on.
-    pub refused: Option<Refused>,
+    /// What follows it.
+    pub body: Decoder,
 }
 
-/// A message that is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused {
-    /// Why.
-    pub why: Refusal,
-    /// Which of the connection's requests, or of its answers after interim ones: 0 is the first.
-    pub ordinal: u64,
-    /// What of it is wrong.
-    pub part: Part,
-}
-
-/// A part of a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// Nothing of the message has gone on.
-    Head,
-    /// Its head has, and what came of its body before the fault.
-    Body,
-}
-
-/// Follows the bytes of one direction of one connection.
+/// Reads the heads of one direction of one connection.
 #[derive(Debug)]
-pub struct Inspector {
+pub struct Heads {
     lines: Lines,
-    state: State,
 }
 
-/// What the next byte belongs to.
-#[derive(Debug)]
-enum State {
-    Head,
-    Length(u64),
-    Chunks(Chunks),
-    /// The body ends with the connection, or there are no messages any more.
-    Rest,
-    Refused(Refused),
-}
-
-impl Inspector {
+impl Heads {
     /// For the bytes of a caller.
-    pub fn requests(limits: Limits) -> Inspector {
-        Inspector::new(Side::Requests, limits)
+    pub fn requests(limits: Limits) -> Heads {
+        Heads { lines: Lines::new(Side::Requests, limits) }
     }
 
     /// For the bytes of an endpoint; each answer must be asked for.
-    pub fn answers(limits: Limits) -> Inspector {
-        Inspector::new(Side::Answers { asked: None, interim: 0 }, limits)
+    pub fn answers(limits: Limits) -> Heads {
+        Heads { lines: Lines::new(Side::Answers { asked: None, interim: 0 }, limits) }
     }
 
-    fn new(side: Side, limits: Limits) -> Inspector {
-        Inspector { lines: Lines::new(side, limits), state: State::Head }
+    /// How much is taken.
+    pub fn limits(&self) -> &Limits {
+        &self.lines.limits
     }
 
     /// A request goes out: from now on, one answer may come.
@@ -141,82 +111,31 @@ impl Inspector {
         }
     }
 
-    /// Both sides have agreed on a tunnel: what comes is no HTTP any more. Returns what was kept back of it.
-    pub fn tunnel(&mut self) -> Vec<u8> {
-        self.state = State::Rest;
-        std::mem::take(&mut self.lines.kept)
+    /// The request at the beginning of `buffer`, if its head is there whole. Until then the buffer must only grow.
+    ///
+    /// # Errors
+    /// It has no single meaning, or is more than is taken. Nothing may be read after it.
+    pub fn request(&mut self, buffer: &[u8]) -> Result<Option<Taken<RequestHead>>, Refusal> {
+        let Some(body) = self.lines.read(buffer)? else { return Ok(None) };
+        let (head, bytes) = self.lines.next();
+        let text = buffer.get(..bytes).unwrap_or_default();
+        let method = text.get(head.method.clone()).unwrap_or_default();
+        let method = Method::from_bytes(method).map_err(|_| Refusal::BadMethod)?;
+        let fields = Fields::new(text, head.fields);
+        let head = RequestHead::new(method, head.is_old_version, head.target, fields);
+        Ok(Some(Taken { head, bytes, body: Decoder::new(body) }))
     }
 
-    /// Whether it is between two messages: nothing of a next one has come.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Head) && self.lines.is_between_heads()
-    }
-
-    /// Heads that have gone on, interim answers apart: the ordinal of the next message.
-    pub fn complete_heads(&self) -> u64 {
-        self.lines.complete_heads
-    }
-
-    /// Follows the next piece of what comes.
-    pub fn feed(&mut self, bytes: &[u8]) -> Passage {
-        let mut passage = Passage { before: Vec::new(), bytes: 0, refused: None };
-        while let Some(rest) = bytes.get(passage.bytes..).filter(|rest| !rest.is_empty()) {
-            let n = match &mut self.state {
-                State::Head => match self.lines.head(rest) {
-                    Ok((n, body)) => {
-                        if !self.lines.kept.is_empty() {
-                            passage.before = std::mem::take(&mut self.lines.kept);
-                        }
-                        match body {
-                            Body::None => {}
-                            Body::Length(length) => self.state = State::Length(length),
-                            Body::Chunks => self.state = State::Chunks(Chunks::new()),
-                            Body::Rest => self.state = State::Rest,
-                        }
-                        n
-                    }
-                    Err(Stop::Short) => break,
-                    Err(Stop::Bad(why) | Stop::Now(why)) => {
-                        self.refuse(why, Part::Head);
-                        break;
-                    }
-                },
-                State::Length(left) => {
-                    let n = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
-                    *left -= n as u64;
-                    if *left == 0 {
-                        self.state = State::Head;
-                    }
-                    n
-                }
-                State::Chunks(chunks) => match chunks.feed(rest, &self.lines.limits) {
-                    Progress::More => rest.len(),
-                    Progress::Ended(n) => {
-                        self.state = State::Head;
-                        n
-                    }
-                    Progress::Refused(n, why) => {
-                        self.refuse(why, Part::Body);
-                        n
-                    }
-                },
-                State::Rest => rest.len(),
-                State::Refused(_) => break,
-            };
-            passage.bytes += n;
-        }
-        if let State::Refused(refused) = self.state {
-            passage.refused = Some(refused);
-        }
-        passage
-    }
-
-    fn refuse(&mut self, why: Refusal, part: Part) {
-        let ordinal = match part {
-            Part::Head => self.lines.complete_heads,
-            Part::Body => self.lines.complete_heads - 1,
-        };
-        self.lines.kept = Vec::new();
-        self.state = State::Refused(Refused { why, ordinal, part });
+    /// The answer at the beginning of `buffer`, if its head is there whole; an interim one too. Until then the buffer must only grow.
+    ///
+    /// # Errors
+    /// As [`Heads::request`].
+    pub fn answer(&mut self, buffer: &[u8]) -> Result<Option<Taken<AnswerHead>>, Refusal> {
+        let Some(body) = self.lines.read(buffer)? else { return Ok(None) };
+        let (head, bytes) = self.lines.next();
+        let status = StatusCode::from_u16(head.status).map_err(|_| Refusal::BadStatusLine)?;
+        let fields = Fields::new(buffer.get(..bytes).unwrap_or_default(), head.fields);
+        let head = AnswerHead::new(status, head.is_old_version, head.phrase, fields);
+        Ok(Some(Taken { head, bytes, body: Decoder::new(body) }))
     }
 }

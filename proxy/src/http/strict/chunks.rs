@@ -2,7 +2,12 @@
 //!
 //! Stricter than the grammar in one thing: blanks are allowed around the `;` and `=` of extensions, where it has them, but not before the end of the line.
 
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Frame;
+
 use super::Limits;
+use super::body::take;
 use super::class::{self, TOKEN};
 use super::refusal::Refusal;
 
@@ -16,8 +21,8 @@ const NOT_IN_TRAILERS: [&[u8]; 3] = [b"host", b"content-length", b"transfer-enco
 const NAME_KEPT: usize = 17;
 
 /// A body in chunks, as far as it has come.
-#[derive(Clone, Debug)]
-pub(super) struct Chunks {
+#[derive(Debug)]
+pub struct Chunks {
     state: State,
     size: u64,
     digits: u8,
@@ -26,17 +31,7 @@ pub(super) struct Chunks {
     trailer_fields: u32,
     name: [u8; NAME_KEPT],
     name_length: u32,
-}
-
-/// How far it is after a piece.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Progress {
-    /// All of the piece belongs to it, and there is more to come.
-    More,
-    /// It ended after this many bytes of the piece.
-    Ended(usize),
-    /// The byte after this many is wrong.
-    Refused(usize, Refusal),
+    trailers: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +57,9 @@ enum State {
     TrailerValue,
     TrailerLf,
     EndLf,
+    Ended,
+    /// What came behind the last data was wrong; told by the next call.
+    Refused(Refusal),
 }
 
 impl Chunks {
@@ -75,34 +73,58 @@ impl Chunks {
             trailer_fields: 0,
             name: [0; NAME_KEPT],
             name_length: 0,
+            trailers: Vec::new(),
         }
     }
 
-    /// Reads on in the next piece.
-    pub(super) fn feed(&mut self, bytes: &[u8], limits: &Limits) -> Progress {
-        let mut at = 0;
-        while let Some(byte) = bytes.get(at).copied() {
-            if self.state == State::Data {
-                let n = usize::try_from(self.size).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
-                self.size -= n as u64;
-                at += n;
-                if self.size == 0 {
-                    self.state = State::DataCr;
+    /// Whether nothing more is to come, trailers neither.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == State::Ended && self.trailers.is_empty()
+    }
+
+    /// Takes framing, data, and framing again: so the last data is known to be the last as soon as it can be. `None` if more bytes are needed, or none will come.
+    pub(super) fn next(&mut self, buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Frame<Bytes>>, Refusal> {
+        self.skip(buffer, limits);
+        match self.state {
+            State::Refused(why) => return Err(why),
+            State::Ended if !self.trailers.is_empty() => {
+                let lines = std::mem::take(&mut self.trailers);
+                return Ok(Some(Frame::trailers(read_trailers(&lines))));
+            }
+            State::Data if !buffer.is_empty() => {}
+            _ => return Ok(None),
+        }
+        let data = take(buffer, self.size);
+        self.size -= data.len() as u64;
+        if self.size == 0 {
+            self.state = State::DataCr;
+            self.skip(buffer, limits);
+        }
+        Ok(Some(Frame::data(data)))
+    }
+
+    /// Takes framing up to the next data, the end, or what is wrong.
+    fn skip(&mut self, buffer: &mut BytesMut, limits: &Limits) {
+        let mut taken = 0;
+        for byte in buffer.iter() {
+            if matches!(self.state, State::Data | State::Ended | State::Refused(_)) {
+                break;
+            }
+            match self.step(*byte, limits) {
+                Ok(state) => self.state = state,
+                Err(why) => {
+                    self.state = State::Refused(why);
+                    break;
                 }
-                continue;
             }
-            match self.step(byte, limits) {
-                Ok(true) => return Progress::Ended(at + 1),
-                Ok(false) => at += 1,
-                Err(refusal) => return Progress::Refused(at, refusal),
-            }
+            taken += 1;
         }
-        Progress::More
+        buffer.advance(taken);
     }
 
-    /// Takes one byte of the framing; whether it was the last.
-    fn step(&mut self, byte: u8, limits: &Limits) -> Result<bool, Refusal> {
-        self.state = match self.state {
+    /// Where one byte of the framing leads.
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {
+        Ok(match self.state {
             State::Size => self.size_byte(byte)?,
             State::BeforeSemicolon
             | State::BeforeName
@@ -116,8 +138,8 @@ impl Chunks {
             State::SizeLf if byte != b'\n' => return Err(Refusal::BadChunkSize),
             State::SizeLf if self.size == 0 => State::TrailerStart,
             State::SizeLf => State::Data,
-            // Taken whole in `feed`; here so that no state is without its arm.
-            State::Data => State::Data,
+            // Not framing; here so that no state is without its arm.
+            State::Data | State::Ended | State::Refused(_) => self.state,
             State::DataCr if byte == b'\r' => State::DataLf,
             State::DataLf if byte == b'\n' => {
                 (self.size, self.digits) = (0, 0);
@@ -127,10 +149,9 @@ impl Chunks {
             State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf => {
                 self.trailer_byte(byte, limits)?
             }
-            State::EndLf if byte == b'\n' => return Ok(true),
+            State::EndLf if byte == b'\n' => State::Ended,
             State::EndLf => return Err(Refusal::BadTrailer),
-        };
-        Ok(false)
+        })
     }
 
     fn size_byte(&mut self, byte: u8) -> Result<State, Refusal> {
@@ -181,6 +202,7 @@ impl Chunks {
             return Ok(State::EndLf);
         }
         self.trailer_bytes += 1;
+        self.trailers.push(byte);
         if self.state == State::TrailerStart {
             self.trailer_fields += 1;
             self.name_length = 0;
@@ -208,4 +230,18 @@ impl Chunks {
         let name = self.name.get(..self.name_length as usize).unwrap_or_default();
         !NOT_IN_TRAILERS.contains(&name)
     }
+}
+
+/// Reads trailer lines that have been found fine.
+fn read_trailers(lines: &[u8]) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at_checked(colon).unwrap_or_default();
+        let value = class::trimmed(value.get(1..).unwrap_or_default().trim_ascii_end());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            trailers.append(name, value);
+        }
+    }
+    trailers
 }

@@ -1,5 +1,8 @@
 //! One line of a head at a time: what it says about the message's framing, or why it is refused (RFC 9112 §2 to §6).
 
+use std::ops::Range;
+
+use super::super::head::{Name, Place, short};
 use super::chunks::LENGTH_MAX;
 use super::class::{self, TOKEN};
 use super::refusal::Refusal;
@@ -8,17 +11,23 @@ use super::target;
 /// Status codes below 200 that mean something (RFC 9110 §15.2, RFC 8297, RFC 2518, and the resumption of uploads).
 const INTERIM: [u16; 5] = [100, 101, 102, 103, 104];
 
-/// What has been read of a head.
-#[derive(Clone, Copy, Default, Debug)]
+/// What has been read of a head. Places count from its first byte.
+#[derive(Clone, Default, Debug)]
 pub(super) struct Head {
-    pub(super) fields: u32,
-    pub(super) length: Option<u64>,
+    /// Of a request.
+    pub(super) method: Range<usize>,
+    /// Of a request.
+    pub(super) target: Range<usize>,
     /// Of an answer.
     pub(super) status: u16,
+    /// Of an answer.
+    pub(super) phrase: Range<usize>,
+    pub(super) fields: Vec<Place>,
+    pub(super) length: Option<u64>,
     pub(super) is_chunked: bool,
     /// Of a request.
     pub(super) is_connect: bool,
-    is_old_version: bool,
+    pub(super) is_old_version: bool,
     has_host: bool,
 }
 
@@ -42,8 +51,8 @@ impl From<Refusal> for Stop {
 }
 
 impl Head {
-    /// Reads `method SP target SP version CR LF` at the beginning of `bytes`; how long it is.
-    pub(super) fn request_line(&mut self, bytes: &[u8]) -> Taken {
+    /// Reads `method SP target SP version CR LF` at the beginning of `bytes`, which is `at` in the head; how long it is.
+    pub(super) fn request_line(&mut self, bytes: &[u8], at: usize) -> Taken {
         let method_end = class::end_of(bytes, 0, TOKEN);
         let method = bytes.get(..method_end).unwrap_or_default();
         match bytes.get(method_end) {
@@ -64,11 +73,13 @@ impl Head {
                 version
             }
         };
-        Ok(method_end + 1 + target_end + 1 + version + 2)
+        let target_at = method_end + 1;
+        (self.method, self.target) = (at..at + method_end, at + target_at..at + target_at + target_end);
+        Ok(target_at + target_end + 1 + version + 2)
     }
 
-    /// Reads `version SP status SP phrase CR LF` at the beginning of `bytes`; how long it is.
-    pub(super) fn status_line(&mut self, bytes: &[u8]) -> Taken {
+    /// Reads `version SP status SP phrase CR LF` at the beginning of `bytes`, which is `at` in the head; how long it is.
+    pub(super) fn status_line(&mut self, bytes: &[u8], at: usize) -> Taken {
         let version = self.version(bytes).map_err(|stop| stop.instead(Refusal::BadStatusLine))?;
         let rest = bytes.get(version..).unwrap_or_default();
         let [blank, hundreds, tens, ones, after] = rest.first_chunk::<5>().ok_or(Stop::Short)?;
@@ -89,12 +100,14 @@ impl Head {
         let rest = rest.get(phrase..).unwrap_or_default();
         let end = text_end(rest);
         line_end(rest, end).map_err(|stop| stop.instead(Refusal::BadStatusLine))?;
+        let phrase_at = at + version + phrase;
+        self.phrase = phrase_at..phrase_at + end;
         Ok(version + phrase + end + 2)
     }
 
-    /// Reads `name: value CR LF` at the beginning of `bytes`; how long it is.
+    /// Reads `name: value CR LF` at the beginning of `bytes`, which is `at` in the head; how long it is.
     #[inline(always)]
-    pub(super) fn field(&mut self, bytes: &[u8]) -> Taken {
+    pub(super) fn field(&mut self, bytes: &[u8], at: usize) -> Taken {
         let name_end = class::name_end(bytes);
         if bytes.get(name_end) != Some(&b':') || name_end == 0 {
             return Err(if name_end == bytes.len() { Stop::Short } else { bad_name(bytes, name_end).into() });
@@ -103,38 +116,36 @@ impl Head {
         if bytes.get(value_end..).and_then(<[u8]>::first_chunk) != Some(b"\r\n") {
             line_end(bytes, value_end)?;
         }
-        // Only the lengths of the names that matter are looked at closer.
-        if matches!(name_end, 4 | 14 | 17) {
-            self.note(
-                bytes.get(..name_end).unwrap_or_default(),
-                bytes.get(name_end + 1..value_end).unwrap_or_default(),
-            )?;
-        }
+        let name = Name::of(bytes.get(..name_end).unwrap_or_default());
+        let value = bytes.get(name_end + 1..value_end).unwrap_or_default();
+        let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let value = class::trimmed(value.get(blanks..).unwrap_or_default());
+        self.note(name, value)?;
+        let value_at = at + name_end + 1 + blanks;
+        self.fields.push(Place {
+            name,
+            name_at: short(at),
+            name_bytes: short(name_end),
+            value_at: short(value_at),
+            value_bytes: short(value.len()),
+        });
         Ok(value_end + 2)
     }
 
     /// Notes a field that matters. What is refused leaves no note: the line may be looked at again.
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        let value = class::trimmed(value);
-        if name.eq_ignore_ascii_case(b"host") {
-            if self.has_host {
-                return Err(Refusal::SeveralHosts);
-            }
+    fn note(&mut self, name: Name, value: &[u8]) -> Result<(), Refusal> {
+        match name {
+            Name::Host if self.has_host => return Err(Refusal::SeveralHosts),
             // An answer may say what it likes under this name.
-            if self.status == 0 && target::authority(value).is_none() {
-                return Err(Refusal::BadHost);
-            }
-            self.has_host = true;
-        } else if name.eq_ignore_ascii_case(b"content-length") {
-            if self.length.is_some() {
-                return Err(Refusal::SeveralLengths);
-            }
-            self.length = Some(number(value).ok_or(Refusal::BadLength)?);
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            Name::Host if self.status == 0 && target::authority(value).is_none() => return Err(Refusal::BadHost),
+            Name::Host => self.has_host = true,
+            Name::ContentLength if self.length.is_some() => return Err(Refusal::SeveralLengths),
+            Name::ContentLength => self.length = Some(number(value).ok_or(Refusal::BadLength)?),
+            Name::TransferEncoding if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") => {
                 return Err(Refusal::BadEncoding);
             }
-            self.is_chunked = true;
+            Name::TransferEncoding => self.is_chunked = true,
+            _ => {}
         }
         Ok(())
     }

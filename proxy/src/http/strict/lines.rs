@@ -1,4 +1,4 @@
-//! Heads, line by line: where each line ends, how long it may be, what is kept of one that has not come whole, and what body follows.
+//! Heads, line by line: where each line ends, how long it may be, and what body follows.
 
 use super::class::{self, TOKEN};
 use super::head::{self, Head, Stop};
@@ -7,21 +7,19 @@ use super::{Asked, Limits};
 
 /// Bytes of a line with nothing in it.
 const EMPTY_LINE: usize = 2;
+/// Most heads have fewer.
+const FIELDS_USUAL: usize = 16;
 
 /// Reads the heads of one direction.
 #[derive(Debug)]
 pub(super) struct Lines {
     pub(super) side: Side,
     pub(super) limits: Limits,
-    /// Messages whose heads have ended, interim answers apart.
-    pub(super) complete_heads: u64,
-    /// The beginning of a head that has not come whole.
-    pub(super) kept: Vec<u8>,
-    /// Where in `kept` the line begins that has not come whole.
-    line_at: usize,
-    head: Head,
+    pub(super) head: Head,
     /// Bytes of the head's lines that have been judged.
-    head_bytes: usize,
+    pub(super) judged: usize,
+    /// Up to here there is no line feed after them.
+    looked_at: usize,
     line: Line,
 }
 
@@ -55,100 +53,81 @@ enum Line {
 
 impl Lines {
     pub(super) fn new(side: Side, limits: Limits) -> Lines {
-        Lines {
-            side,
-            limits,
-            complete_heads: 0,
-            kept: Vec::new(),
-            line_at: 0,
-            head: Head::default(),
-            head_bytes: 0,
-            line: Line::First,
-        }
+        Lines { side, limits, head: Head::default(), judged: 0, looked_at: 0, line: Line::First }
     }
 
-    /// Whether nothing of a head has come.
-    pub(super) fn is_between_heads(&self) -> bool {
-        self.line == Line::First && self.kept.is_empty()
-    }
-
-    /// Reads on in a head: where in `bytes` it ends, and what follows. What is short is kept.
-    pub(super) fn head(&mut self, bytes: &[u8]) -> Result<(usize, Body), Stop> {
-        let mut at = 0;
-        if self.line_at < self.kept.len() {
-            let (end, body) = self.line_across(bytes)?;
-            if let Some(body) = body {
-                return Ok((end, body));
-            }
-            at = end;
+    /// Reads on in the head at the beginning of `buffer`: what follows it, if it is there whole. What was read before is not read again.
+    pub(super) fn read(&mut self, buffer: &[u8]) -> Result<Option<Body>, Refusal> {
+        if self.looked_at > self.judged && !self.has_new_line(buffer)? {
+            return Ok(None);
         }
         loop {
-            at += self.good_fields(bytes.get(at..).unwrap_or_default());
-            match self.judge(bytes.get(at..).unwrap_or_default()) {
-                Ok((n, None)) => at += n,
-                Ok((n, Some(body))) => return Ok((at + n, body)),
+            self.good_fields(buffer);
+            match self.judge(buffer.get(self.judged..).unwrap_or_default()) {
+                Ok(None) => {}
+                Ok(Some(body)) => return Ok(Some(body)),
                 Err(Stop::Short) => {
-                    self.line_at = self.kept.len() + at;
-                    self.kept.extend_from_slice(bytes);
-                    return Err(Stop::Short);
+                    self.looked_at = buffer.len();
+                    return Ok(None);
                 }
-                Err(stop) => return Err(stop),
+                Err(Stop::Bad(why) | Stop::Now(why)) => return Err(why),
             }
         }
     }
 
-    /// Takes the fields at the beginning of `bytes` that have come whole and are fine, which is most of what ever comes; how long they are. The first other
-    /// line is left for [`Lines::judge`].
-    fn good_fields(&mut self, bytes: &[u8]) -> usize {
-        if self.line != Line::Field {
-            return 0;
+    /// Ready for the next head; what is known of this one, and its length.
+    pub(super) fn next(&mut self) -> (Head, usize) {
+        (self.line, self.looked_at) = (Line::First, 0);
+        (std::mem::take(&mut self.head), std::mem::take(&mut self.judged))
+    }
+
+    /// Whether a line that was short may have come whole. Who drips pays for the drops, not we.
+    fn has_new_line(&mut self, buffer: &[u8]) -> Result<bool, Refusal> {
+        let room = self.room();
+        let end = buffer.len().min(self.judged + room);
+        let fresh = buffer.get(self.looked_at..end).unwrap_or_default();
+        if memchr::memchr(b'\n', fresh).is_some() {
+            return Ok(true);
         }
-        let within = bytes.get(..self.limits.head_bytes - self.head_bytes).unwrap_or(bytes);
-        let (mut at, mut fields) = (0, self.head.fields);
-        while fields < self.limits.fields {
+        if end == self.judged + room {
+            return Err(self.too_long());
+        }
+        self.looked_at = buffer.len();
+        Ok(false)
+    }
+
+    /// Takes the fields that have come whole and are fine, which is most of what ever comes. The first other line is left for [`Lines::judge`].
+    fn good_fields(&mut self, buffer: &[u8]) {
+        if self.line != Line::Field {
+            return;
+        }
+        let within = buffer.get(..self.limits.head_bytes).unwrap_or(buffer);
+        let mut at = self.judged;
+        while self.head.fields.len() < self.limits.fields as usize {
             let rest = within.get(at..).unwrap_or_default();
             if rest.first() == Some(&b'\r') {
                 break;
             }
-            match self.head.field(rest) {
+            match self.head.field(rest, at) {
                 Ok(n) if n <= self.limits.field_bytes => at += n,
-                _ => break,
+                Ok(_) => {
+                    self.head.fields.pop(); // it is looked at again, to be refused
+                    break;
+                }
+                Err(_) => break,
             }
-            fields += 1;
         }
-        self.head.fields = fields;
-        self.head_bytes += at;
-        at
+        self.judged = at;
     }
 
-    /// Reads the rest of a line whose beginning is kept: where in `bytes` it ends, and what follows if it ended the head.
-    fn line_across(&mut self, bytes: &[u8]) -> Result<(usize, Option<Body>), Stop> {
-        let kept = self.kept.len();
-        let room = self.room() - (kept - self.line_at);
-        let within = bytes.get(..room).unwrap_or(bytes);
-        let Some(end) = memchr::memchr(b'\n', within).map(|lf| lf + 1) else {
-            if within.len() == room {
-                return Err(self.too_long().into());
-            }
-            self.kept.extend_from_slice(bytes);
-            return Err(Stop::Short);
-        };
-        let mut lines = std::mem::take(&mut self.kept);
-        lines.extend_from_slice(bytes.get(..end).unwrap_or_default());
-        let judged = self.judge(lines.get(self.line_at..).unwrap_or_default());
-        lines.truncate(kept);
-        self.kept = lines;
-        judged.map(|(_, body)| (end, body))
-    }
-
-    /// Judges the line at the beginning of `bytes`: how long it is, and what follows if it ended the head.
-    fn judge(&mut self, bytes: &[u8]) -> Result<(usize, Option<Body>), Stop> {
+    /// Judges the line at the beginning of `bytes`, and what follows if it ends the head.
+    fn judge(&mut self, bytes: &[u8]) -> Result<Option<Body>, Stop> {
         let room = self.room();
         let within = bytes.get(..room).unwrap_or(bytes);
         match self.line_within(within) {
             Ok(n) => {
-                self.head_bytes += n;
-                Ok((n, self.next_line(n == EMPTY_LINE)?))
+                self.judged += n;
+                Ok(self.next_line(n == EMPTY_LINE)?)
             }
             // Without its line feed a line has no verdict yet, unless there is no room for one.
             Err(stop) => match (stop, memchr::memchr(b'\n', within)) {
@@ -169,10 +148,12 @@ impl Lines {
             return head::line_end(bytes, 0).map(|()| EMPTY_LINE).map_err(|stop| stop.instead(wrong));
         }
         match (self.line, self.side) {
-            (Line::Field, _) if self.head.fields == self.limits.fields => Err(Refusal::TooManyFields.into()),
-            (Line::Field, _) => self.head.field(bytes),
-            (Line::First | Line::FirstAfterEmpty, Side::Requests) => self.head.request_line(bytes),
-            (Line::First | Line::FirstAfterEmpty, Side::Answers { .. }) => self.head.status_line(bytes),
+            (Line::Field, _) if self.head.fields.len() >= self.limits.fields as usize => {
+                Err(Refusal::TooManyFields.into())
+            }
+            (Line::Field, _) => self.head.field(bytes, self.judged),
+            (Line::First | Line::FirstAfterEmpty, Side::Requests) => self.head.request_line(bytes, self.judged),
+            (Line::First | Line::FirstAfterEmpty, Side::Answers { .. }) => self.head.status_line(bytes, self.judged),
         }
     }
 
@@ -194,14 +175,12 @@ impl Lines {
         match (self.line, was_empty) {
             (Line::First, true) => self.line = Line::FirstAfterEmpty,
             (Line::FirstAfterEmpty, true) => return Err(Refusal::EmptyLines),
-            (Line::First | Line::FirstAfterEmpty, false) => self.line = Line::Field,
-            (Line::Field, false) => self.head.fields += 1,
-            (Line::Field, true) => {
-                let body = self.end_head()?;
-                (self.line, self.line_at, self.head_bytes) = (Line::First, 0, 0);
-                self.head = Head::default();
-                return Ok(Some(body));
+            (Line::First | Line::FirstAfterEmpty, false) => {
+                self.line = Line::Field;
+                self.head.fields.reserve(FIELDS_USUAL);
             }
+            (Line::Field, false) => {}
+            (Line::Field, true) => return self.end_head().map(Some),
         }
         Ok(None)
     }
@@ -209,36 +188,32 @@ impl Lines {
     /// What follows a head that is complete.
     fn end_head(&mut self) -> Result<Body, Refusal> {
         let head = &self.head;
-        match &mut self.side {
-            Side::Requests => head.check_request()?,
-            Side::Answers { asked, interim } => {
-                let what = asked.ok_or(Refusal::Unasked)?;
-                head.check_answer()?;
-                if head.status < 200 && head.status != 101 {
-                    *interim += 1;
-                    let is_one_of_few = *interim <= self.limits.interim_answers;
-                    return if is_one_of_few { Ok(Body::None) } else { Err(Refusal::BadInterim) };
-                }
-                *asked = None;
-                self.complete_heads += 1;
-                let is_tunnel = what.is_connect && (200..300).contains(&head.status);
-                return match head.status {
-                    101 if what.is_upgrade => Ok(Body::Rest),
-                    101 => Err(Refusal::UnaskedUpgrade),
-                    _ if is_tunnel => Ok(Body::Rest),
-                    204 | 304 => Ok(Body::None),
-                    _ if what.is_head => Ok(Body::None),
-                    _ => Ok(announced(head).unwrap_or(Body::Rest)),
-                };
-            }
+        let Side::Answers { asked, interim } = &mut self.side else {
+            head.check_request()?;
+            return Ok(announced(head).unwrap_or(Body::None));
+        };
+        let what = asked.ok_or(Refusal::Unasked)?;
+        head.check_answer()?;
+        if head.status < 200 && head.status != 101 {
+            *interim += 1;
+            let is_one_of_few = *interim <= self.limits.interim_answers;
+            return if is_one_of_few { Ok(Body::None) } else { Err(Refusal::BadInterim) };
         }
-        self.complete_heads += 1;
-        Ok(announced(&self.head).unwrap_or(Body::None))
+        *asked = None;
+        let is_tunnel = what.is_connect && (200..300).contains(&head.status);
+        match head.status {
+            101 if what.is_upgrade => Ok(Body::Rest),
+            101 => Err(Refusal::UnaskedUpgrade),
+            _ if is_tunnel => Ok(Body::Rest),
+            204 | 304 => Ok(Body::None),
+            _ if what.is_head => Ok(Body::None),
+            _ => Ok(announced(head).unwrap_or(Body::Rest)),
+        }
     }
 
     /// Bytes that the line may still have.
     fn room(&self) -> usize {
-        self.line_bytes_max().min(self.limits.head_bytes - self.head_bytes)
+        self.line_bytes_max().min(self.limits.head_bytes - self.judged)
     }
 
     fn line_bytes_max(&self) -> usize {

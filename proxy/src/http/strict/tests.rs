@@ -1,5 +1,7 @@
 //! Raw bytes in, a verdict out: each case whole, cut at every byte, and byte by byte.
 
+use bytes::BytesMut;
+
 use super::*;
 
 mod answers;
@@ -12,20 +14,102 @@ const HEAD: Asked = Asked { is_head: true, ..GET };
 const CONNECT: Asked = Asked { is_connect: true, ..GET };
 const UPGRADE: Asked = Asked { is_upgrade: true, ..GET };
 
-/// All that went on, and what was refused.
+/// All that was taken, and what was refused.
 type Verdict = (Vec<u8>, Option<Refused>);
 
-fn run<'p>(mut inspector: Inspector, pieces: impl IntoIterator<Item = &'p [u8]>) -> (Verdict, Inspector) {
-    let mut passed = Vec::new();
-    let mut refused = None;
-    for piece in pieces {
-        let passage = inspector.feed(piece);
-        passed.extend_from_slice(&passage.before);
-        passed.extend_from_slice(&piece[..passage.bytes]);
-        assert!(refused.is_none() || (passage.refused == refused && passage.bytes == 0 && passage.before.is_empty()));
-        refused = passage.refused;
+/// A message that is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Refused {
+    why: Refusal,
+    /// Which of the connection's requests, or of its answers after interim ones: 0 is the first.
+    ordinal: u64,
+    part: Part,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Head,
+    Body,
+}
+
+/// Reads all that comes in one direction, as a connection does.
+struct Inspector {
+    heads: Heads,
+    body: Decoder,
+    buffer: BytesMut,
+    is_of_requests: bool,
+    complete_heads: u64,
+    taken: usize,
+    refused: Option<Refused>,
+}
+
+impl Inspector {
+    fn requests(limits: Limits) -> Inspector {
+        Inspector::new(Heads::requests(limits), true)
     }
-    ((passed, refused), inspector)
+
+    fn answers(limits: Limits) -> Inspector {
+        Inspector::new(Heads::answers(limits), false)
+    }
+
+    fn new(heads: Heads, is_of_requests: bool) -> Inspector {
+        let (body, buffer) = (Decoder::Ended, BytesMut::new());
+        Inspector { heads, body, buffer, is_of_requests, complete_heads: 0, taken: 0, refused: None }
+    }
+
+    fn ask(&mut self, what: Asked) {
+        self.heads.ask(what);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.body.has_ended() && self.buffer.is_empty()
+    }
+
+    fn feed(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+        let before = self.buffer.len();
+        while self.refused.is_none() {
+            let part = if self.body.has_ended() { Part::Head } else { Part::Body };
+            let is_short = match part {
+                Part::Head => self.head(),
+                Part::Body => self.body.next(&mut self.buffer, self.heads.limits()).map(|frame| frame.is_none()),
+            };
+            match is_short {
+                Ok(true) if self.body.has_ended() && part == Part::Body => {}
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(why) => {
+                    let ordinal = self.complete_heads - u64::from(part == Part::Body);
+                    self.refused = Some(Refused { why, ordinal, part });
+                }
+            }
+        }
+        self.taken += before - self.buffer.len();
+    }
+
+    fn head(&mut self) -> Result<bool, Refusal> {
+        let (bytes, body, is_interim) = if self.is_of_requests {
+            let Some(Taken { bytes, body, .. }) = self.heads.request(&self.buffer)? else { return Ok(true) };
+            (bytes, body, false)
+        } else {
+            let Some(Taken { bytes, body, head }) = self.heads.answer(&self.buffer)? else { return Ok(true) };
+            (bytes, body, head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS)
+        };
+        let _head = self.buffer.split_to(bytes);
+        self.body = body;
+        self.complete_heads += u64::from(!is_interim);
+        Ok(self.buffer.is_empty() && self.body.has_ended())
+    }
+}
+
+fn run<'p>(mut inspector: Inspector, pieces: impl IntoIterator<Item = &'p [u8]>) -> (Verdict, Inspector) {
+    let mut all = Vec::new();
+    for piece in pieces {
+        all.extend_from_slice(piece);
+        inspector.feed(piece);
+    }
+    all.truncate(inspector.taken);
+    ((all, inspector.refused), inspector)
 }
 
 /// The verdict on `bytes`, which is the same however they are cut.
@@ -44,7 +128,7 @@ fn accepts(bytes: &[u8], messages: u64) {
     let (verdict, inspector) = verdict(|| Inspector::requests(Limits::default()), bytes);
     assert_eq!(verdict.1, None, "{}", bytes.escape_ascii());
     assert_eq!(verdict.0.as_slice().escape_ascii().to_string(), bytes.escape_ascii().to_string());
-    assert_eq!((inspector.complete_heads(), inspector.is_idle()), (messages, true), "{}", bytes.escape_ascii());
+    assert_eq!((inspector.complete_heads, inspector.is_idle()), (messages, true), "{}", bytes.escape_ascii());
 }
 
 /// Of `bytes` of a caller the first `passed` go on and the message `ordinal` is refused.

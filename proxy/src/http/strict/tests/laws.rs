@@ -102,9 +102,9 @@ fn meanings(bytes: &[u8], limits: Limits) -> Vec<Meaning> {
     let mut inspector = Inspector::requests(limits);
     let (mut found, mut start, mut body_start) = (Vec::new(), 0, None);
     for at in 0..bytes.len() {
-        let heads = inspector.complete_heads();
-        let _passage = inspector.feed(&bytes[at..=at]);
-        if inspector.complete_heads() > heads {
+        let heads = inspector.complete_heads;
+        inspector.feed(&bytes[at..=at]);
+        if inspector.complete_heads > heads {
             body_start = Some(at + 1);
         }
         if let Some(body) = body_start.filter(|_| inspector.is_idle()) {

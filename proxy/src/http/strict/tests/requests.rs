@@ -304,12 +304,3 @@ fn extensions_and_trailers_have_limits() {
     check("0\r\na:\r\na:\r\na:\r\na:\r\n\r\n", Some(Refusal::TrailersTooLarge));
     check("0\r\na: 5678901234567890\r\n\r\n", Some(Refusal::TrailersTooLarge));
 }
-
-#[test]
-fn after_both_sides_agreed_on_a_tunnel_everything_goes_on() {
-    let mut inspector = Inspector::requests(Limits::default());
-    assert!(inspector.feed(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nearly").refused.is_none());
-    assert_eq!(inspector.tunnel(), b"early");
-    let passage = inspector.feed(b"\0\xff anything");
-    assert_eq!((passage.before.len(), passage.bytes, passage.refused), (0, 11, None));
-}

@@ -1,0 +1,292 @@
+//! Fields: which of them are known, where they stand, and how they are written.
+
+use std::ops::Range;
+
+/// Fields that are known by name; the others only pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Name {
+    /// Nothing here hangs on it.
+    Other,
+    /// `Connection`.
+    Connection,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Date`.
+    Date,
+    /// `Expect`.
+    Expect,
+    /// `Host`.
+    Host,
+    /// `HTTP2-Settings`.
+    Http2Settings,
+    /// `Idempotency-Key`.
+    IdempotencyKey,
+    /// `Keep-Alive`.
+    KeepAlive,
+    /// `Max-Forwards`.
+    MaxForwards,
+    /// `Outrigger-Attempts`, which only this proxy may say.
+    Attempts,
+    /// `Proxy-Authenticate`.
+    ProxyAuthenticate,
+    /// `Proxy-Authorization`.
+    ProxyAuthorization,
+    /// `Proxy-Connection`.
+    ProxyConnection,
+    /// `Retry-After`.
+    RetryAfter,
+    /// `TE`.
+    Te,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Upgrade`.
+    Upgrade,
+}
+
+impl Name {
+    /// Reads a name, in whatever case it is written.
+    #[inline]
+    pub fn of(text: &[u8]) -> Name {
+        // Length and first letter leave at most one candidate.
+        let first = text.first().map_or(0, |byte| byte | 0x20);
+        let (name, expected): (Name, &[u8]) = match (text.len(), first) {
+            (2, b't') => (Name::Te, b"te"),
+            (4, b'd') => (Name::Date, b"date"),
+            (4, b'h') => (Name::Host, b"host"),
+            (6, b'e') => (Name::Expect, b"expect"),
+            (7, b'u') => (Name::Upgrade, b"upgrade"),
+            (10, b'c') => (Name::Connection, b"connection"),
+            (10, b'k') => (Name::KeepAlive, b"keep-alive"),
+            (11, b'r') => (Name::RetryAfter, b"retry-after"),
+            (12, b'm') => (Name::MaxForwards, b"max-forwards"),
+            (14, b'c') => (Name::ContentLength, b"content-length"),
+            (14, b'h') => (Name::Http2Settings, b"http2-settings"),
+            (15, b'i') => (Name::IdempotencyKey, b"idempotency-key"),
+            (16, b'p') => (Name::ProxyConnection, b"proxy-connection"),
+            (17, b't') => (Name::TransferEncoding, b"transfer-encoding"),
+            (18, b'o') => (Name::Attempts, b"outrigger-attempts"),
+            (18, b'p') => (Name::ProxyAuthenticate, b"proxy-authenticate"),
+            (19, b'p') => (Name::ProxyAuthorization, b"proxy-authorization"),
+            _ => return Name::Other,
+        };
+        if text.eq_ignore_ascii_case(expected) { name } else { Name::Other }
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
+
+/// A set of names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Names(u32);
+
+impl Names {
+    /// None.
+    pub const NONE: Names = Names(0);
+
+    /// Exactly these.
+    pub const fn new(names: &[Name]) -> Names {
+        let (mut set, mut at) = (0, 0);
+        while at < names.len() {
+            set |= names[at].bit();
+            at += 1;
+        }
+        Names(set)
+    }
+
+    /// All but `name`.
+    pub const fn without(self, name: Name) -> Names {
+        Names(self.0 & !name.bit())
+    }
+
+    /// Whether `name` is among them.
+    pub const fn has(self, name: Name) -> bool {
+        self.0 & name.bit() != 0
+    }
+}
+
+const CRLF: &[u8] = b"\r\n";
+/// Room for what is usually appended to a head.
+const APPENDED_BYTES: usize = 64;
+
+/// Where a field stands in its head.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Which it is.
+    pub name: Name,
+    /// Where its name begins.
+    pub name_at: u32,
+    /// Bytes of its name.
+    pub name_bytes: u32,
+    /// Where its value begins, without blanks.
+    pub value_at: u32,
+    /// Bytes of its value, without blanks.
+    pub value_bytes: u32,
+}
+
+/// The fields of a head, in the order in which they came.
+#[derive(Clone, Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+    /// Which names there may be.
+    seen: u32,
+}
+
+impl Fields {
+    /// Of a head in `bytes`, at `places`.
+    pub fn new(bytes: &[u8], places: Vec<Place>) -> Fields {
+        let seen = places.iter().fold(0, |seen, place| seen | place.name.bit());
+        let mut copy = Vec::with_capacity(bytes.len() + APPENDED_BYTES);
+        copy.extend_from_slice(bytes);
+        Fields { bytes: copy, places, seen }
+    }
+
+    /// Bytes that hold them all, and more.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Writes those that are not among `left_out`, a line each. Lines that stand behind each other are copied as one.
+    pub fn write_to(&self, out: &mut Vec<u8>, left_out: Names) {
+        let mut run = 0..0;
+        for place in self.places.iter().filter(|place| !left_out.has(place.name)) {
+            let (begin, end) = (place.name_at as usize, (place.value_at + place.value_bytes) as usize);
+            let is_plain = place.value_at == place.name_at + place.name_bytes + 2
+                && self.bytes[place.value_at as usize - 1] == b' ';
+            if is_plain && !run.is_empty() && run.end + CRLF.len() == begin {
+                run.end = end;
+                continue;
+            }
+            self.write_run(out, &run);
+            run = 0..0;
+            if is_plain {
+                run = begin..end;
+            } else {
+                write_field(out, self.name(place), self.value(place));
+            }
+        }
+        self.write_run(out, &run);
+    }
+
+    fn write_run(&self, out: &mut Vec<u8>, run: &Range<usize>) {
+        if !run.is_empty() {
+            out.extend_from_slice(&self.bytes[run.clone()]);
+            out.extend_from_slice(CRLF);
+        }
+    }
+
+    /// Whether there is one of `name`.
+    pub fn has(&self, name: Name) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Whether there is one of `names`.
+    pub fn has_any(&self, names: Names) -> bool {
+        self.seen & names.0 != 0
+    }
+
+    /// The value of the first one of `name`.
+    pub fn get(&self, name: Name) -> Option<&[u8]> {
+        self.all(name).next()
+    }
+
+    /// The values of those of `name`.
+    pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+        let places = if self.seen & name.bit() == 0 { &[] } else { &self.places[..] };
+        places.iter().filter(move |place| place.name == name).map(|place| self.value(place))
+    }
+
+    /// Name and value of each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
+        self.places.iter().map(|place| (place.name, self.name(place), self.value(place)))
+    }
+
+    /// Keeps those for which `is_kept` says so.
+    pub fn retain(&mut self, is_kept: impl Fn(Name, &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        self.places.retain(|place| is_kept(place.name, &bytes[span(place.name_at, place.name_bytes)]));
+        self.seen = self.places.iter().fold(0, |seen, place| seen | place.name.bit());
+    }
+
+    /// Takes all of `names` away.
+    pub fn remove(&mut self, names: Names) {
+        if self.has_any(names) {
+            self.places.retain(|place| !names.has(place.name));
+            self.seen &= !names.0;
+        }
+    }
+
+    /// Puts one behind the others. Neither name nor value may have a control byte; a value that has one is left out.
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        let is_safe = value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+        if !is_safe {
+            return;
+        }
+        let name_at = self.bytes.len();
+        // As a line, so that all of them can be written alike.
+        write_field(&mut self.bytes, name.as_bytes(), value);
+        let place = Place {
+            name: Name::of(name.as_bytes()),
+            name_at: short(name_at),
+            name_bytes: short(name.len()),
+            value_at: short(name_at + name.len() + 2),
+            value_bytes: short(value.len()),
+        };
+        self.seen |= place.name.bit();
+        self.places.push(place);
+    }
+
+    /// A part of the head they were read from.
+    pub(super) fn text(&self, span: &Range<usize>) -> &[u8] {
+        &self.bytes[span.clone()]
+    }
+
+    fn name(&self, place: &Place) -> &[u8] {
+        &self.bytes[span(place.name_at, place.name_bytes)]
+    }
+
+    fn value(&self, place: &Place) -> &[u8] {
+        &self.bytes[span(place.value_at, place.value_bytes)]
+    }
+}
+
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(|(_, name, value)| [name.escape_ascii(), value.escape_ascii()])).finish()
+    }
+}
+
+fn span(at: u32, bytes: u32) -> Range<usize> {
+    at as usize..at as usize + bytes as usize
+}
+
+/// A place in a head; heads are far shorter than 4 GiB.
+pub(crate) fn short(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// Writes `name: value CR LF`.
+pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(CRLF);
+}
+
+/// Writes a `Content-Length`.
+pub fn write_length(out: &mut Vec<u8>, length: u64) {
+    // Twenty digits are the most there are.
+    let (mut digits, mut at, mut rest) = ([0; 20], 20, length);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    write_field(out, b"content-length", &digits[at..]);
+}

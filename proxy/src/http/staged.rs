@@ -1,0 +1,159 @@
+//! What is to be written to a connection: small things joined, large ones passed on as they are.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use tokio::io::AsyncWrite;
+
+use super::head::write_field;
+use super::strict::COPIED_BELOW;
+
+/// Pieces of a body below this go out in one piece with what is before them.
+const JOINED_BELOW: usize = 2 * COPIED_BELOW;
+
+/// Behind a chunk's data.
+const CHUNK_END: &[u8] = b"\r\n";
+/// And behind that of the last one.
+const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+
+/// How a body's end is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// So many bytes are to come.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// Bytes on their way out. It holds no memory when there are none.
+#[derive(Default)]
+pub struct Staged {
+    /// Heads, chunk framing and small pieces, from `sent` on still to be written.
+    bytes: Vec<u8>,
+    sent: usize,
+    /// A large piece that comes behind them.
+    piece: Bytes,
+    /// What comes behind the piece.
+    tail: &'static [u8],
+}
+
+/// A body is not as long as was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongLength;
+
+impl Staged {
+    /// Whether all is written.
+    pub fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len() && self.piece.is_empty() && self.tail.is_empty()
+    }
+
+    /// Whether there is room for another piece: what the other side does not take is not drawn.
+    pub fn has_room(&self) -> bool {
+        self.piece.is_empty() && self.tail.is_empty() && self.bytes.len() - self.sent < JOINED_BELOW
+    }
+
+    /// Bytes still to be written.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.sent + self.piece.len() + self.tail.len()
+    }
+
+    /// Where a head is put.
+    pub fn text(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.piece.is_empty() && self.tail.is_empty(), "it would overtake the piece");
+        &mut self.bytes
+    }
+
+    /// Stages a piece of a body. There must be room.
+    ///
+    /// # Errors
+    /// It is more than was announced.
+    pub fn push(&mut self, data: Bytes, framing: &mut Framing) -> Result<(), WrongLength> {
+        let tail: &'static [u8] = match framing {
+            Framing::Length(rest) => {
+                *rest = rest.checked_sub(data.len() as u64).ok_or(WrongLength)?;
+                b""
+            }
+            Framing::UntilClose => b"",
+            Framing::Chunked if data.is_empty() => return Ok(()), // it would be the end
+            Framing::Chunked => {
+                self.bytes.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                CHUNK_END
+            }
+        };
+        if data.len() < JOINED_BELOW {
+            self.bytes.extend_from_slice(&data);
+            self.bytes.extend_from_slice(tail);
+        } else {
+            (self.piece, self.tail) = (data, tail);
+        }
+        Ok(())
+    }
+
+    /// Stages a body's end: right behind its last piece, or when there is room.
+    ///
+    /// # Errors
+    /// It is less than was announced.
+    pub fn end(&mut self, framing: Framing, trailers: Option<&HeaderMap>) -> Result<(), WrongLength> {
+        match framing {
+            Framing::Length(0) | Framing::UntilClose => Ok(()),
+            Framing::Length(_) => Err(WrongLength),
+            // What is joined would overtake the piece.
+            Framing::Chunked if self.tail == CHUNK_END => {
+                self.tail = LAST_CHUNK_END;
+                Ok(())
+            }
+            Framing::Chunked => {
+                self.bytes.extend_from_slice(b"0\r\n");
+                for (name, value) in trailers.into_iter().flatten() {
+                    write_field(&mut self.bytes, name.as_str().as_bytes(), value.as_bytes());
+                }
+                self.bytes.extend_from_slice(b"\r\n");
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes until all is written.
+    ///
+    /// # Errors
+    /// The connection takes no more.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let staged = &self.bytes[self.sent..];
+            let written = if self.piece.is_empty() && self.tail.is_empty() {
+                ready!(Pin::new(&mut *stream).poll_write(cx, staged))?
+            } else {
+                let slices = [staged, &self.piece[..], self.tail].map(io::IoSlice::new);
+                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let staged = written.min(self.bytes.len() - self.sent);
+        self.sent += staged;
+        written -= staged;
+        let piece = written.min(self.piece.len());
+        self.piece.advance(piece);
+        self.tail = &self.tail[written - piece..];
+        if self.sent == self.bytes.len() {
+            (self.bytes, self.sent) = (Vec::new(), 0);
+            if self.piece.is_empty() {
+                self.piece = Bytes::new();
+            }
+        } else if self.sent > JOINED_BELOW {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
