@@ -44,8 +44,8 @@ impl Window {
 
     /// Adds to both counters of the bucket of `now`.
     pub(crate) fn add(&self, now: Instant, first: u32, second: u32) {
-        let tick = self.tick(now);
-        let slot = &self.buckets[(self.number(now) % BUCKETS) as usize];
+        let number = self.number(now);
+        let (tick, slot) = (number & TICK_MASK, &self.buckets[(number % BUCKETS) as usize]);
         // Err means that the bucket is full: the sample is left out on purpose.
         let _full = slot.fetch_update(Relaxed, Relaxed, |word| {
             let bucket = Bucket::unpack(word);
@@ -59,7 +59,7 @@ impl Window {
 
     /// The sums over the live buckets: the last 0.9 to 1.0 spans before `now`.
     pub(crate) fn sums(&self, now: Instant) -> Sums {
-        let tick = self.tick(now);
+        let tick = self.number(now) & TICK_MASK;
         self.buckets.iter().fold(Sums::default(), |sums, slot| {
             let bucket = Bucket::unpack(slot.load(Relaxed));
             let age = tick.wrapping_sub(bucket.tick) & TICK_MASK;
@@ -79,10 +79,6 @@ impl Window {
 
     fn number(&self, now: Instant) -> u64 {
         self.epoch.nanos(now) / self.bucket_nanos
-    }
-
-    fn tick(&self, now: Instant) -> u64 {
-        self.number(now) & TICK_MASK
     }
 }
 
