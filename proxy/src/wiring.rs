@@ -3,6 +3,7 @@
 
 mod answers;
 mod breakers;
+mod door;
 mod interim;
 mod life;
 mod matrix;

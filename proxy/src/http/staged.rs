@@ -157,3 +157,52 @@ impl Staged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Pieces of these sizes, through a pipe that takes few bytes at a time.
+    async fn written(sizes: &[usize], mut framing: Framing) -> String {
+        let (mut near, mut far) = tokio::io::duplex(7);
+        let write = async move {
+            let mut staged = Staged::default();
+            staged.text().extend_from_slice(b"head ");
+            for (n, size) in sizes.iter().enumerate() {
+                std::future::poll_fn(|cx| staged.poll_write(cx, &mut near)).await.expect("it is read");
+                staged.push(Bytes::from("x".repeat(*size)), &mut framing).expect("as announced");
+                if n + 1 == sizes.len() {
+                    staged.end(framing, None).expect("as announced");
+                }
+            }
+            std::future::poll_fn(|cx| staged.poll_write(cx, &mut near)).await.expect("it is read");
+            assert!(staged.is_empty() && staged.left() == 0);
+        };
+        let mut all = String::new();
+        let (_, read) = tokio::join!(write, far.read_to_string(&mut all));
+        read.expect("text");
+        all
+    }
+
+    #[tokio::test]
+    async fn pieces_go_out_in_their_order_and_the_end_behind_the_last() {
+        for (first, last) in [(3, 5), (3, JOINED_BELOW), (JOINED_BELOW, 5), (JOINED_BELOW, JOINED_BELOW + 1)] {
+            let data = [first, last].map(|size| "x".repeat(size));
+            let expected = format!("head {first:x}\r\n{}\r\n{last:x}\r\n{}\r\n0\r\n\r\n", data[0], data[1]);
+            assert_eq!(written(&[first, last], Framing::Chunked).await, expected);
+            let length = Framing::Length((first + last) as u64);
+            assert_eq!(written(&[first, last], length).await, format!("head {}", data.concat()));
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_as_long_as_announced_is_seen() {
+        let mut staged = Staged::default();
+        let mut framing = Framing::Length(2);
+        assert_eq!(staged.push(Bytes::from_static(b"abc"), &mut framing), Err(WrongLength));
+        assert_eq!(staged.push(Bytes::from_static(b"a"), &mut framing), Ok(()));
+        assert_eq!(staged.end(framing, None), Err(WrongLength));
+    }
+}

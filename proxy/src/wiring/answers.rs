@@ -98,7 +98,7 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
 fn the_end_of_an_answer_waits_for_a_slow_reader_longer_than_an_idle_connection_may() {
     paused(async {
         let net = Net::default();
-        let body = "x".repeat(40_000); // more than the pipe holds: the rest stays in hyper's buffer
+        let body = "x".repeat(40_000); // more than the pipe holds: the rest stays staged
         net.answers(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n{body}")]);
         let bench = Bench::new(&net, &format!("listen.idle_timeout = \"5s\"\n{ONE}")).await;
         let mut caller = bench.connect();
