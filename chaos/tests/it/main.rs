@@ -18,6 +18,7 @@ mod retries;
 mod stage;
 mod start;
 mod stop;
+mod streams;
 mod stub;
 mod target;
 mod truncated;
