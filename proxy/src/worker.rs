@@ -248,8 +248,7 @@ impl Worker {
                 if let Some(why) = overdue(&connection.progress, &live) {
                     connection.progress.end(why);
                     connection.wake();
-                } else if connection.progress.is_uploading() {
-                    // While its endpoint takes nothing nobody reads from the caller: its task looks whether it is still there.
+                } else if connection.progress.is_watched() {
                     connection.wake();
                 }
             }

@@ -5,6 +5,7 @@
 mod admin;
 mod breaker;
 mod config_file;
+mod leaving;
 mod limits;
 mod metrics;
 mod names;

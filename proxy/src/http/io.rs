@@ -74,6 +74,8 @@ pub struct Progress {
     is_blocked: AtomicBool,
     /// A request has not come whole.
     is_uploading: AtomicBool,
+    /// The caller sends no more.
+    is_watched: AtomicBool,
     /// The worker's tick now, shared by all its connections: reading a clock for every packet would cost more than it tells.
     tick: Arc<AtomicU32>,
 }
@@ -90,6 +92,7 @@ impl Progress {
             awaits_endpoint: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             is_uploading: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
             tick,
         }
     }
@@ -125,6 +128,16 @@ impl Progress {
     /// Whether the body of the request under way has not come whole, as far as is known.
     pub fn is_uploading(&self) -> bool {
         self.is_uploading.load(Relaxed)
+    }
+
+    /// Nothing wakes its task when the caller goes.
+    pub fn set_watched(&self, watched: bool) {
+        self.is_watched.store(watched, Relaxed);
+    }
+
+    /// Whether its task has to look for itself now and then whether the caller is still there.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.load(Relaxed) || self.is_uploading()
     }
 
     /// A step forward.
@@ -222,6 +235,12 @@ impl Watched {
         let Stream::Tcp(tcp) = &self.stream else { return false };
         let ready = pin!(tcp.ready(Interest::READABLE)).poll(cx);
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// Whether the connection was reset, or has failed otherwise, since that was last asked.
+    pub fn has_failed(&self) -> bool {
+        let Stream::Tcp(tcp) = &self.stream else { return false };
+        !matches!(tcp.take_error(), Ok(None))
     }
 
     /// Once dropped the peer is to see a reset and never a clean end.

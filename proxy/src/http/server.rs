@@ -148,7 +148,7 @@ async fn unless_gone<F: Future>(caller: &Caller, work: F) -> Option<F::Output> {
         let is_cut = matches!(wire.poll_flush(cx), Poll::Ready(Err(_)));
         // Nobody reads from a caller while the endpoint takes nothing of its body; so it is looked at now and then.
         let is_due = progress.ticks_still() >= TICKS_PER_LOOK;
-        let has_left = is_due && !wire.has_body_ended() && wire.has_gone_unread();
+        let has_left = is_due && !wire.has_body_ended() && wire.has_gone_unread(cx);
         if is_cut || has_left || wire.poll_gone(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
@@ -47,6 +47,10 @@ struct Ends {
     manner: Manner,
     /// The caller waits to be told that its body is wanted.
     owes_continue: bool,
+    /// An answer's head has been staged.
+    is_answering: bool,
+    /// The caller sends no more; it may still read.
+    has_shut_down: bool,
     staged: Staged,
 }
 
@@ -76,6 +80,8 @@ impl Wire {
             body: Decoder::Ended,
             manner: Manner::default(),
             owes_continue: false,
+            is_answering: false,
+            has_shut_down: false,
             staged: Staged::default(),
         };
         Wire { progress, ends: RefCell::new(ends) }
@@ -111,14 +117,15 @@ impl Wire {
         self.ends.borrow_mut().poll_body(cx)
     }
 
-    /// Ready when the caller has gone while it had nothing more to say. One that shuts its side down counts as gone: it cannot be told from one that has closed.
+    /// Ready when the caller has gone while it had nothing more to say. One that only sends no more still gets its answer.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ends.borrow_mut().poll_gone(cx)
+        self.ends.borrow_mut().poll_gone(cx, &self.progress)
     }
 
-    /// Whether the caller has gone though not all that it had sent was read.
-    pub fn has_gone_unread(&self) -> bool {
-        self.ends.borrow().stream.is_read_closed(&mut Context::from_waker(Waker::noop()))
+    /// Whether the caller has gone though not all that it had sent was read. To be asked now and then: nobody is woken by it.
+    pub fn has_gone_unread(&self, cx: &mut Context<'_>) -> bool {
+        let mut ends = self.ends.borrow_mut();
+        (ends.has_shut_down || ends.stream.is_read_closed(cx)) && ends.is_deaf(cx, &self.progress)
     }
 
     /// Hands an interim answer (1xx) down, if the caller knows what that is.
@@ -136,6 +143,7 @@ impl Wire {
     pub fn begin_answer(&self, head: &AnswerHead, length: BodyLength, is_last: bool) -> Option<Framing> {
         let mut ends = self.ends.borrow_mut();
         let manner = ends.manner;
+        ends.is_answering = true;
         let out = ends.staged.text();
         write_head(out, head);
         headers::write_date(out, head);
@@ -248,7 +256,7 @@ impl Ends {
     fn begin(&mut self, head: RequestHead, body: Decoder) -> Next {
         self.manner = headers::manner(&head);
         self.owes_continue = self.manner.waits_for_continue && !body.has_ended();
-        self.body = body;
+        (self.body, self.is_answering) = (body, false);
         Next::Request(head)
     }
 
@@ -280,19 +288,36 @@ impl Ends {
         }
     }
 
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
         // What comes of a body is looked at by who reads it; and one request that came too early is read, not two.
         if !self.body.has_ended() || !self.incoming.is_empty() {
             return Poll::Pending;
         }
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
         let mut room = ReadBuf::uninit(&mut room);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
-        if read.is_err() || room.filled().is_empty() {
+        if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room)).is_err() {
+            return Poll::Ready(());
+        }
+        if room.filled().is_empty() && self.is_deaf(cx, progress) {
             return Poll::Ready(());
         }
         self.incoming.extend_from_slice(room.filled());
         Poll::Pending
+    }
+
+    /// The caller sends no more. Whether it still reads, only writing can tell: who has closed answers that with a reset. Before an answer there is one thing
+    /// that may be written to everybody but HTTP/1.0: an interim answer. The look once a second sees a reset that takes longer.
+    fn is_deaf(&mut self, cx: &mut Context<'_>, progress: &Progress) -> bool {
+        if self.manner.is_old && !self.is_answering {
+            return true;
+        }
+        if !std::mem::replace(&mut self.has_shut_down, true) {
+            progress.set_watched(true);
+            if !self.is_answering && self.staged.is_empty() {
+                self.staged.text().extend_from_slice(CONTINUE);
+            }
+        }
+        matches!(self.staged.poll_write(cx, &mut self.stream), Poll::Ready(Err(_))) || self.stream.has_failed()
     }
 }
 

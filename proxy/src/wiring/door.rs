@@ -119,3 +119,37 @@ fn a_caller_that_leaves_takes_its_attempt_with_it() {
         assert_eq!(bench.metric("outrigger_requests_total", &["caller_gone"]), 1.0);
     });
 }
+
+#[test]
+fn a_caller_that_sends_no_more_is_asked_whether_it_reads_and_answered() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            while peer.request().await.is_some() {
+                pass(seconds(3)).await;
+                peer.say(OK).await;
+            }
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say(&GET.repeat(2)).await;
+        caller.shut_down().await;
+        for _ in 0..2 {
+            let mut seen = caller.answer().await.expect("an answer");
+            if seen.status == 100 {
+                seen = caller.answer().await.expect("the answer behind it");
+            }
+            assert_eq!((seen.status, seen.body.as_str()), (200, "ok"));
+        }
+        assert!(caller.answer().await.is_none(), "and no more");
+        assert_eq!(bench.metric("outrigger_requests_total", &["caller_gone"]), 0.0);
+        // To HTTP/1.0 nothing may be said before the answer.
+        let mut old = bench.connect();
+        old.say("GET / HTTP/1.0\r\nhost: backend\r\n\r\n").await;
+        settle().await;
+        old.shut_down().await;
+        assert!(old.piece().await.is_none());
+        settle().await;
+        assert_eq!(bench.metric("outrigger_requests_total", &["caller_gone"]), 1.0);
+    });
+}

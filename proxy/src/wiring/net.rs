@@ -325,6 +325,11 @@ impl Caller {
         let _ = self.pipe.write_all(bytes.as_bytes()).await;
     }
 
+    /// Sends no more, and reads on.
+    pub(super) async fn shut_down(&mut self) {
+        let _ = self.pipe.shutdown().await;
+    }
+
     /// Reads a whole answer; `None` if the connection ended before it was whole.
     pub(super) async fn answer(&mut self) -> Option<Seen> {
         let head = read_head(&mut self.pipe, &mut self.unread).await?;
