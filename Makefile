@@ -5,7 +5,7 @@ BUILD = cargo build --release --locked --workspace
 LAB := target/lab
 SOAK_MINUTES ?= 5
 
-.PHONY: help demo test build fmt lint unit lab readme counts recount bench manifests images pods lab-pods results chaos supply soak
+.PHONY: help demo test build fmt lint unit lab readme counts recount bench fuzz manifests images pods lab-pods results chaos supply soak
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -103,7 +103,9 @@ fn growth(results: &Results) -> Vec<Verdict> {
     };
     vec![
         cpu("All policies over the bare forward path, CPU", "policies", ["off", "on"], 1.15),
-        cpu("1 → 9 900 connections, CPU (against 64, which cost less than 1)", "connections", ["64", "9900"], 1.3),
+        cpu("1 → 9 900 connections, CPU", "connections", ["1", "9900"], 1.3),
+        // One connection keeps nobody awake, so it is the dearest of all; this is the harder question.
+        cpu("64 → 9 900 connections, CPU", "connections", ["64", "9900"], 1.3),
         cpu("1 → 10 000 routes, CPU", "routes", ["1", "10000"], 1.1),
         cpu("1 → 1 000 endpoints, CPU", "endpoints", ["1", "1000"], 1.1),
         cpu("1 → 8 upstreams, CPU", "upstreams", ["1", "8"], 1.1),
