@@ -17,8 +17,8 @@ use crate::stage::{Folder, PATIENCE, Site, cannot_run, config, programs, start_c
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
 /// Nearly as many as `listen.connections_max` allows by default; for more there are not descriptors enough where 20 000 is the hard limit.
 const MANY: usize = 9_900;
-/// What an idle connection may cost a build with debug assertions: its task, its buffers, its place in the list.
-const BYTES_PER_CONNECTION_MAX: u64 = 24 * 1024;
+/// What an idle connection may cost a build with debug assertions: its task and its place in the list; it has no buffers.
+const BYTES_PER_CONNECTION_MAX: u64 = 10 * 1024;
 
 /// Of a body: more than all buffers on its way hold.
 const LARGE: usize = 16 * 1024 * 1024;

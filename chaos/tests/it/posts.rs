@@ -1,6 +1,6 @@
 //! What is not idempotent is sent twice only if it is proven that the first was never processed.
 
-use crate::stage::{Folder, Site, config, dead_address, programs, run_client};
+use crate::stage::{Dead, Folder, Site, config, programs, run_client};
 
 const POSTS: [&str; 8] = ["--closed", "--requests", "200", "--connections", "8", "--method", "POST", "--body"];
 
@@ -35,7 +35,8 @@ fn a_get_that_was_reset_goes_again() {
 fn a_post_goes_again_where_the_connection_was_refused() {
     let (programs, folder) = (programs(), Folder::new());
     let backend = programs.backend(&[]).unwrap_or_else(|error| panic!("{error}"));
-    let endpoints = format!("\"{}\", \"{}\"", dead_address(), backend.data);
+    let dead = Dead::new();
+    let endpoints = format!("\"{}\", \"{}\"", dead.address(), backend.data);
     // The dead endpoint's breaker would soon spare us the refusals this is about.
     let policies = "[upstreams.backend.budget]\nratio = 10\n[upstreams.backend.endpoint_breaker]\nenabled = false\n";
     let path = folder.write("config.toml", &config(&endpoints, policies));

@@ -8,7 +8,7 @@ use lab::http;
 use lab::process::Signal;
 use lab::programs::Proxy;
 
-use crate::stage::{Folder, PATIENCE, Site, config, dead_address, programs, start_client, wait_until};
+use crate::stage::{Dead, Folder, PATIENCE, Site, config, programs, start_client, wait_until};
 
 const FOUR: &str = "[upstreams.backend.retry]\nmax_attempts = 4\n";
 
@@ -75,10 +75,11 @@ fn an_invalid_file_changes_nothing_but_a_metric_and_a_log_line() {
 
 #[test]
 fn a_hundred_reloads_under_load_fail_nothing_and_lose_no_breaker() {
+    let nobody = Dead::new();
     let policies = format!(
         "[upstreams.dead]\nendpoints = [\"{}\"]\nretry = {{ max_attempts = 1 }}\n\
          [upstreams.dead.endpoint_breaker]\nconsecutive_failures = 3\nopen_base = \"1h\"\nopen_cap = \"1h\"\n",
-        dead_address()
+        nobody.address()
     );
     let mut site = Site::new(&[], &policies);
     let dead = |site: &Site| http::ask(site.proxy.app, "GET", "/", &[("host", "dead")], "").expect("an answer").status;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use client::report::Report;
 use lab::clock::Deadline;
 use lab::http::{self, Answer};
 use lab::programs::{Backend, Programs, Proxy};
+use socket2::{Domain, Socket, Type};
 
 /// For anything that should happen soon: a broken promise is told by this, a busy machine is not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -137,10 +138,19 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(seen.is_some(), "not within {PATIENCE:?}: {what}");
 }
 
-/// An address where nobody listens, at least not a moment ago.
-pub(crate) fn dead_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
+/// An address where nobody listens, and nobody else can as long as it is kept.
+pub(crate) struct Dead(Socket);
+
+impl Dead {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+    }
 }
 
 /// Says aloud that a test cannot run here; where `CI=true` that is a failure.
