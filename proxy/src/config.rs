@@ -161,6 +161,10 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Without a byte of a body.
     pub idle_body: Duration,
+    /// For a whole request body.
+    pub upload: Duration,
+    /// Least average rate of a request body; 0 is none.
+    pub upload_bytes_per_second_min: usize,
 }
 
 /// The part of `[….retry]` that says which requests may be sent twice.

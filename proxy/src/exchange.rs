@@ -29,7 +29,7 @@ use self::record::Record;
 use crate::clock;
 use crate::error::ProxyError;
 use crate::events::Event;
-use crate::http::body::Upload;
+use crate::http::body::{Pace, Upload};
 use crate::http::head::{AnswerHead, RequestHead};
 use crate::http::headers;
 use crate::http::server::Caller;
@@ -78,7 +78,9 @@ async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<
 
     let is_repeatable = attempt::is_repeatable(&lane.policies.repeat, &head);
     // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
-    let upload = Upload::new(&record.caller.wire, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, now);
+    let timeouts = &lane.policies.timeouts;
+    let pace = Pace::new(now, worker.absent(), timeouts.upload, timeouts.upload_bytes_per_second_min);
+    let upload = Upload::new(&record.caller.wire, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, pace);
     record.upload = Some(upload.clone());
     if let Some(left) = headers::max_forwards(&head) {
         if left == 0 {

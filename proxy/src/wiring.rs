@@ -12,6 +12,7 @@ mod refusals;
 mod requests;
 mod retries;
 mod simulation;
+mod uploads;
 
 use std::time::Duration;
 

@@ -131,13 +131,17 @@ impl Call {
         Call { worker, lane, head, upload, started, names_endpoint, is_repeatable, caller, manner, tried }
     }
 
-    /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness.
+    /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness, and has a limit of its own.
     pub(super) fn deadline(&self) -> Deadline {
         let request = self.lane.policies.timeouts.request;
         match self.upload.state() {
             Upstate::Ended(None) | Upstate::Broken => Deadline::after(self.started, request),
             Upstate::Ended(Some(at)) => Deadline::after(at.max(self.started), request),
-            Upstate::AwaitingCaller(_) | Upstate::AwaitingEndpoint(_) => Deadline::after(clock::now(), request),
+            Upstate::AwaitingCaller(_) | Upstate::AwaitingEndpoint(_) => {
+                let until_whole = self.upload.whole_by(self.worker.absent());
+                let deadline = Deadline::after(clock::now(), request);
+                until_whole.map_or(deadline, |at| deadline.min(Deadline::after(at, Duration::ZERO)))
+            }
         }
     }
 
@@ -157,6 +161,7 @@ impl Call {
         record.endpoint = Some(busy.endpoint.address);
         let counted =
             Counted { call: self, number: record.attempts, started, outcome: Outcome::CallerGone, over_at: None };
+        self.upload.await_endpoint(started);
         let patience = AttemptPatience::new(self, started);
         let sent = self.send(&busy.endpoint, patience, started).await;
         let (now, endpoint) = (clock::now(), busy.endpoint.id);

@@ -193,10 +193,10 @@ impl Down {
 
     /// It has been read as far as the caller wants it; what is left of the request's way up.
     pub fn into_unfinished(mut self) -> Option<Unfinished> {
-        match &mut self.source {
-            Source::Whole(_) => None,
-            Source::Streaming(streaming) => streaming.unfinished.take(),
-        }
+        let Source::Streaming(streaming) = &mut self.source else { return None };
+        let mut unfinished = streaming.unfinished.take()?;
+        unfinished.at_most = unfinished.at_most.min(self.record.upload_left());
+        Some(unfinished)
     }
 }
 

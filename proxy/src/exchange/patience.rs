@@ -1,6 +1,6 @@
 //! How long an attempt may take.
 //!
-//! It measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has its own limit of stillness. Nor does it measure ourselves: time
+//! It measures the endpoint, not the caller: while the caller is still uploading it is pushed along with the upload, which has limits of its own: stillness, rate and the whole. Nor does it measure ourselves: time
 //! for which the whole worker stood still (a stopped container, a starved machine) does not count, or a hundred healthy answers would be told as timeouts and open a breaker.
 
 use std::pin::pin;
@@ -13,7 +13,7 @@ use outrigger_policy::outcome::Outcome;
 use super::attempt::Call;
 use crate::clock;
 use crate::error::ProxyError;
-use crate::http::body::Upstate;
+use crate::http::body::{TooSlow, Upstate};
 use crate::http::conn::{Patience, SendFailure};
 use crate::http::head::AnswerHead;
 use crate::http::headers;
@@ -42,8 +42,8 @@ impl<'a> AttemptPatience<'a> {
         .await
     }
 
-    /// Until when the attempt may take as things stand, and whose fault it will be.
-    fn ends_at(&self) -> (Instant, Outcome) {
+    /// Until when the attempt may take as things stand, and whose fault it will be. `absent` is how long the worker has been absent by now.
+    fn ends_at(&self, absent: Duration) -> (Instant, Outcome) {
         let Call { lane, upload, .. } = self.call;
         let timeouts = &lane.policies.timeouts;
         let (end, fault) = match upload.state() {
@@ -59,7 +59,12 @@ impl<'a> AttemptPatience<'a> {
             }
             Upstate::AwaitingCaller(since) => (Deadline::after(since, timeouts.idle_body), Outcome::CallerFault),
         };
-        (end.at(), fault)
+        let end = end.at() + (absent - self.absent_before);
+        match upload.too_slow(absent) {
+            Some(TooSlow { at, is_by_caller: true }) if at < end => (at, Outcome::CallerFault),
+            Some(TooSlow { at, is_by_caller: false }) if at < end => (at, Outcome::AttemptTimedOut),
+            _ => (end, fault),
+        }
     }
 }
 
@@ -67,10 +72,10 @@ impl Patience for AttemptPatience<'_> {
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure> {
         // Looked at anew each time: when the upload has ended, the endpoint's time begins.
         let outcome = loop {
-            let (end, outcome) = self.ends_at();
             let worker = &self.call.worker;
             let absent = worker.absent();
-            std::task::ready!(self.call.caller.alarm.poll_until(end + (absent - self.absent_before), cx));
+            let (end, outcome) = self.ends_at(absent);
+            std::task::ready!(self.call.caller.alarm.poll_until(end, cx));
             // It may have rung before the tick could notice.
             worker.wake_up(clock::now());
             if worker.absent() == absent {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use outrigger_policy::breaker::Permit;
@@ -15,7 +15,7 @@ use super::body::{Down, Passing, Source};
 use crate::clock;
 use crate::error::{ProxyError, Side};
 use crate::events::{self, Event, Exchange};
-use crate::http::body::Upload;
+use crate::http::body::{TooSlow, Upload};
 use crate::http::io::Ending;
 use crate::http::problem;
 use crate::http::server::Caller;
@@ -128,9 +128,22 @@ impl Record {
         self.caller.progress.moved();
     }
 
-    /// The endpoint has no piece of the body ready.
+    /// The endpoint has no piece of the body ready. If the request is still coming in, it may have become too slow; nobody can be told any more.
     pub(super) fn body_awaited(&self) {
-        self.caller.progress.set_awaits_endpoint(true);
+        let progress = &self.caller.progress;
+        progress.set_awaits_endpoint(true);
+        let too_slow = self.upload.as_ref().and_then(|upload| upload.too_slow(self.caller.worker.absent()));
+        if let Some(TooSlow { at, is_by_caller }) = too_slow
+            && at <= clock::now()
+        {
+            progress.end(if is_by_caller { Ending::CallerStalled } else { Ending::EndpointStalled });
+        }
+    }
+
+    /// How long the rest of the request may take.
+    pub(super) fn upload_left(&self) -> Duration {
+        let whole_by = self.upload.as_ref().and_then(|upload| upload.whole_by(self.caller.worker.absent()));
+        whole_by.map_or(Duration::ZERO, |at| at.saturating_duration_since(clock::now()))
     }
 
     /// The body has been handed over whole.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,6 +21,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::headers::BodyLength;
 use super::wire::Wire;
 use crate::clock;
+
+mod pace;
+
+pub use pace::{Pace, TooSlow};
 
 /// What a kept piece costs beside its bytes; a body that comes byte by byte must not cost forty times what is counted.
 const PIECE_OVERHEAD: usize = 64;
@@ -82,6 +86,7 @@ struct Source {
     was_read: bool,
     trailers: Option<HeaderMap>,
     state: Upstate,
+    pace: Pace,
     reader: u32,
 }
 
@@ -116,8 +121,8 @@ impl ReplayMemory {
 }
 
 impl Upload {
-    /// Keeps up to `kept_bytes_max` of the body of the request under way over `incoming` for repetitions.
-    pub fn new(incoming: &Rc<Wire>, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, now: Instant) -> Upload {
+    /// Keeps up to `kept_bytes_max` of the body of the request under way over `incoming` for repetitions; `pace` says how fast it must come.
+    pub fn new(incoming: &Rc<Wire>, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, pace: Pace) -> Upload {
         let length = match incoming.body_length() {
             BodyLength::None => return Upload(None),
             BodyLength::Known(length) => Some(length),
@@ -135,7 +140,8 @@ impl Upload {
             is_whole: true,
             was_read: false,
             trailers: None,
-            state: Upstate::AwaitingEndpoint(now),
+            state: Upstate::AwaitingEndpoint(pace.began()),
+            pace,
             reader: 0,
         }))))
     }
@@ -185,6 +191,32 @@ impl Upload {
     pub fn state(&self) -> Upstate {
         self.0.as_ref().map_or(Upstate::Ended(None), |source| source.borrow().state)
     }
+
+    /// Nobody reads on before an endpoint takes more: if the caller was awaited, it is no longer.
+    pub fn await_endpoint(&self, now: Instant) {
+        if let Some(source) = &self.0 {
+            let mut source = source.borrow_mut();
+            if matches!(source.state, Upstate::AwaitingCaller(_)) {
+                source.state = Upstate::AwaitingEndpoint(now);
+            }
+        }
+    }
+
+    /// When it must have come whole; `None` if it has, or broke. `absent` is how long the worker has been absent by now.
+    pub fn whole_by(&self, absent: Duration) -> Option<Instant> {
+        self.0.as_ref().filter(|source| source.borrow().is_coming()).map(|source| source.borrow().pace.whole_by(absent))
+    }
+
+    /// When it is too slow if nothing more comes; `None` if it has come whole, or broke.
+    pub fn too_slow(&self, absent: Duration) -> Option<TooSlow> {
+        let source = self.0.as_ref()?.borrow();
+        let awaited_since = match source.state {
+            Upstate::Ended(_) | Upstate::Broken => return None,
+            Upstate::AwaitingCaller(since) => Some(since),
+            Upstate::AwaitingEndpoint(_) => None,
+        };
+        Some(source.pace.too_slow(awaited_since, absent))
+    }
 }
 
 impl Source {
@@ -194,6 +226,9 @@ impl Source {
         };
         let polled = incoming.poll_body(cx);
         let now = clock::now();
+        if let (Upstate::AwaitingCaller(since), Poll::Ready(_)) = (self.state, &polled) {
+            self.pace.waited(now.saturating_duration_since(since));
+        }
         match polled {
             Poll::Pending => {
                 if !matches!(self.state, Upstate::AwaitingCaller(_)) {
@@ -215,6 +250,7 @@ impl Source {
                 self.was_read = true;
                 let is_last = incoming.has_body_ended();
                 if let Some(data) = frame.data_ref() {
+                    self.pace.came(data.len());
                     self.keep(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = Some(trailers.clone());
@@ -226,6 +262,10 @@ impl Source {
                 Poll::Ready(Some(Ok(frame)))
             }
         }
+    }
+
+    fn is_coming(&self) -> bool {
+        matches!(self.state, Upstate::AwaitingCaller(_) | Upstate::AwaitingEndpoint(_))
     }
 
     fn end(&mut self, now: Instant) {

@@ -31,6 +31,8 @@ pub const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: cl
 const LINGER: Duration = TICK.saturating_mul(5);
 /// What is left of a request's body after its answer is read up to this, so that the connection lives on; more is not worth it.
 const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
+/// And for so long.
+const DISCARDING_MAX: Duration = Duration::from_secs(10);
 
 /// A connection of the app, as its requests see it.
 pub struct Caller {
@@ -126,7 +128,8 @@ async fn converse(caller: Rc<Caller>) -> End {
             if let Some(unfinished) = unfinished {
                 unfinished.finish().await;
             }
-            if is_last || !discard(wire).await {
+            let until = clock::now() + DISCARDING_MAX;
+            if is_last || clock::until(until, discard(wire)).await != Some(true) {
                 return End::Unread;
             }
             caller.progress.leave(false);

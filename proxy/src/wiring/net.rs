@@ -210,6 +210,15 @@ impl Peer {
         read_body(&mut self.pipe, &mut self.unread, head).await
     }
 
+    /// Reads up to `most` bytes as they are; how many, 0 at the end.
+    pub(super) async fn take(&mut self, most: usize) -> usize {
+        if self.unread.is_empty() {
+            let mut piece = vec![0; most];
+            return self.pipe.read(&mut piece).await.unwrap_or(0);
+        }
+        self.unread.drain(..most.min(self.unread.len())).count()
+    }
+
     /// Writes bytes as they are.
     pub(super) async fn say(&mut self, bytes: &str) {
         // The proxy may have closed: then the test sees it from the other side.

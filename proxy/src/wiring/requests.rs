@@ -135,7 +135,7 @@ fn an_upload_may_take_longer_than_the_timeouts_because_they_measure_the_upstream
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE).await;
+        let bench = Bench::new(&net, &format!("{ONE}\n{}", uploads::AT_ANY_PACE)).await;
         let mut caller = bench.connect();
         caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\n").await;
         for _ in 0..6 {
@@ -152,7 +152,7 @@ fn a_caller_that_stops_uploading_is_told_so() {
     paused(async {
         let net = Net::default();
         net.answers(A, &[OK]);
-        let bench = Bench::new(&net, ONE).await;
+        let bench = Bench::new(&net, &format!("{ONE}\n{}", uploads::AT_ANY_PACE)).await;
         let mut caller = bench.connect();
         caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\nxx").await;
         let started = clock::now();

@@ -16,7 +16,7 @@ use crate::config::fault::Collector;
 use crate::config::file::{Key, Settled, Table};
 use crate::config::{Policies, Repeat, Timeouts};
 
-use super::{HOUR, KIB, MIB, MINUTE, millis, secs};
+use super::{GIB, HOUR, KIB, MIB, MINUTE, millis, secs};
 
 /// How much longer than what it watches a probe's lease is unless it is written: room for the verdict to arrive.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ pub(super) struct SettledTimeouts {
     pub(super) attempt: Settled<Duration>,
     connect: Duration,
     idle_body: Duration,
+    upload: Duration,
+    upload_bytes_per_second_min: usize,
 }
 
 /// A breaker without its lease, which depends on the longest request that the breaker watches.
@@ -67,7 +69,14 @@ impl Base {
     /// What applies to upstreams.
     pub(super) fn of_upstreams() -> Base {
         Base {
-            timeouts: Timeouts { request: secs(30), attempt: secs(10), connect: secs(1), idle_body: secs(30) },
+            timeouts: Timeouts {
+                request: secs(30),
+                attempt: secs(10),
+                connect: secs(1),
+                idle_body: secs(30),
+                upload: 5 * MINUTE,
+                upload_bytes_per_second_min: KIB,
+            },
             retry: retry::Config {
                 max_attempts: 3,
                 on: retry::Conditions {
@@ -141,8 +150,10 @@ impl Draft {
 
 impl SettledTimeouts {
     fn values(&self) -> Timeouts {
-        let SettledTimeouts { request, attempt, connect, idle_body } = self;
-        Timeouts { request: request.value, attempt: attempt.value, connect: *connect, idle_body: *idle_body }
+        let SettledTimeouts { ref request, ref attempt, connect, idle_body, upload, upload_bytes_per_second_min } =
+            *self;
+        let (request, attempt) = (request.value, attempt.value);
+        Timeouts { request, attempt, connect, idle_body, upload, upload_bytes_per_second_min }
     }
 }
 
@@ -151,7 +162,9 @@ fn read_timeouts(table: &mut Table<'_>, base: &Timeouts) -> SettledTimeouts {
     let attempt = table.duration("attempt", millis(10)..=HOUR).at_most(base.attempt, &request, table.faults);
     let connect = table.duration("connect", millis(10)..=MINUTE).at_most(base.connect, &attempt, table.faults).value;
     let idle_body = table.duration("idle_body", millis(100)..=HOUR).or(base.idle_body);
-    SettledTimeouts { request, attempt, connect, idle_body }
+    let upload = table.duration("upload", secs(1)..=24 * HOUR).or(base.upload);
+    let rate = table.size("upload_bytes_per_second_min", 0..=GIB).or(base.upload_bytes_per_second_min);
+    SettledTimeouts { request, attempt, connect, idle_body, upload, upload_bytes_per_second_min: rate }
 }
 
 fn read_retry(table: &mut Table<'_>, base: &retry::Config) -> retry::Config {
