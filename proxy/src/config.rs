@@ -57,6 +57,8 @@ pub struct Listen {
     pub headers_max: usize,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
+    /// Requests over one connection; 0 is no limit.
+    pub requests_max: u32,
 }
 
 /// `[drain]`.

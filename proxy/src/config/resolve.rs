@@ -86,6 +86,7 @@ fn read_listen(table: &mut Table<'_>) -> Doors {
         head_bytes_max: table.size("head_bytes_max", 8 * KIB..=MIB).or(32 * KIB),
         headers_max: table.integer("headers_max", 1..=1_000).or(100),
         idle_timeout: table.duration("idle_timeout", secs(1)..=HOUR).or(MINUTE),
+        requests_max: table.integer("requests_max", 0..=1_000_000).or(0),
     };
     Doors { listen, app, admin }
 }

@@ -53,7 +53,7 @@ enum End {
     Done,
     /// What came is no request; it was answered.
     Refused,
-    /// The last answer has gone out, and more of its request may still come.
+    /// The last answer has gone out, and more may still come: of its request, or another one.
     Unread,
     /// In the middle of something.
     Broken,
@@ -108,6 +108,8 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
 /// Answers the requests of `caller`, one after the other.
 async fn converse(caller: Rc<Caller>) -> End {
     let wire = &caller.wire;
+    let requests_max = caller.worker.live().config.listen.requests_max;
+    let mut requests = 0;
     loop {
         let head = match poll_fn(|cx| wire.poll_request(cx)).await {
             Next::Request(head) => head,
@@ -122,7 +124,9 @@ async fn converse(caller: Rc<Caller>) -> End {
         let Some(answer) = unless_gone(&caller, exchange::run(Rc::clone(&caller), head)).await else {
             return End::Broken;
         };
-        let is_last = closes || answer.is_last;
+        requests = u32::saturating_add(requests, 1);
+        let is_worn_out = requests == requests_max;
+        let is_last = closes || answer.is_last || is_worn_out;
         let Ok(unfinished) = reply(&caller, answer, is_last).await else { return End::Broken };
         if !wire.has_body_ended() {
             if let Some(unfinished) = unfinished {
@@ -135,7 +139,8 @@ async fn converse(caller: Rc<Caller>) -> End {
             caller.progress.leave(false);
         }
         if is_last {
-            return End::Done;
+            // Further requests may be on their way already: a close that meets them would take the answer back.
+            return if is_worn_out { End::Unread } else { End::Done };
         }
     }
 }

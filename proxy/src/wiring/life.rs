@@ -28,6 +28,34 @@ fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
 }
 
 #[test]
+fn a_connection_that_has_carried_its_requests_ends_with_the_last_answer() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, &format!("listen.requests_max = 2\n{ONE}")).await;
+        let mut caller = bench.connect();
+        // One more than it may, before any answer.
+        caller.say(&"GET / HTTP/1.1\r\nhost: backend\r\n\r\n".repeat(3)).await;
+        let closes = [false, true].map(|closes| Some((200, closes)));
+        for expected in closes {
+            let seen = caller.answer().await.map(|seen| (seen.status, seen.head.contains("connection: close\r\n")));
+            assert_eq!(seen, expected);
+        }
+        assert!(caller.piece().await.is_none(), "then it ends");
+        pass(seconds(1)).await;
+        assert_eq!((net.arrived().len(), bench.shared.connections()), (2, 0));
+        assert_eq!(bench.metric("outrigger_connections_closed_total", &["done"]), 1.0);
+        let unlimited = Bench::new(&net, ONE).await;
+        let mut caller = unlimited.connect();
+        for _ in 0..100 {
+            caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            let seen = caller.answer().await.expect("an answer");
+            assert!(seen.status == 200 && !seen.head.contains("connection:"), "{seen:?}");
+        }
+    });
+}
+
+#[test]
 fn time_for_which_the_whole_worker_stood_still_is_nobodys_slowness() {
     paused(async {
         let net = Net::default();
