@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use outrigger_policy::{breaker, budget, retry};
 
+use crate::http::strict::Limits;
+
 mod duration;
 mod fault;
 mod file;
@@ -51,10 +53,8 @@ pub struct Listen {
     pub connections_max: usize,
     /// For a whole request head.
     pub head_timeout: Duration,
-    /// Bytes of a request head.
-    pub head_bytes_max: usize,
-    /// Header fields of a request.
-    pub headers_max: usize,
+    /// How much of a request is taken, its body's data apart.
+    pub limits: Limits,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
     /// Requests over one connection; 0 is no limit.
@@ -111,6 +111,8 @@ pub struct Upstream {
     pub endpoint_breaker: Option<breaker::Config>,
     /// Connections kept.
     pub pool: Pool,
+    /// How much of an answer is taken, its body's data apart.
+    pub answer: Limits,
     /// What applies where no route does: `budget` and `breaker` are the upstream's own.
     pub policies: Policies,
     /// First match wins.

@@ -6,6 +6,7 @@ mod breakers;
 mod door;
 mod interim;
 mod life;
+mod limits;
 mod matrix;
 mod net;
 mod refusals;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::events;
+use crate::http::strict::Limits;
 use crate::metrics::Metrics;
 use crate::route::{Route, Routes};
 use crate::shared::Shared;
@@ -21,6 +22,8 @@ pub(super) struct Snapshot {
     state: &'static str,
     connections: usize,
     connections_max: usize,
+    requests_max: u32,
+    limits: LimitsStatus,
     requests_total: u64,
     requests_in_flight: u64,
     replay_bytes: usize,
@@ -33,6 +36,7 @@ struct UpstreamStatus {
     hosts: Vec<String>,
     in_flight: u32,
     in_flight_max: u32,
+    answer_limits: LimitsStatus,
     routes: Vec<RouteStatus>,
     endpoints: Vec<EndpointStatus>,
 }
@@ -48,6 +52,22 @@ struct RouteStatus {
     max_attempts: u32,
     request_timeout_seconds: f64,
     attempt_timeout_seconds: f64,
+    upload_timeout_seconds: f64,
+    upload_bytes_per_second_min: usize,
+}
+
+/// How much of a message is taken.
+#[derive(Serialize)]
+struct LimitsStatus {
+    head_bytes_max: usize,
+    first_line_bytes_max: usize,
+    header_bytes_max: usize,
+    headers_max: u32,
+    trailer_bytes_max: u32,
+    trailers_max: u32,
+    chunk_extension_bytes_max: u32,
+    /// Before an answer.
+    interim_max: u32,
 }
 
 #[derive(Serialize)]
@@ -103,6 +123,8 @@ impl Snapshot {
             state: if shared.is_draining() { "draining" } else { "serving" },
             connections: shared.connections(),
             connections_max: shared.connections_max(),
+            requests_max: live.config.listen.requests_max,
+            limits: LimitsStatus::new(&live.config.listen.limits),
             requests_total,
             requests_in_flight,
             replay_bytes: shared.replay.kept(),
@@ -158,6 +180,7 @@ impl UpstreamStatus {
             hosts: upstream.config.hosts.clone(),
             in_flight: upstream.in_flight.load(Relaxed),
             in_flight_max: upstream.config.in_flight_max,
+            answer_limits: LimitsStatus::new(&upstream.config.answer),
             routes: routes.all().map(|route| RouteStatus::take(route, clocks)).collect(),
             endpoints: upstream
                 .endpoints
@@ -184,6 +207,23 @@ impl RouteStatus {
             max_attempts: route.policies.retry.max_attempts,
             request_timeout_seconds: timeouts.request.as_secs_f64(),
             attempt_timeout_seconds: timeouts.attempt.as_secs_f64(),
+            upload_timeout_seconds: timeouts.upload.as_secs_f64(),
+            upload_bytes_per_second_min: timeouts.upload_bytes_per_second_min,
+        }
+    }
+}
+
+impl LimitsStatus {
+    fn new(limits: &Limits) -> LimitsStatus {
+        LimitsStatus {
+            head_bytes_max: limits.head_bytes,
+            first_line_bytes_max: limits.first_line_bytes,
+            header_bytes_max: limits.field_bytes,
+            headers_max: limits.fields,
+            trailer_bytes_max: limits.trailer_bytes,
+            trailers_max: limits.trailer_fields,
+            chunk_extension_bytes_max: limits.extension_bytes,
+            interim_max: limits.interim_answers,
         }
     }
 }

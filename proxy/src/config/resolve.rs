@@ -16,6 +16,7 @@ use super::file::{self, Item, Key, Settled, Table};
 use super::{Config, Drain, Listen, Log, LogFormat, Pool, Upstream};
 
 mod address;
+mod limits;
 mod policies;
 mod routes;
 
@@ -83,8 +84,7 @@ fn read_listen(table: &mut Table<'_>) -> Doors {
         workers: table.integer("workers", 0..=64).or(0),
         connections_max: table.integer("connections_max", 1..=1_000_000).or(10_000),
         head_timeout: table.duration("head_timeout", millis(100)..=5 * MINUTE).or(secs(10)),
-        head_bytes_max: table.size("head_bytes_max", 8 * KIB..=MIB).or(32 * KIB),
-        headers_max: table.integer("headers_max", 1..=1_000).or(100),
+        limits: limits::read_requests(table),
         idle_timeout: table.duration("idle_timeout", secs(1)..=HOUR).or(MINUTE),
         requests_max: table.integer("requests_max", 0..=1_000_000).or(0),
     };
@@ -129,6 +129,7 @@ fn read_upstream(name: &str, table: &mut Table<'_>, doors: &Doors) -> ReadUpstre
     let resolve_interval = table.duration("resolve_interval", millis(500)..=HOUR).or(secs(5));
     let in_flight_max = table.integer("in_flight_max", 1..=1_000_000).or(1_024);
     let pool = table.section("pool", read_pool);
+    let answer = table.section("answer", limits::read_answers);
 
     let own = Draft::read(table, &Base::of_upstreams());
     let endpoint_breaker = table.section("endpoint_breaker", BreakerDraft::of_endpoints);
@@ -152,6 +153,7 @@ fn read_upstream(name: &str, table: &mut Table<'_>, doors: &Doors) -> ReadUpstre
         in_flight_max,
         endpoint_breaker,
         pool,
+        answer,
         policies: own.finish(breaker),
         routes: routes.into_iter().map(|route| route.finish(breaker, table.faults)).collect(),
     };

@@ -244,6 +244,7 @@ impl Call {
             length: self.upload.length(),
             waits_for_continue: self.manner.waits_for_continue && self.upload.is_untouched(),
             takes_trailers: self.manner.takes_trailers,
+            limits: self.lane.upstream.config.answer,
             body: self.upload.read(),
             upgrade: None,
         }

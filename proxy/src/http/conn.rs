@@ -88,7 +88,7 @@ impl Conn {
             let_go_at: born,
             let_go: Alarm::default(),
             incoming: BytesMut::new(),
-            heads: Heads::answers(Limits::default()),
+            heads: Heads::answers(Limits::default()), // each request brings its own
             body: Decoder::Ended,
             has_read: false,
             is_last: false,
@@ -174,6 +174,7 @@ impl Parts {
         self.is_reused = self.outgoing.has_begun;
         let method = &request.head.method;
         let is_upgrade = request.upgrade.is_some();
+        self.heads.limit(request.limits);
         self.heads.ask(Asked { is_head: *method == Method::HEAD, is_connect: false, is_upgrade });
         self.has_read = false;
         self.outgoing.begin(request);

@@ -11,6 +11,7 @@ use super::head::{Name, Names, RequestHead, write_field, write_length};
 use super::headers::BodyLength;
 use super::io::Stream;
 use super::staged::{Framing, Staged};
+use super::strict::Limits;
 
 /// Room for what this side adds to a head.
 const ADDED_BYTES: usize = 192;
@@ -31,6 +32,8 @@ pub struct Outbound<'a> {
     pub waits_for_continue: bool,
     /// The caller can do with trailers behind the answer.
     pub takes_trailers: bool,
+    /// How much of the answer is taken.
+    pub limits: Limits,
     /// The protocol that the caller wants to go on with.
     pub upgrade: Option<&'a [u8]>,
 }

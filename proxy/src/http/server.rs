@@ -13,10 +13,8 @@ use std::time::Duration;
 
 use super::io::{Ending, Phase, Progress, Stream};
 use super::staged::{Framing, WrongLength};
-use super::strict::Limits;
 use super::wire::{Next, Wire};
 use crate::clock::{self, Alarm};
-use crate::config;
 use crate::events::Event;
 use crate::exchange::{self, Answer, BrokenOff, Down, Unfinished};
 use crate::worker::{Connection, TICK, TICKS_PER_LOOK, Worker};
@@ -63,7 +61,7 @@ enum End {
 pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     let progress = Arc::new(Progress::new(worker.tick()));
     let mut enlisted = Enlisted::new(&worker, Arc::clone(&progress));
-    let limits = limits(&worker.live().config.listen);
+    let limits = worker.live().config.listen.limits;
     let wire = Rc::new(Wire::new(stream, Arc::clone(&progress), limits));
     let caller = Rc::new(Caller {
         worker: Rc::clone(&worker),
@@ -257,13 +255,6 @@ async fn discard(wire: &Wire) -> bool {
         left = rest;
     }
     true
-}
-
-fn limits(listen: &config::Listen) -> Limits {
-    let head_bytes = listen.head_bytes_max;
-    let line = Limits::default().first_line_bytes.min(head_bytes);
-    let fields = u32::try_from(listen.headers_max).unwrap_or(u32::MAX);
-    Limits { first_line_bytes: line, field_bytes: line, head_bytes, fields, ..Limits::default() }
 }
 
 /// The word for how a connection ended.

@@ -104,6 +104,11 @@ impl Heads {
         &self.lines.limits
     }
 
+    /// From the next head on, so much is taken.
+    pub fn limit(&mut self, limits: Limits) {
+        self.lines.limits = limits;
+    }
+
     /// A request goes out: from now on, one answer may come.
     pub fn ask(&mut self, what: Asked) {
         if let Side::Answers { asked, interim } = &mut self.lines.side {

@@ -111,7 +111,7 @@ fn every_key_that_is_read_stands_in_the_reference() {
             assert!(is_section || is_key, "{section}: {key} is read, but is not in config.toml");
         }
     }
-    assert_eq!(sections, 13, "the top, and each table");
+    assert_eq!(sections, 14, "the top, and each table");
 }
 
 #[test]
@@ -154,7 +154,15 @@ fn the_reference_names_the_ranges_that_hold() {
         }
         ranges += 1;
     }
-    assert_eq!(ranges, 47, "every number of the reference");
+    assert_eq!(ranges, 59, "every number of the reference");
+}
+
+#[test]
+fn what_is_taken_by_default_is_what_the_reader_takes_by_itself() {
+    let config = Config::parse("config.toml", MINIMAL).expect("loads");
+    let default = outrigger::http::strict::Limits::default();
+    assert_eq!(config.upstreams[0].answer, default);
+    assert_eq!(config.listen.limits, outrigger::http::strict::Limits { interim_answers: 0, ..default });
 }
 
 #[test]
@@ -174,6 +182,9 @@ fn what_is_left_out_gives_way_to_what_is_written() {
     let capped = with("retry.backoff_cap = \"5ms\"\nbreaker.open_cap = \"500ms\"");
     assert_eq!(capped.policies.retry.backoff.base, ms(5));
     assert_eq!(capped.policies.breaker.expect("enabled").open_base, ms(500));
+
+    let heads = with("answer.head_bytes_max = \"8KiB\"").answer;
+    assert_eq!((heads.head_bytes, heads.field_bytes, heads.first_line_bytes), (8_192, 8_192, 8_192));
 
     let drain = Config::parse("config.toml", &format!("[drain]\ntimeout = \"2s\"\n{MINIMAL}")).expect("loads").drain;
     assert_eq!(drain.grace, ms(2_000));

@@ -126,6 +126,13 @@ impl Shown for std::time::Duration {
     }
 }
 
+/// Of bytes.
+impl Shown for usize {
+    fn shown(&self) -> String {
+        crate::config::duration::show_size(*self)
+    }
+}
+
 impl Shown for std::net::SocketAddr {
     fn shown(&self) -> String {
         self.to_string()
