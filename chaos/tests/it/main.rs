@@ -21,6 +21,7 @@ mod start;
 mod stop;
 mod streams;
 mod stub;
+mod stuck_uploads;
 mod target;
 mod truncated;
 mod world;
