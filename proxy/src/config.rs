@@ -107,6 +107,8 @@ pub struct Upstream {
     pub resolve_interval: Duration,
     /// Requests under way at once.
     pub in_flight_max: u32,
+    /// CONNECT may lead to it.
+    pub connect: bool,
     /// Counts attempts at one address; `None` when switched off.
     pub endpoint_breaker: Option<breaker::Config>,
     /// Connections kept.
@@ -152,6 +154,8 @@ pub struct Policies {
     pub budget: budget::Config,
     /// Counts calls; `None` when switched off.
     pub breaker: Option<breaker::Config>,
+    /// Lower-case protocols that a request may ask to go on with; never `h2c`.
+    pub upgrade: Vec<String>,
 }
 
 /// `[….timeouts]`.
@@ -169,6 +173,8 @@ pub struct Timeouts {
     pub upload: Duration,
     /// Least average rate of a request body; 0 is none.
     pub upload_bytes_per_second_min: usize,
+    /// Without a byte through a tunnel.
+    pub tunnel_idle: Duration,
 }
 
 /// The part of `[….retry]` that says which requests may be sent twice.

@@ -22,7 +22,7 @@ pub enum ProxyError {
     HeadTooLarge(&'static str),
     /// It is of another version of HTTP.
     VersionRefused(&'static str),
-    /// A method that an HTTP sidecar does not forward.
+    /// A method that an HTTP sidecar does not forward, or not to this upstream.
     MethodRefused,
     /// An OPTIONS that may not be forwarded any further.
     LastForward,
@@ -166,7 +166,9 @@ impl fmt::Display for ProxyError {
             | ProxyError::TargetTooLong(what)
             | ProxyError::HeadTooLarge(what)
             | ProxyError::VersionRefused(what) => f.write_str(what),
-            ProxyError::MethodRefused => f.write_str("CONNECT and TRACE are not forwarded"),
+            ProxyError::MethodRefused => {
+                f.write_str("TRACE is not forwarded, nor is CONNECT to an upstream that does not allow it")
+            }
             ProxyError::LastForward => f.write_str("Max-Forwards is 0: this proxy answers itself"),
             ProxyError::UnknownHost { host, known } => write!(f, "no upstream is called \"{host}\"; known: {known}"),
             ProxyError::InFlightLimit { max } => {

@@ -14,11 +14,13 @@ mod attempt;
 mod body;
 mod patience;
 mod record;
+mod tunnel;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::Method;
 use outrigger_policy::breaker::Permit;
 use outrigger_policy::retry::{Ask, Verdict};
 
@@ -26,17 +28,26 @@ use self::attempt::{Attempt, Call};
 use self::body::Passing;
 pub use self::body::{BrokenOff, Down, Unfinished};
 use self::record::Record;
+pub use self::tunnel::Passage;
 use crate::clock;
 use crate::error::ProxyError;
 use crate::events::Event;
 use crate::http::body::{Pace, Upload};
 use crate::http::head::{AnswerHead, RequestHead};
-use crate::http::headers;
+use crate::http::headers::{self, BodyLength};
 use crate::http::server::Caller;
 use crate::http::strict::Refusal;
 use crate::lane::Lane;
 use crate::route::Route;
 use crate::worker::Worker;
+
+/// What a request comes to.
+pub enum Reply {
+    /// An answer.
+    Answer(Answer),
+    /// A tunnel, with the answer that begins it.
+    Tunnel(Passage),
+}
 
 /// What goes down.
 pub struct Answer {
@@ -49,13 +60,13 @@ pub struct Answer {
 }
 
 /// Answers one request.
-pub async fn run(caller: Rc<Caller>, head: RequestHead) -> Answer {
+pub async fn run(caller: Rc<Caller>, head: RequestHead) -> Reply {
     let mut record = Record::begin(caller, Some(&head.method), clock::now());
     let passed = through_policies(&mut record, head).await;
     let is_last = record.caller.worker.shared.is_draining();
     match passed {
         Ok(passing) => record.answer(passing, is_last),
-        Err(error) => record.refuse(&error, is_last),
+        Err(error) => Reply::Answer(record.refuse(&error, is_last)),
     }
 }
 
@@ -88,9 +99,12 @@ async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<
         }
         headers::forward_one_fewer(&mut head, left);
     }
+    // Who has a body to send goes on with HTTP.
+    let has_body = upload.length() != BodyLength::None;
+    let upgrade = headers::upgrade(&head, &lane.policies.upgrade).filter(|_| !has_body);
     headers::forward_request(&mut head);
     let mut call = Call::new(&record.caller, &lane, head, upload, now);
-    (call.names_endpoint, call.is_repeatable) = (!is_by_name, is_repeatable);
+    (call.names_endpoint, call.is_repeatable, call.upgrade) = (!is_by_name, is_repeatable, upgrade);
 
     let mut last_answer = None;
     loop {
@@ -128,14 +142,20 @@ async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<
     }
 }
 
-/// Host → upstream, path and method → route. An absolute target means exactly the host it names; a `Host` may fall to the default upstream.
+/// Host → upstream, path and method → route. An absolute target, as that of a CONNECT, means exactly the host it names; a `Host` may fall to the default upstream.
 fn find_route(worker: &Worker, head: &RequestHead) -> Result<(Rc<Lane>, bool), ProxyError> {
     let live = worker.live();
     let wanted = headers::wanted(head)?;
     let by_default = || live.table.by_default().filter(|_| !wanted.is_absolute);
     let unknown = || ProxyError::UnknownHost { host: wanted.host.to_owned(), known: Arc::clone(&live.table.known) };
     let found = live.table.by_name(wanted.host).or_else(by_default).ok_or_else(unknown)?;
-    Ok((worker.lane(found.routes.find(head.path(), &head.method)), found.is_by_name))
+    let route = match head.method {
+        // It has no path.
+        Method::CONNECT if found.routes.default.upstream.config.connect => &found.routes.default,
+        Method::CONNECT => return Err(ProxyError::MethodRefused),
+        _ => found.routes.find(head.path(), &head.method),
+    };
+    Ok((worker.lane(route), found.is_by_name))
 }
 
 /// The right to make this call; `None` where no breaker counts calls.

@@ -2,7 +2,7 @@
 //!
 //! `server` is the door (the life of the app's connections), `wire` the bytes of one of them; `client` is the pool of connections to endpoints, `conn` one of them, `outgoing` the request written to it.
 //! Both sides read with `strict` (one meaning or a refusal) into `head` (a head as it came), and write through `staged`. `headers` says what of a head goes on, `body` streams and
-//! keeps, `io` watches bytes go by, `problem` writes the answers of our own.
+//! keeps, `io` watches bytes go by, `tunnel` lets them through both ways, `problem` writes the answers of our own.
 
 pub mod body;
 pub mod client;
@@ -15,4 +15,5 @@ pub mod problem;
 pub mod server;
 pub mod staged;
 pub mod strict;
+pub mod tunnel;
 pub mod wire;

@@ -37,6 +37,8 @@ pub struct Load {
     pub begun: AtomicU64,
     /// Requests that have ended, bodies included.
     pub ended: AtomicU64,
+    /// Tunnels that are open.
+    pub tunnels: AtomicUsize,
     /// Its thread has ended by a panic; it serves nobody any more.
     pub is_lost: AtomicBool,
 }
@@ -117,6 +119,11 @@ impl Shared {
     /// Open connections from the app.
     pub fn connections(&self) -> usize {
         self.workers.iter().map(|load| load.connections.load(Relaxed)).sum()
+    }
+
+    /// Open tunnels.
+    pub fn tunnels(&self) -> usize {
+        self.workers.iter().map(|load| load.tunnels.load(Relaxed)).sum()
     }
 
     /// Requests that have begun, and those of them that have not ended.

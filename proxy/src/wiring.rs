@@ -13,6 +13,7 @@ mod refusals;
 mod requests;
 mod retries;
 mod simulation;
+mod tunnels;
 mod uploads;
 
 use std::time::Duration;

@@ -188,6 +188,16 @@ impl Worker {
         }
     }
 
+    /// A tunnel begins.
+    pub fn begin_tunnel(&self) {
+        self.load().tunnels.fetch_add(1, Relaxed);
+    }
+
+    /// A tunnel has ended.
+    pub fn end_tunnel(&self) {
+        self.load().tunnels.fetch_sub(1, Relaxed);
+    }
+
     /// How busy this worker is.
     pub fn load(&self) -> &Load {
         &self.shared.workers[self.number]
@@ -295,6 +305,7 @@ fn overdue(progress: &Progress, live: &Live) -> Option<Ending> {
         Phase::Head => (ticks(listen.head_timeout), Ending::SlowHead),
         Phase::Exchange => return None,
         Phase::Body => (progress.body_limit_ticks(), progress.stalled_side()),
+        Phase::Tunnel => (progress.body_limit_ticks(), Ending::TunnelIdle),
     };
     (progress.ticks_still() >= limit).then_some(why)
 }

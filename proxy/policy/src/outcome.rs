@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum Outcome {
     /// An answer's head arrived.
     Answered {
-        /// Status code of the final answer, 200 to 999.
+        /// Status code of the final answer, 200 to 999, or 101.
         status: u16,
         /// What its `Retry-After` asks for.
         pushback: Pushback,

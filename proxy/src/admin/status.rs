@@ -26,6 +26,7 @@ pub(super) struct Snapshot {
     limits: LimitsStatus,
     requests_total: u64,
     requests_in_flight: u64,
+    tunnels: usize,
     replay_bytes: usize,
     upstreams: Vec<UpstreamStatus>,
 }
@@ -127,6 +128,7 @@ impl Snapshot {
             limits: LimitsStatus::new(&live.config.listen.limits),
             requests_total,
             requests_in_flight,
+            tunnels: shared.tunnels(),
             replay_bytes: shared.replay.kept(),
             upstreams: live.table.all().iter().map(|routes| UpstreamStatus::take(routes, &clocks)).collect(),
         }
@@ -143,6 +145,7 @@ impl Snapshot {
     pub(super) fn mirror(&self, metrics: &Metrics) {
         metrics.reset_mirrors();
         metrics.connections.set(as_gauge(self.connections));
+        metrics.tunnels.set(as_gauge(self.tunnels));
         metrics.replay_bytes.set(as_gauge(self.replay_bytes));
         for upstream in &self.upstreams {
             let name = upstream.name.as_str();

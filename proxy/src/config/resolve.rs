@@ -128,6 +128,7 @@ fn read_upstream(name: &str, table: &mut Table<'_>, doors: &Doors) -> ReadUpstre
     let hosts = read_hosts(name, table);
     let resolve_interval = table.duration("resolve_interval", millis(500)..=HOUR).or(secs(5));
     let in_flight_max = table.integer("in_flight_max", 1..=1_000_000).or(1_024);
+    let connect = table.boolean("connect").or(false);
     let pool = table.section("pool", read_pool);
     let answer = table.section("answer", limits::read_answers);
 
@@ -151,6 +152,7 @@ fn read_upstream(name: &str, table: &mut Table<'_>, doors: &Doors) -> ReadUpstre
         hosts,
         resolve_interval,
         in_flight_max,
+        connect,
         endpoint_breaker,
         pool,
         answer,

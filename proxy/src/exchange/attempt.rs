@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::Method;
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_policy::balance;
 use outrigger_policy::breaker::{Breaker, Permit};
 use outrigger_policy::deadline::Deadline;
-use outrigger_policy::outcome::{Class, Outcome};
+use outrigger_policy::outcome::{Class, Outcome, Pushback};
 use outrigger_policy::retry;
 
 use super::body::{Passing, Source};
@@ -47,6 +47,8 @@ pub(super) struct Call {
     /// The caller addressed us, not the upstream: `Host` becomes the endpoint's.
     pub(super) names_endpoint: bool,
     pub(super) is_repeatable: bool,
+    /// The protocols that are asked for.
+    pub(super) upgrade: Option<Vec<u8>>,
     /// How the caller wants to be answered.
     pub(super) caller: Rc<Caller>,
     manner: Manner,
@@ -127,8 +129,8 @@ impl Call {
     ) -> Call {
         let (worker, manner) = (Rc::clone(&caller.worker), caller.wire.manner());
         let (caller, lane) = (Rc::clone(caller), Rc::clone(lane));
-        let (names_endpoint, is_repeatable, tried) = (false, false, Vec::new());
-        Call { worker, lane, head, upload, started, names_endpoint, is_repeatable, caller, manner, tried }
+        let (names_endpoint, is_repeatable, upgrade, tried) = (false, false, None, Vec::new());
+        Call { worker, lane, head, upload, started, names_endpoint, is_repeatable, upgrade, caller, manner, tried }
     }
 
     /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness, and has a limit of its own.
@@ -217,7 +219,8 @@ impl Call {
         now: Instant,
     ) -> Result<(AnswerHead, Conn), SendFailure> {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
-        if let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
+        let is_connect = self.head.method == Method::CONNECT;
+        if !is_connect && let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
             match conn.send(self.outbound(endpoint), &mut patience).await {
                 // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
@@ -234,7 +237,12 @@ impl Call {
         if connected.is_err() {
             self.lane.upstream.endpoints.lookup.notify_one();
         }
-        connected?.send(self.outbound(endpoint), &mut patience).await
+        let conn = connected?;
+        if is_connect {
+            // All that was asked for; not a byte has been sent.
+            return Ok((AnswerHead::ours(StatusCode::OK), conn));
+        }
+        conn.send(self.outbound(endpoint), &mut patience).await
     }
 
     fn outbound<'a>(&'a self, endpoint: &'a Endpoint) -> Outbound<'a> {
@@ -243,10 +251,10 @@ impl Call {
             host: self.names_endpoint.then(|| endpoint.authority.as_bytes()),
             length: self.upload.length(),
             waits_for_continue: self.manner.waits_for_continue && self.upload.is_untouched(),
-            takes_trailers: self.manner.takes_trailers,
+            takes_trailers: self.manner.takes_trailers && self.upgrade.is_none(),
             limits: self.lane.upstream.config.answer,
             body: self.upload.read(),
-            upgrade: None,
+            upgrade: self.upgrade.as_deref(),
         }
     }
 
@@ -257,12 +265,45 @@ impl Call {
         busy: Busy,
         now: Instant,
     ) -> (Outcome, Result<Passing, ProxyError>) {
+        if self.head.method == Method::CONNECT {
+            return tunnel(head, conn, busy, now);
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(head, conn, busy, now);
+        }
         let notes = headers::forward_answer(&mut head);
         let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: notes.pushback };
         let class = outcome.class();
         let source = Source::streaming(conn, busy.answered(class, now), notes.keep_alive);
         (outcome, Ok(Passing { head, body: source, class }))
     }
+
+    /// The endpoint goes on with another protocol, if it is one that was asked for.
+    fn switch(
+        &self,
+        mut head: AnswerHead,
+        conn: Conn,
+        busy: Busy,
+        now: Instant,
+    ) -> (Outcome, Result<Passing, ProxyError>) {
+        let asked = self.upgrade.as_deref().unwrap_or_default();
+        let Some(protocol) = headers::switched(&head, asked) else {
+            busy.settle(Class::Failure, now);
+            return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
+        };
+        headers::forward_answer(&mut head);
+        head.fields.append("connection", b"upgrade");
+        head.fields.append("upgrade", protocol);
+        tunnel(head, conn, busy, now)
+    }
+}
+
+/// The endpoint is there, and has agreed to the tunnel if it had to.
+fn tunnel(head: AnswerHead, conn: Conn, busy: Busy, now: Instant) -> (Outcome, Result<Passing, ProxyError>) {
+    let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: Pushback::None };
+    let class = outcome.class();
+    let body = Source::Tunnel(Box::new((conn, busy.told(class, now))));
+    (outcome, Ok(Passing { head, body, class }))
 }
 
 /// An attempt, counted when it is over; one that is dropped on its way has lost its caller.
@@ -311,6 +352,12 @@ impl Busy {
         if class != Class::Success || self.permit.as_ref().is_some_and(Permit::is_probe) {
             self.tell_breaker(class, now);
         }
+        self
+    }
+
+    /// The breaker has its result, and the attempt goes on.
+    fn told(mut self, class: Class, now: Instant) -> Busy {
+        self.tell_breaker(class, now);
         self
     }
 

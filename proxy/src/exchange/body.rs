@@ -28,6 +28,8 @@ pub(super) enum Source {
     Whole(Bytes),
     /// They come in from an endpoint.
     Streaming(Box<Streaming>),
+    /// There are none: a tunnel to an endpoint begins.
+    Tunnel(Box<(Conn, Busy)>),
 }
 
 pub(super) struct Streaming {
@@ -102,6 +104,7 @@ impl Body for Source {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let streaming = match &mut *self {
             Source::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Source::Tunnel(_) => return Poll::Ready(None),
             Source::Whole(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Streaming(streaming) => streaming,
         };
@@ -132,12 +135,14 @@ impl Body for Source {
         match self {
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Streaming(streaming) => streaming.has_ended(),
+            Source::Tunnel(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Tunnel(_) => SizeHint::with_exact(0),
             Source::Streaming(streaming) => {
                 streaming.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), |(conn, _)| conn.body_size_hint())
             }

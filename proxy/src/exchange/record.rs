@@ -10,12 +10,16 @@ use outrigger_policy::breaker::Permit;
 use outrigger_policy::outcome::Class;
 use outrigger_policy::retry::Refused;
 
-use super::Answer;
+use super::attempt::Busy;
 use super::body::{Down, Passing, Source};
+use super::tunnel::Passage;
+use super::{Answer, Reply};
 use crate::clock;
 use crate::error::{ProxyError, Side};
 use crate::events::{self, Event, Exchange};
 use crate::http::body::{TooSlow, Upload};
+use crate::http::conn::Conn;
+use crate::http::head::AnswerHead;
 use crate::http::io::Ending;
 use crate::http::problem;
 use crate::http::server::Caller;
@@ -39,6 +43,8 @@ pub(super) struct Record {
     status: u16,
     given_up: Option<Refused>,
     state: State,
+    /// The exchange has been counted.
+    is_told: bool,
 }
 
 /// How far an exchange has come.
@@ -73,6 +79,7 @@ impl Record {
             status: 0,
             given_up: None,
             state: State::Waiting,
+            is_told: false,
         }
     }
 
@@ -87,7 +94,7 @@ impl Record {
     }
 
     /// The endpoint's answer goes down.
-    pub(super) fn answer(mut self, mut passing: Passing, is_last: bool) -> Answer {
+    pub(super) fn answer(mut self, mut passing: Passing, is_last: bool) -> Reply {
         self.status = passing.head.status.as_u16();
         self.state = State::Passing(passing.class);
         if self.permit.as_ref().is_some_and(Permit::is_probe) {
@@ -97,7 +104,20 @@ impl Record {
             problem::mark_given_up(&mut passing.head, events::refused(why));
         }
         problem::mark_attempts(&mut passing.head.fields, self.attempts);
-        Answer { head: passing.head, body: self.into_body(passing.body), is_last }
+        match passing.body {
+            Source::Tunnel(through) => Reply::Tunnel(self.into_tunnel(passing.head, passing.class, *through)),
+            body => Reply::Answer(Answer { head: passing.head, body: self.into_body(body), is_last }),
+        }
+    }
+
+    /// The tunnel is what was asked for: with its beginning the exchange has succeeded and is counted. Its slot is taken until its end.
+    fn into_tunnel(mut self, head: AnswerHead, class: Class, (conn, busy): (Conn, Busy)) -> Passage {
+        self.state = State::Passed(class);
+        self.settle(class);
+        self.tell();
+        let idle = self.lane.as_ref().map_or(u32::MAX, |lane| ticks(lane.policies.timeouts.tunnel_idle));
+        self.caller.progress.enter_tunnel(idle);
+        Passage::new(head, conn, busy, self)
     }
 
     /// An answer of our own goes down.
@@ -188,13 +208,13 @@ impl Record {
             },
         }
     }
-}
 
-impl Drop for Record {
-    fn drop(&mut self) {
-        let (outcome, class) = self.ending();
-        self.settle(class);
-        self.slot = None;
+    /// Counts the exchange, once.
+    fn tell(&mut self) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        let (outcome, _) = self.ending();
         let worker = &self.caller.worker;
         let exchange = Exchange {
             route: self.lane.as_ref().map(|lane| &***lane),
@@ -213,7 +233,16 @@ impl Drop for Record {
         if worker.live().config.log.access {
             worker.shared.log_exchange(&exchange);
         }
-        worker.end_request();
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let (_, class) = self.ending();
+        self.settle(class);
+        self.slot = None;
+        self.tell();
+        self.caller.worker.end_request();
         self.caller.progress.leave(!self.caller.wire.has_body_ended());
     }
 }

@@ -162,6 +162,16 @@ impl Conn {
         self.0.body.size_hint()
     }
 
+    /// What has come behind the head that begins a tunnel.
+    pub fn take_early(&mut self) -> BytesMut {
+        std::mem::take(&mut self.0.incoming)
+    }
+
+    /// For a tunnel, which no exchange follows.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.0.stream
+    }
+
     /// Sends the rest of the request; the answer has already come.
     pub async fn finish_sending(mut self) {
         // How it ends is nobody's concern any more.

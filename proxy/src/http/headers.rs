@@ -79,8 +79,11 @@ pub enum BodyLength {
 /// # Errors
 /// [`ProxyError::BadRequest`] and [`ProxyError::MethodRefused`].
 pub fn wanted(head: &RequestHead) -> Result<Wanted<'_>, ProxyError> {
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
+    if head.method == Method::TRACE {
         return Err(ProxyError::MethodRefused);
+    }
+    if let Target::Authority(authority) = head.target() {
+        return Ok(Wanted { host: host_of(authority), is_absolute: true });
     }
     if let Target::Absolute { scheme, authority, .. } = head.target() {
         if !scheme.eq_ignore_ascii_case("http") {
@@ -135,10 +138,24 @@ pub fn says_close(fields: &Fields) -> bool {
     has_token(fields, Name::Connection, b"close")
 }
 
-/// The protocol that the caller asks to go on with (RFC 9110 §7.8); to be read before [`forward_request`].
-pub fn upgrade(head: &RequestHead) -> Option<&[u8]> {
-    let is_asked = !head.is_old && has_token(&head.fields, Name::Connection, b"upgrade");
-    head.fields.get(Name::Upgrade).filter(|_| is_asked)
+/// The protocols that the caller asks to go on with (RFC 9110 §7.8) and that are `allowed`, listed as they go out; to be read before [`forward_request`].
+pub fn upgrade(head: &RequestHead, allowed: &[String]) -> Option<Vec<u8>> {
+    if allowed.is_empty() || head.is_old || !has_token(&head.fields, Name::Connection, b"upgrade") {
+        return None;
+    }
+    let mut listed: Vec<&str> = Vec::new();
+    for asked in tokens(&head.fields, Name::Upgrade) {
+        let found = allowed.iter().find(|protocol| asked.eq_ignore_ascii_case(protocol.as_bytes()));
+        listed.extend(found.map(String::as_str).filter(|protocol| !listed.contains(protocol)));
+    }
+    (!listed.is_empty()).then(|| listed.join(", ").into_bytes())
+}
+
+/// The protocol that an answer 101 goes on with, if it is one of those `asked` for as [`upgrade`] lists them.
+pub fn switched<'a>(head: &AnswerHead, asked: &'a [u8]) -> Option<&'a [u8]> {
+    let mut named = tokens(&head.fields, Name::Upgrade);
+    let (Some(protocol), None) = (named.next(), named.next()) else { return None };
+    asked.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find(|asked| asked.eq_ignore_ascii_case(protocol))
 }
 
 fn has_token(fields: &Fields, name: Name, token: &[u8]) -> bool {
@@ -276,7 +293,12 @@ mod tests {
             ("GET http://[::1]?x HTTP/1.1\r\nHost: other", Ok(("::1", true))),
             ("GET / HTTP/1.0\r\nx: y", Ok(("", false))),
             ("GET https://a/ HTTP/1.1\r\nHost: a", Err("only http:// targets can be forwarded")),
-            ("CONNECT a:1 HTTP/1.1\r\nHost: a", Err("CONNECT and TRACE are not forwarded")),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: b", Ok(("a", true))),
+            ("CONNECT [::1]:1 HTTP/1.1\r\nHost: b", Ok(("::1", true))),
+            (
+                "TRACE / HTTP/1.1\r\nHost: a",
+                Err("TRACE is not forwarded, nor is CONNECT to an upstream that does not allow it"),
+            ),
         ] {
             let head = request(text);
             let found = wanted(&head).map(|wanted| (wanted.host, wanted.is_absolute));
@@ -292,7 +314,11 @@ mod tests {
              Expect: 100-continue\r\nContent-Length: 7\r\nX-Kept: 1\r\nX-Forwarded-Proto: https\r\nOutrigger-Attempts: 9",
         );
         let expected = Manner { closes: true, waits_for_continue: true, takes_trailers: true, ..Manner::default() };
-        assert_eq!((manner(&head), upgrade(&head)), (expected, None));
+        assert_eq!(
+            (manner(&head), upgrade(&head, &["h2c".to_owned()])),
+            (expected, None),
+            "only with `Connection: upgrade`"
+        );
         forward_request(&mut head);
         assert_eq!(names(&head.fields), ["Authorization", "X-Forwarded-Proto", "X-Kept", "host", "via"]);
         assert_eq!(head.fields.get(Name::Host), Some(&b"backend"[..]));
@@ -309,8 +335,36 @@ mod tests {
         ] {
             assert_eq!(manner(&request(text)).closes, closes, "{text}");
         }
-        let head = request("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket");
-        assert_eq!(upgrade(&head), Some(&b"websocket"[..]));
+    }
+
+    #[test]
+    fn only_allowed_protocols_are_asked_for_and_only_what_was_asked_for_may_come() {
+        let allowed = ["websocket".to_owned(), "mine".to_owned()];
+        for (fields, expected) in [
+            ("Connection: Upgrade\r\nUpgrade: WebSocket", Some("websocket")),
+            (
+                "Connection: keep-alive, upgrade\r\nUpgrade: h2c, mine\r\nUpgrade: TLS/1.3, websocket, mine",
+                Some("mine, websocket"),
+            ),
+            ("Connection: upgrade\r\nUpgrade: h2c", None),
+            ("Connection: upgrade", None),
+            ("Upgrade: websocket", None),
+        ] {
+            let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
+            assert_eq!(upgrade(&head, &allowed), expected.map(|text| text.as_bytes().to_vec()), "{fields}");
+            assert_eq!(upgrade(&head, &[]), None);
+        }
+        let old = request("GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket");
+        assert_eq!(upgrade(&old, &allowed), None);
+        for (fields, expected) in [
+            ("Upgrade: WebSocket", Some(&b"websocket"[..])),
+            ("Upgrade: h2c", None),
+            ("Upgrade: mine, websocket", None),
+            ("Upgrade:", None),
+            ("x: y", None),
+        ] {
+            assert_eq!(switched(&answer(fields), b"mine, websocket"), expected, "{fields}");
+        }
     }
 
     #[test]

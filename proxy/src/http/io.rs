@@ -38,6 +38,8 @@ pub enum Phase {
     Exchange = 2,
     /// An answer's body is under way.
     Body = 3,
+    /// Bytes pass both ways, and are no HTTP.
+    Tunnel = 4,
 }
 
 /// Why the proxy ends a connection of the app.
@@ -58,6 +60,8 @@ pub enum Ending {
     Truncated = 5,
     /// The drain is over.
     CutOff = 6,
+    /// Nothing has passed through a tunnel.
+    TunnelIdle = 7,
 }
 
 /// How far a connection of the app has come. Written by its own task, read by the worker's tick on the same thread.
@@ -66,7 +70,7 @@ pub struct Progress {
     ending: AtomicU8,
     /// The worker's tick at the last step forward.
     moved_at: AtomicU32,
-    /// Ticks that a body may stand still; set when its answer begins.
+    /// Ticks that a body or a tunnel may stand still; set when it begins.
     body_limit: AtomicU32,
     /// The last look for a piece of the body found none.
     awaits_endpoint: AtomicBool,
@@ -103,7 +107,8 @@ impl Progress {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Exchange,
-            _ => Phase::Body,
+            3 => Phase::Body,
+            _ => Phase::Tunnel,
         }
     }
 
@@ -157,7 +162,13 @@ impl Progress {
         self.enter(Phase::Body);
     }
 
-    /// Ticks that the body may stand still.
+    /// A tunnel begins; it may stand still for `limit_ticks`.
+    pub fn enter_tunnel(&self, limit_ticks: u32) {
+        self.body_limit.store(limit_ticks, Relaxed);
+        self.enter(Phase::Tunnel);
+    }
+
+    /// Ticks that the body or the tunnel may stand still.
     pub fn body_limit_ticks(&self) -> u32 {
         self.body_limit.load(Relaxed)
     }
@@ -193,7 +204,8 @@ impl Progress {
             3 => Ending::EndpointStalled,
             4 => Ending::CallerStalled,
             5 => Ending::Truncated,
-            _ => Ending::CutOff,
+            6 => Ending::CutOff,
+            _ => Ending::TunnelIdle,
         }
     }
 }
@@ -205,14 +217,14 @@ impl Progress {
             // The clock of a head starts with its first byte and is not wound up by the next ones: dripping does not help.
             Phase::Idle if n > 0 && !self.is_uploading() => self.enter(Phase::Head),
             // The caller is still uploading; after an early answer too.
-            Phase::Body | Phase::Idle if n > 0 => self.moved(),
-            Phase::Idle | Phase::Head | Phase::Exchange | Phase::Body => {}
+            Phase::Body | Phase::Idle | Phase::Tunnel if n > 0 => self.moved(),
+            Phase::Idle | Phase::Head | Phase::Exchange | Phase::Body | Phase::Tunnel => {}
         }
     }
 
     /// `n` bytes were handed to the network.
     fn on_write(&self, n: usize) {
-        if n > 0 && (self.is_blocked() || self.phase() == Phase::Body) {
+        if n > 0 && (self.is_blocked() || matches!(self.phase(), Phase::Body | Phase::Tunnel)) {
             self.is_blocked.store(false, Relaxed);
             self.moved();
         }
@@ -245,10 +257,7 @@ impl Watched {
 
     /// Once dropped the peer is to see a reset and never a clean end.
     pub fn abort(&self) {
-        if let Stream::Tcp(tcp) = &self.stream {
-            // If it fails the peer has already closed: there is nobody left to mislead.
-            let _ = tcp.set_zero_linger();
-        }
+        self.stream.abort();
     }
 
     fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -258,6 +267,16 @@ impl Watched {
             Poll::Ready(Err(_)) => {}
         }
         polled
+    }
+}
+
+impl Stream {
+    /// Once dropped the peer is to see a reset and never a clean end.
+    pub fn abort(&self) {
+        if let Stream::Tcp(tcp) = self {
+            // If it fails the peer has already closed: there is nobody left to mislead.
+            let _ = tcp.set_zero_linger();
+        }
     }
 }
 

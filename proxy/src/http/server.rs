@@ -16,7 +16,7 @@ use super::staged::{Framing, WrongLength};
 use super::wire::{Next, Wire};
 use crate::clock::{self, Alarm};
 use crate::events::Event;
-use crate::exchange::{self, Answer, BrokenOff, Down, Unfinished};
+use crate::exchange::{self, Answer, BrokenOff, Down, Reply, Unfinished};
 use crate::worker::{Connection, TICK, TICKS_PER_LOOK, Worker};
 
 /// At the end of a drain a connection without a request is closed when it has been still for so long: one that was just accepted is about to bring its first.
@@ -85,7 +85,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     .await;
     enlisted.reason = reason(progress.ending(), end);
     // Read before the talk is dropped, which ends whatever is under way.
-    let is_midway = matches!(progress.phase(), Phase::Exchange | Phase::Body) || progress.is_blocked();
+    let is_midway = matches!(progress.phase(), Phase::Exchange | Phase::Body | Phase::Tunnel) || progress.is_blocked();
     drop(talk);
     match progress.ending() {
         Ending::SlowHead if !is_midway => {
@@ -95,7 +95,9 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
         }
         // A reader must not take a part of an answer for the whole.
         _ if is_midway => wire.abort(),
-        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated | Ending::CutOff => wire.abort(),
+        Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated | Ending::CutOff | Ending::TunnelIdle => {
+            wire.abort();
+        }
         Ending::None if matches!(end, Some(End::Refused | End::Unread)) => {
             let _ = clock::until(clock::now() + LINGER, poll_fn(|cx| wire.poll_linger(cx))).await;
         }
@@ -119,8 +121,12 @@ async fn converse(caller: Rc<Caller>) -> End {
             }
         };
         let closes = wire.manner().closes;
-        let Some(answer) = unless_gone(&caller, exchange::run(Rc::clone(&caller), head)).await else {
-            return End::Broken;
+        let answer = match unless_gone(&caller, exchange::run(Rc::clone(&caller), head)).await {
+            Some(Reply::Answer(answer)) => answer,
+            Some(Reply::Tunnel(passage)) => {
+                return if passage.run().await.is_ok() { End::Done } else { End::Broken };
+            }
+            None => return End::Broken,
         };
         requests = u32::saturating_add(requests, 1);
         let is_worn_out = requests == requests_max;
@@ -271,6 +277,7 @@ fn reason(ending: Ending, end: Option<End>) -> &'static str {
         Ending::CallerStalled => "caller_stalled",
         Ending::Truncated => "truncated",
         Ending::CutOff => "cut_off",
+        Ending::TunnelIdle => "tunnel_idle",
     }
 }
 

@@ -20,6 +20,7 @@ use super::headers::{self, BodyLength, Manner};
 use super::io::{Phase, Progress, Stream, Watched};
 use super::staged::{Framing, Staged, WrongLength};
 use super::strict::{Decoder, Heads, Limits, Refusal};
+use super::tunnel::Tunnel;
 
 /// Room for what is read when little is expected; on the stack.
 const READ_BYTES: usize = 8 * 1024;
@@ -156,6 +157,32 @@ impl Wire {
         }
         out.extend_from_slice(b"\r\n");
         framing
+    }
+
+    /// Stages the head of an answer that begins a tunnel: nothing says where it ends.
+    pub fn begin_tunnel(&self, head: &AnswerHead) {
+        let mut ends = self.ends.borrow_mut();
+        let out = ends.staged.text();
+        write_head(out, head);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What has come behind the request under way.
+    pub fn take_early(&self) -> BytesMut {
+        std::mem::take(&mut self.ends.borrow_mut().incoming)
+    }
+
+    /// Lets bytes through between here and `endpoint`.
+    ///
+    /// # Errors
+    /// As [`Tunnel::poll`].
+    pub fn poll_tunnel(
+        &self,
+        cx: &mut Context<'_>,
+        tunnel: &mut Tunnel,
+        endpoint: &mut Stream,
+    ) -> Poll<io::Result<()>> {
+        tunnel.poll(cx, &mut self.ends.borrow_mut().stream, endpoint)
     }
 
     /// Stages a piece of an answer's body. There must be room.

@@ -225,6 +225,16 @@ impl Peer {
         let _ = self.pipe.write_all(bytes.as_bytes()).await;
     }
 
+    /// Reads what comes next; `None` at the end.
+    pub(super) async fn piece(&mut self) -> Option<String> {
+        read_piece(&mut self.pipe, &mut self.unread).await
+    }
+
+    /// Says that nothing more comes.
+    pub(super) async fn end(&mut self) {
+        let _ = self.pipe.shutdown().await;
+    }
+
     /// Waits until the proxy closes the connection.
     pub(super) async fn closed(&mut self) {
         let mut rest = Vec::new();
@@ -354,10 +364,20 @@ impl Caller {
 
     /// Reads what comes next; `None` at the end.
     pub(super) async fn piece(&mut self) -> Option<String> {
-        let mut piece = vec![0; 4096];
-        let n = self.pipe.read(&mut piece).await.ok().filter(|n| *n > 0)?;
-        Some(String::from_utf8_lossy(&piece[..n]).into_owned())
+        read_piece(&mut self.pipe, &mut self.unread).await
     }
+
+    /// Says that nothing more comes.
+    pub(super) async fn end(&mut self) {
+        let _ = self.pipe.shutdown().await;
+    }
+}
+
+async fn read_piece(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {
+    if unread.is_empty() {
+        fill(pipe, unread).await?;
+    }
+    Some(String::from_utf8_lossy(&std::mem::take(unread)).into_owned())
 }
 
 /// `None` if the stream ends before the head is whole.
@@ -400,6 +420,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 async fn fill(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<()> {
+    unread.reserve(4096);
     let n = pipe.read_buf(unread).await.ok()?;
     (n > 0).then_some(())
 }

@@ -154,7 +154,7 @@ fn the_reference_names_the_ranges_that_hold() {
         }
         ranges += 1;
     }
-    assert_eq!(ranges, 59, "every number of the reference");
+    assert_eq!(ranges, 60, "every number of the reference");
 }
 
 #[test]

@@ -45,7 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("reload", &["clock", "config", "events", "live", "names", "shared"]),
     ("worker", &["clock", "events", "http::client", "http::io", "http::server", "lane", "live", "route", "shared"]),
     ("http::server", &["clock", "events", "exchange", "http::io", "http::staged", "http::wire", "worker"]),
-    ("http::wire", &["http::head", "http::headers", "http::io", "http::staged", "http::strict"]),
+    ("http::wire", &["http::head", "http::headers", "http::io", "http::staged", "http::strict", "http::tunnel"]),
     (
         "exchange",
         &[
@@ -63,6 +63,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "http::problem",
             "http::server",
             "http::strict",
+            "http::tunnel",
             "lane",
             "route",
             "upstream",
@@ -86,6 +87,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("http::headers", &["clock", "error", "http::head"]),
     ("http::staged", &["http::head", "http::strict"]),
     ("http::io", &[]),
+    ("http::tunnel", &[]),
     ("http::strict", &["http::head"]),
     ("http::head", &[]),
     ("upstream", &["config", "metrics"]),

@@ -12,7 +12,7 @@ use outrigger_policy::units::Ratio;
 use outrigger_policy::{breaker, budget, retry};
 
 use crate::config::duration::show_duration;
-use crate::config::fault::Collector;
+use crate::config::fault::{Collector, quoted};
 use crate::config::file::{Key, Settled, Table};
 use crate::config::{Policies, Repeat, Timeouts};
 
@@ -28,6 +28,7 @@ pub(super) struct Draft {
     pub(super) repeat: Repeat,
     pub(super) budget: budget::Config,
     pub(super) breaker: BreakerDraft,
+    upgrade: Vec<String>,
     pub(super) has_own_budget: bool,
     pub(super) has_own_breaker: bool,
 }
@@ -39,6 +40,7 @@ pub(super) struct SettledTimeouts {
     idle_body: Duration,
     upload: Duration,
     upload_bytes_per_second_min: usize,
+    tunnel_idle: Duration,
 }
 
 /// A breaker without its lease, which depends on the longest request that the breaker watches.
@@ -57,6 +59,7 @@ pub(super) struct Base {
     repeat: Repeat,
     budget: budget::Config,
     breaker: BreakerBase,
+    upgrade: Vec<String>,
 }
 
 struct BreakerBase {
@@ -76,6 +79,7 @@ impl Base {
                 idle_body: secs(30),
                 upload: 5 * MINUTE,
                 upload_bytes_per_second_min: KIB,
+                tunnel_idle: 10 * MINUTE,
             },
             retry: retry::Config {
                 max_attempts: 3,
@@ -90,6 +94,7 @@ impl Base {
             repeat: Repeat { idempotent: false, idempotency_key: false, replay_bytes_max: 64 * KIB },
             budget: budget::Config { ratio: percent(20), floor_per_second: 10, window: secs(10) },
             breaker: BreakerBase::of_upstreams(),
+            upgrade: Vec::new(),
         }
     }
 
@@ -106,6 +111,7 @@ impl Base {
                 config: breaker.config,
                 lease: breaker.lease.written().map(|(lease, _)| *lease),
             },
+            upgrade: upstream.upgrade.clone(),
         }
     }
 }
@@ -138,22 +144,31 @@ impl Draft {
             table.section("budget", |table| (read_budget(table, base.budget), table.has_keys()));
         let (breaker, has_own_breaker) =
             table.section("breaker", |table| (BreakerDraft::read(table, &base.breaker), table.has_keys()));
-        Draft { timeouts, retry, repeat, budget, breaker, has_own_budget, has_own_breaker }
+        let upgrade = table.texts("upgrade", "a protocol", 0..=10, parse_protocol);
+        let upgrade = upgrade.map(|items| items.into_iter().map(|item| item.value).collect()).or(base.upgrade.clone());
+        Draft { timeouts, retry, repeat, budget, breaker, upgrade, has_own_budget, has_own_breaker }
     }
 
     /// The policies, with the breaker that applies.
     pub(super) fn finish(self, breaker: Option<breaker::Config>) -> Policies {
-        let Draft { timeouts, retry, repeat, budget, .. } = self;
-        Policies { timeouts: timeouts.values(), retry, repeat, budget, breaker }
+        let Draft { timeouts, retry, repeat, budget, upgrade, .. } = self;
+        Policies { timeouts: timeouts.values(), retry, repeat, budget, breaker, upgrade }
     }
 }
 
 impl SettledTimeouts {
     fn values(&self) -> Timeouts {
-        let SettledTimeouts { ref request, ref attempt, connect, idle_body, upload, upload_bytes_per_second_min } =
-            *self;
+        let SettledTimeouts {
+            ref request,
+            ref attempt,
+            connect,
+            idle_body,
+            tunnel_idle,
+            upload,
+            upload_bytes_per_second_min,
+        } = *self;
         let (request, attempt) = (request.value, attempt.value);
-        Timeouts { request, attempt, connect, idle_body, upload, upload_bytes_per_second_min }
+        Timeouts { request, attempt, connect, idle_body, tunnel_idle, upload, upload_bytes_per_second_min }
     }
 }
 
@@ -164,7 +179,20 @@ fn read_timeouts(table: &mut Table<'_>, base: &Timeouts) -> SettledTimeouts {
     let idle_body = table.duration("idle_body", millis(100)..=HOUR).or(base.idle_body);
     let upload = table.duration("upload", secs(1)..=24 * HOUR).or(base.upload);
     let rate = table.size("upload_bytes_per_second_min", 0..=GIB).or(base.upload_bytes_per_second_min);
-    SettledTimeouts { request, attempt, connect, idle_body, upload, upload_bytes_per_second_min: rate }
+    let tunnel_idle = table.duration("tunnel_idle", secs(1)..=24 * HOUR).or(base.tunnel_idle);
+    SettledTimeouts { request, attempt, connect, idle_body, tunnel_idle, upload, upload_bytes_per_second_min: rate }
+}
+
+/// A protocol that a request may ask to go on with; names are compared without regard to case (RFC 9110 §7.8).
+fn parse_protocol(text: &str) -> Result<String, String> {
+    let found = quoted(text);
+    let protocol = text.to_ascii_lowercase();
+    if matches!(protocol.as_str(), "h2c" | "h2") {
+        return Err(format!("{found} is HTTP/2, which is not forwarded (requests in it would pass unseen)"));
+    }
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_protocol = !text.is_empty() && text.len() <= 64 && text.bytes().all(is_token);
+    is_protocol.then_some(protocol).ok_or_else(|| format!("{found} is not a protocol (write \"websocket\")"))
 }
 
 fn read_retry(table: &mut Table<'_>, base: &retry::Config) -> retry::Config {

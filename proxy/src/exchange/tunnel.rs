@@ -1,0 +1,54 @@
+//! An exchange that goes on as a tunnel: what it holds, until both sides have ended.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+
+use super::attempt::Busy;
+use super::record::Record;
+use crate::http::conn::Conn;
+use crate::http::head::AnswerHead;
+use crate::http::tunnel::Tunnel;
+
+/// A tunnel that its endpoint has agreed to. The connection to the endpoint ends with it, whatever comes of it: no exchange follows.
+pub struct Passage {
+    head: AnswerHead,
+    conn: Conn,
+    record: Record,
+    /// Both sides have said that nothing more comes.
+    is_whole: bool,
+    _busy: Busy,
+}
+
+impl Passage {
+    pub(super) fn new(head: AnswerHead, conn: Conn, busy: Busy, record: Record) -> Passage {
+        record.caller.worker.begin_tunnel();
+        Passage { head, conn, record, is_whole: false, _busy: busy }
+    }
+
+    /// Hands the answer down, and then bytes both ways.
+    ///
+    /// # Errors
+    /// One side broke. So the other one is reset, as both are when this is dropped midway: neither may take it for an end.
+    pub async fn run(mut self) -> io::Result<()> {
+        let caller = Rc::clone(&self.record.caller);
+        let wire = &caller.wire;
+        wire.begin_tunnel(&self.head);
+        poll_fn(|cx| wire.poll_flush(cx)).await?;
+        let mut tunnel = Tunnel::new(wire.take_early(), self.conn.take_early());
+        poll_fn(|cx| wire.poll_tunnel(cx, &mut tunnel, self.conn.stream())).await?;
+        self.is_whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        let caller = &self.record.caller;
+        caller.worker.end_tunnel();
+        if !self.is_whole {
+            self.conn.stream().abort();
+            caller.wire.abort();
+        }
+    }
+}
