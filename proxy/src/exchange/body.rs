@@ -69,9 +69,21 @@ impl Source {
             _ => Source::Streaming(Box::new(streaming)),
         }
     }
+
+    /// Whether its request is still on its way up.
+    fn is_sending(&self) -> bool {
+        match self {
+            Source::Whole(_) => false,
+            Source::Streaming(streaming) => streaming.is_sending(),
+        }
+    }
 }
 
 impl Streaming {
+    fn is_sending(&self) -> bool {
+        self.lease.as_ref().is_some_and(|(conn, _)| conn.is_sending())
+    }
+
     fn has_ended(&self) -> bool {
         self.lease.as_ref().is_none_or(|(conn, _)| conn.has_body_ended())
     }
@@ -168,7 +180,12 @@ impl Down {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let polled = Pin::new(&mut self.source).poll_frame(cx);
         match &polled {
-            Poll::Pending => self.record.body_awaited(),
+            Poll::Pending => {
+                self.record.body_awaited();
+                if self.source.is_sending() {
+                    self.record.request_awaited();
+                }
+            }
             Poll::Ready(Some(Ok(_))) if self.source.is_end_stream() => self.record.body_ended(),
             Poll::Ready(Some(Ok(_))) => self.record.body_moved(),
             Poll::Ready(None) => self.record.body_ended(),

@@ -148,15 +148,19 @@ impl Record {
         self.caller.progress.moved();
     }
 
-    /// The endpoint has no piece of the body ready. If the request is still coming in, it may have become too slow; nobody can be told any more.
+    /// The endpoint has no piece of the body ready.
     pub(super) fn body_awaited(&self) {
-        let progress = &self.caller.progress;
-        progress.set_awaits_endpoint(true);
+        self.caller.progress.set_awaits_endpoint(true);
+    }
+
+    /// The endpoint still takes the request. Its caller may have become too slow, and nobody can tell it any more; an endpoint that takes nothing is
+    /// held to its answer alone.
+    pub(super) fn request_awaited(&self) {
         let too_slow = self.upload.as_ref().and_then(|upload| upload.too_slow(self.caller.worker.absent()));
-        if let Some(TooSlow { at, is_by_caller }) = too_slow
+        if let Some(TooSlow { at, is_by_caller: true }) = too_slow
             && at <= clock::now()
         {
-            progress.end(if is_by_caller { Ending::CallerStalled } else { Ending::EndpointStalled });
+            self.caller.progress.end(Ending::CallerStalled);
         }
     }
 

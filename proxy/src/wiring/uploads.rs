@@ -70,6 +70,55 @@ fn the_least_rate_is_where_the_configuration_has_it() {
 }
 
 #[test]
+fn the_wait_before_another_attempt_is_not_its_callers() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |n, mut peer| async move {
+            if n > 0 {
+                while peer.request().await.is_some() {
+                    peer.say(OK).await;
+                }
+            } else {
+                peer.head().await;
+                pass(seconds(2)).await;
+                peer.say("HTTP/1.1 503 Service Unavailable\r\nretry-after: 12\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("PUT / HTTP/1.1\r\nhost: backend\r\ncontent-length: 3\r\n\r\nh").await;
+        // More than 10 s, and all but 2 of them in the wait, which is 12 to 18 s.
+        pass(seconds(12)).await;
+        caller.say("i").await;
+        pass(seconds(10)).await;
+        assert_eq!(net.dialed(), 2, "the wait is over");
+        caller.say("!").await;
+        assert_eq!(caller.answer().await.map(|seen| seen.status), Some(200));
+        assert_eq!(net.arrived(), [format!("{A} PUT / hi!")]);
+    });
+}
+
+#[test]
+fn a_worker_that_stood_still_has_not_waited_for_its_caller() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nupload = \"60s\"\n")).await;
+        let mut caller = bench.connect();
+        caller.say("PUT / HTTP/1.1\r\nhost: backend\r\ncontent-length: 3\r\n\r\nh").await;
+        pass(seconds(5)).await;
+        tokio::time::advance(seconds(100)).await;
+        settle().await;
+        pass(seconds(2)).await;
+        caller.say("i").await;
+        pass(seconds(1)).await;
+        caller.say("!").await;
+        assert_eq!(caller.answer().await.map(|seen| seen.status), Some(200));
+        check_nobody_paid(&bench).await;
+    });
+}
+
+#[test]
 fn a_whole_body_has_its_limit_however_fast_it_comes() {
     paused(async {
         let net = Net::default();
@@ -144,6 +193,47 @@ fn what_still_comes_after_an_early_answer_is_not_awaited_for_ever() {
         assert!(status.is_none() && after < seconds(45), "{status:?} {after:?}");
         pass(seconds(1)).await;
         assert_eq!(bench.shared.connections(), 0);
+    });
+}
+
+#[test]
+fn an_endpoint_that_reads_on_after_its_answer_gets_nothing_beyond_the_limit_of_the_whole() {
+    paused(async {
+        for (upload, expected) in [("5m", "one two"), ("10s", "one")] {
+            let net = Net::default();
+            let text = net.raw_requests(A, "one", &[OK]);
+            let limits = format!("[upstreams.backend.timeouts]\nupload = \"{upload}\"\n");
+            let bench = Bench::new(&net, &format!("{ONE}\n{limits}")).await;
+            let mut caller = bench.connect();
+            caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 11\r\n\r\none").await;
+            assert_eq!(caller.answer().await.map(|seen| seen.status), Some(200));
+            pass(seconds(12)).await;
+            caller.say(" two").await;
+            settle().await;
+            assert!(text.borrow().ends_with(&format!("\r\n\r\n{expected}")), "{upload}: {}", text.borrow());
+        }
+    });
+}
+
+#[test]
+fn an_answer_goes_on_though_its_endpoint_takes_nothing_of_the_request() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            peer.say("HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n").await;
+            for _ in 0..40 {
+                pass(seconds(5)).await;
+                peer.say("x").await;
+            }
+        });
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nupload = \"60s\"\n")).await;
+        let mut caller = bench.connect();
+        let body = "x".repeat(1_000_000);
+        let head = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 1000000\r\n\r\n";
+        clock::until(clock::now() + seconds(1), caller.say(&format!("{head}{body}"))).await;
+        assert_eq!(caller.answer().await.map(|seen| seen.body.len()), Some(40));
+        assert_eq!(bench.metric("outrigger_breaker_transitions_total", &[]), 0.0);
     });
 }
 
