@@ -73,7 +73,7 @@ impl Source {
     /// Whether its request is still on its way up.
     fn is_sending(&self) -> bool {
         match self {
-            Source::Whole(_) => false,
+            Source::Whole(_) | Source::Tunnel(_) => false,
             Source::Streaming(streaming) => streaming.is_sending(),
         }
     }
