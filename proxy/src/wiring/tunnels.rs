@@ -380,3 +380,24 @@ fn connect_takes_a_new_connection_and_tries_again_where_there_is_none() {
         assert!(seen.status == 502 && seen.body.contains("connect_refused"), "{seen:?}");
     });
 }
+
+#[test]
+fn a_tunnel_has_succeeded_when_it_begins() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            while let Some(head) = peer.head().await {
+                peer.say(if head.contains("upgrade") { SWITCHED } else { FAILED }).await;
+            }
+        });
+        let numbers = "retry.max_attempts = 1\nbreaker.consecutive_failures = 2\nendpoint_breaker.enabled = false";
+        let config = format!("[upstreams.backend]\nendpoints = [\"{A}\"]\nupgrade = [\"websocket\"]\n{numbers}\n");
+        let bench = Bench::new(&net, &config).await;
+        assert_eq!(bench.get("/").await.status, 500);
+        let mut open = bench.connect();
+        open.say(ASKED).await;
+        assert_eq!(open.answer_to_head().await.expect("an answer").status, 101);
+        let seen = [bench.get("/").await.status, bench.get("/").await.status, bench.get("/").await.status];
+        assert_eq!(seen, [500, 500, 503], "the streak began anew with the tunnel");
+    });
+}
