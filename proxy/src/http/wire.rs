@@ -90,8 +90,13 @@ impl Wire {
 
     /// The next request; its body has to be read before.
     pub fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Next> {
-        let next = ready!(self.ends.borrow_mut().poll_head(cx, &self.progress));
-        Poll::Ready(next.unwrap_or_else(Next::Refused))
+        let mut ends = self.ends.borrow_mut();
+        let next = ready!(ends.poll_head(cx, &self.progress));
+        Poll::Ready(next.unwrap_or_else(|why| {
+            // It has none that could be known; the one before it had another.
+            ends.manner = Manner::default();
+            Next::Refused(why)
+        }))
     }
 
     /// How the request under way wants to be answered.

@@ -70,3 +70,19 @@ fn a_body_with_bad_chunks_never_ends_cleanly_for_the_endpoint() {
         assert!(seen.borrow().contains("abc") && !seen.borrow().ends_with("0\r\n\r\n"), "{}", seen.borrow());
     });
 }
+
+#[test]
+fn a_refusal_is_whole_whatever_the_request_before_it_was() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"]);
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("HEAD / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        assert_eq!(caller.answer_to_head().await.expect("an answer").status, 200);
+        caller.say("GET /\r\n\r\n").await;
+        let refused = caller.answer().await.expect("with its body");
+        assert_eq!(refused.status, 400);
+        assert!(refused.body.contains("request line"), "{}", refused.body);
+    });
+}
