@@ -130,10 +130,15 @@ async fn converse(caller: Rc<Caller>) -> End {
         };
         requests = u32::saturating_add(requests, 1);
         let is_worn_out = requests == requests_max;
-        let is_last = closes || answer.is_last || is_worn_out;
-        let Ok(unfinished) = reply(&caller, answer, is_last).await else { return End::Broken };
+        // Whether its body still comes, nobody can know (RFC 9110 §10.1.1); so nothing can come behind it.
+        let is_unwanted = wire.owes_continue();
+        let is_last = closes || answer.is_last || is_worn_out || is_unwanted;
+        let Ok(Sent { unfinished, is_open_ended }) = reply(&caller, answer, is_last).await else {
+            return End::Broken;
+        };
+        let is_last = is_last || is_open_ended;
         if !wire.has_body_ended() {
-            if let Some(unfinished) = unfinished {
+            if let Some(unfinished) = unfinished.filter(|_| !is_unwanted) {
                 unfinished.finish().await;
             }
             let until = clock::now() + DISCARDING_MAX;
@@ -166,8 +171,16 @@ async fn unless_gone<F: Future>(caller: &Caller, work: F) -> Option<F::Output> {
     .await
 }
 
-/// Sends an answer. An error if it did not go out whole; else what is left of its request's way up, if anything.
-async fn reply(caller: &Caller, answer: Answer, is_last: bool) -> Result<Option<Unfinished>, Cut> {
+/// An answer that has gone out whole.
+struct Sent {
+    /// What is left of its request's way up.
+    unfinished: Option<Unfinished>,
+    /// Its end is the connection's.
+    is_open_ended: bool,
+}
+
+/// Sends an answer. An error if it did not go out whole.
+async fn reply(caller: &Caller, answer: Answer, is_last: bool) -> Result<Sent, Cut> {
     let Answer { head, body, .. } = answer;
     let wire = &caller.wire;
     let framing = wire.begin_answer(&head, body.length(), is_last);
@@ -187,7 +200,7 @@ async fn reply(caller: &Caller, answer: Answer, is_last: bool) -> Result<Option<
         }
     })
     .await?;
-    Ok(sending.unfinished)
+    Ok(Sent { unfinished: sending.unfinished, is_open_ended: framing == Some(Framing::UntilClose) })
 }
 
 /// The answer does not go down whole.

@@ -113,6 +113,11 @@ impl Wire {
         }
     }
 
+    /// Whether the caller still waits to be told that its body is wanted.
+    pub fn owes_continue(&self) -> bool {
+        self.ends.borrow().owes_continue
+    }
+
     /// Whether the body of the request under way has been read whole.
     pub fn has_body_ended(&self) -> bool {
         self.ends.borrow().body.has_ended()
@@ -149,7 +154,8 @@ impl Wire {
     pub fn begin_answer(&self, head: &AnswerHead, length: BodyLength, is_last: bool) -> Option<Framing> {
         let mut ends = self.ends.borrow_mut();
         let manner = ends.manner;
-        ends.is_answering = true;
+        // Who was not told until now is not told any more: behind an answer it would be taken for the next one.
+        (ends.is_answering, ends.owes_continue) = (true, false);
         let out = ends.staged.text();
         write_head(out, head);
         headers::write_date(out, head);

@@ -38,10 +38,11 @@ fn an_old_caller_gets_what_it_understands() {
         }
         // Without chunks only the connection's end can be the body's.
         caller.say("GET / HTTP/1.0\r\nhost: backend\r\nconnection: keep-alive\r\n\r\n").await;
-        let mut all = String::new();
+        let (mut all, started) = (String::new(), clock::now());
         while let Some(piece) = caller.piece().await {
             all += &piece;
         }
+        assert!(clock::now() - started < seconds(1), "an end that is waited for is none");
         assert!(all.contains("\r\nconnection: close\r\n") && all.ends_with("\r\n\r\nok"), "{all}");
     });
 }

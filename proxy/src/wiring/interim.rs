@@ -81,10 +81,18 @@ fn a_body_that_nobody_wants_is_not_sent() {
         let bench = Bench::new(&net, ONE).await;
         let mut caller = bench.connect();
         caller.say(WAITING).await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 417);
-        settle().await;
+        let started = clock::now();
+        let seen = caller.answer().await.expect("an answer");
+        assert!(seen.status == 417 && seen.head.contains("\r\nconnection: close\r\n"), "{}", seen.head);
+        assert!(caller.piece().await.is_none(), "behind the answer nothing is asked for");
+        assert!(clock::now() - started < seconds(1), "and nothing is waited for");
         assert!(!text.borrow().contains("hello"));
         assert_eq!(bench.under_way(), (0, 0));
+        // Nor when the answer is ours.
+        let mut other = bench.connect();
+        other.say(&WAITING.replace("POST /", "POST http://nobody/")).await;
+        assert_eq!(other.answer().await.expect("an answer").status, 421);
+        assert!(other.piece().await.is_none());
     });
 }
 
