@@ -3,6 +3,8 @@
 //! All of them run in one task, one after the other, so the connection needs neither lock nor channel. It holds a buffer only while there is something in
 //! it: between requests an open connection costs little more than its socket.
 
+mod framing;
+
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,11 +13,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::StatusCode;
 use hyper::body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::head::{AnswerHead, Name, Names, RequestHead, write_field, write_length};
+use self::framing::{write_framing, write_head};
+use super::head::{AnswerHead, RequestHead};
 use super::headers::{self, BodyLength, Manner};
 use super::io::{Phase, Progress, Stream, Watched};
 use super::staged::{Framing, Staged, WrongLength};
@@ -26,9 +28,6 @@ use super::tunnel::Tunnel;
 const READ_BYTES: usize = 8 * 1024;
 /// And when much is.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// Room for what this side adds to a head, and for a small body behind it.
-const ADDED_BYTES: usize = 256;
-const LENGTH: Names = Names::new(&[Name::ContentLength]);
 /// What a caller that waits with its body is told when the body is wanted.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -356,47 +355,5 @@ impl Ends {
             }
         }
         matches!(self.staged.poll_write(cx, &mut self.stream), Poll::Ready(Err(_))) || self.stream.has_failed()
-    }
-}
-
-/// Status line and fields, without framing and without the end.
-fn write_head(out: &mut Vec<u8>, head: &AnswerHead) {
-    out.reserve(head.fields.capacity() + ADDED_BYTES);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(head.status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(head.phrase());
-    out.extend_from_slice(b"\r\n");
-    head.fields.write_to(out, LENGTH);
-}
-
-/// What says where the body ends (RFC 9112 §6.3): from what is known of it, never from a copied field, but for lengths that describe no body here.
-fn write_framing(out: &mut Vec<u8>, head: &AnswerHead, length: BodyLength, manner: Manner) -> Option<Framing> {
-    let may_have_no_length = head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
-    if may_have_no_length {
-        return None;
-    }
-    if manner.is_head || head.status == StatusCode::NOT_MODIFIED {
-        match (head.fields.get(Name::ContentLength), length) {
-            (Some(described), _) => write_field(out, b"content-length", described),
-            (None, BodyLength::Known(length)) if length > 0 => write_length(out, length),
-            (None, _) => {}
-        }
-        return None;
-    }
-    match length {
-        BodyLength::None => {
-            write_length(out, 0);
-            None
-        }
-        BodyLength::Known(length) => {
-            write_length(out, length);
-            Some(Framing::Length(length))
-        }
-        BodyLength::Unknown if manner.is_old => Some(Framing::UntilClose),
-        BodyLength::Unknown => {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            Some(Framing::Chunked)
-        }
     }
 }
