@@ -25,7 +25,7 @@ use crate::clock;
 use crate::worker::Order;
 
 /// Seeds of every test run, in as many threads as below.
-const SEEDS: Range<u64> = 0..1_500;
+const SEEDS: Range<u64> = 0..2_000;
 const THREADS: u64 = 2;
 /// Failed seeds that are told with what went wrong.
 const TOLD_MAX: usize = 8;
