@@ -2,9 +2,8 @@
 //!
 //! Lines beyond what the thread can write are dropped, not queued without bound.
 
-use tracing::Level;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{fmt, registry};
 
@@ -21,7 +20,7 @@ const LINES_MAX: usize = 4 * 1024;
 pub fn start(log: Log) -> WorkerGuard {
     let queue = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true);
     let (writer, guard) = queue.finish(std::io::stdout());
-    let wanted = filter_fn(move |line| is_wanted(log.level, *line.level(), line.target()));
+    let wanted = wanted(log.level.into());
     let lines = fmt::layer().with_writer(writer).with_target(false);
     // A second start in one process (tests) keeps the first subscriber.
     let _ = match log.format {
@@ -35,12 +34,15 @@ pub fn start(log: Log) -> WorkerGuard {
     guard
 }
 
-fn is_wanted(least: Level, level: Level, target: &str) -> bool {
-    level <= least || target == ALWAYS
+/// Lines of at least this level, and all of [`ALWAYS`].
+fn wanted(level: LevelFilter) -> Targets {
+    Targets::new().with_default(level).with_target(ALWAYS, LevelFilter::TRACE)
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -52,7 +54,7 @@ mod tests {
             (Level::ERROR, Level::ERROR, "outrigger", true),
             (Level::ERROR, Level::INFO, ALWAYS, true),
         ] {
-            assert_eq!(is_wanted(least, level, target), wanted, "{least} {level} {target}");
+            assert_eq!(super::wanted(least.into()).would_enable(target, &level), wanted, "{least} {level} {target}");
         }
     }
 }
