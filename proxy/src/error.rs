@@ -3,7 +3,6 @@
 //! A variant of [`ProxyError`] does not compile until the table says its status, its RFC 9209 error token, its own reason word (a metric's label and
 //! the caller's explanation) and on whose side it lies. Rejections happen before anything is sent; failures after.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +10,29 @@ use http::StatusCode;
 
 use crate::http::strict::Refusal;
 
-/// Why the caller gets an answer of ours instead of the upstream's.
-#[derive(Clone, Debug)]
+/// Why the caller gets an answer of ours instead of the upstream's. Each is one sentence for a person, lower case, without a full stop.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The request's head has no single meaning.
+    #[error("{0}")]
     BadRequest(&'static str),
     /// Its target is longer than the limit.
+    #[error("{0}")]
     TargetTooLong(&'static str),
     /// Its head is longer than the limit, or has more fields.
+    #[error("{0}")]
     HeadTooLarge(&'static str),
     /// It is of another version of HTTP.
+    #[error("{0}")]
     VersionRefused(&'static str),
     /// A method that an HTTP sidecar does not forward, or not to this upstream.
+    #[error("TRACE is not forwarded, nor is CONNECT to an upstream that does not allow it")]
     MethodRefused,
     /// An OPTIONS that may not be forwarded any further.
+    #[error("Max-Forwards is 0: this proxy answers itself")]
     LastForward,
     /// No upstream has this name.
+    #[error("no upstream is called \"{host}\"; known: {known}")]
     UnknownHost {
         /// What the caller asked for.
         host: String,
@@ -34,42 +40,63 @@ pub enum ProxyError {
         known: Arc<str>,
     },
     /// The upstream has all the requests under way that it may have.
+    #[error("{max} requests are under way, as many as the upstream may have")]
     InFlightLimit {
         /// The limit.
         max: u32,
     },
     /// The breaker that counts calls is open.
+    #[error("{0}")]
     BreakerOpen(Box<OpenBreaker>),
     /// Every endpoint's breaker is open.
+    #[error("{0}")]
     EndpointsOpen(Box<OpenBreaker>),
     /// No address is known: the name does not resolve.
+    #[error("the upstream's name has no address")]
     NoAddress,
     /// The connection was refused.
+    #[error("the endpoint refused the connection")]
     ConnectRefused,
     /// There was no connection in time.
+    #[error("the endpoint did not accept the connection in time")]
     ConnectTimeout,
     /// The system had no socket for another connection.
+    #[error("the system has no socket left for another connection")]
     NoSocket,
     /// There was no connection for another reason.
+    #[error("the endpoint cannot be reached")]
     ConnectFailed,
     /// The connection broke before an answer.
+    #[error("the endpoint closed the connection before it answered")]
     Reset,
     /// No answer within the attempt's time.
+    #[error("the endpoint did not answer in time")]
     AttemptTimeout,
     /// No answer within the request's time, all attempts together.
+    #[error("the request's time ran out before an endpoint answered")]
     RequestTimeout,
     /// What came back is no HTTP answer.
+    #[error("the endpoint's answer is not valid HTTP")]
     Garbled,
     /// The upstream switched protocols without being asked.
+    #[error("the endpoint switched protocols without being asked")]
     UnaskedUpgrade,
     /// The caller's body broke off.
+    #[error("the request's body broke off or is malformed")]
     CallerBodyBroken,
     /// The caller's body came too slowly.
+    #[error("the request's body did not arrive in time")]
     CallerTooSlow,
 }
 
 /// What is open, why, and until when: for the caller's eyes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "{}: {rule} for {:.1} s, next probe in {:.1} s",
+    if *.scope == "endpoint" { "every endpoint's breaker is open" } else { "the breaker is open" },
+    .open_for.as_secs_f64(),
+    .retry_after.as_secs_f64()
+)]
 pub struct OpenBreaker {
     /// `upstream`, `route` or `endpoint`.
     pub scope: &'static str,
@@ -158,82 +185,50 @@ impl From<Refusal> for ProxyError {
     }
 }
 
-/// One sentence for a person, lower case, without a full stop.
-impl fmt::Display for ProxyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProxyError::BadRequest(what)
-            | ProxyError::TargetTooLong(what)
-            | ProxyError::HeadTooLarge(what)
-            | ProxyError::VersionRefused(what) => f.write_str(what),
-            ProxyError::MethodRefused => {
-                f.write_str("TRACE is not forwarded, nor is CONNECT to an upstream that does not allow it")
-            }
-            ProxyError::LastForward => f.write_str("Max-Forwards is 0: this proxy answers itself"),
-            ProxyError::UnknownHost { host, known } => write!(f, "no upstream is called \"{host}\"; known: {known}"),
-            ProxyError::InFlightLimit { max } => {
-                write!(f, "{max} requests are under way, as many as the upstream may have")
-            }
-            ProxyError::BreakerOpen(open) | ProxyError::EndpointsOpen(open) => write!(
-                f,
-                "{}: {} for {:.1} s, next probe in {:.1} s",
-                if open.scope == "endpoint" { "every endpoint's breaker is open" } else { "the breaker is open" },
-                open.rule,
-                open.open_for.as_secs_f64(),
-                open.retry_after.as_secs_f64()
-            ),
-            ProxyError::NoAddress => f.write_str("the upstream's name has no address"),
-            ProxyError::ConnectRefused => f.write_str("the endpoint refused the connection"),
-            ProxyError::ConnectTimeout => f.write_str("the endpoint did not accept the connection in time"),
-            ProxyError::NoSocket => f.write_str("the system has no socket left for another connection"),
-            ProxyError::ConnectFailed => f.write_str("the endpoint cannot be reached"),
-            ProxyError::Reset => f.write_str("the endpoint closed the connection before it answered"),
-            ProxyError::AttemptTimeout => f.write_str("the endpoint did not answer in time"),
-            ProxyError::RequestTimeout => f.write_str("the request's time ran out before an endpoint answered"),
-            ProxyError::Garbled => f.write_str("the endpoint's answer is not valid HTTP"),
-            ProxyError::UnaskedUpgrade => f.write_str("the endpoint switched protocols without being asked"),
-            ProxyError::CallerBodyBroken => f.write_str("the request's body broke off or is malformed"),
-            ProxyError::CallerTooSlow => f.write_str("the request's body did not arrive in time"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// One of each. The match is never run: it does not compile as long as a variant is missing from the list.
+    macro_rules! one_of_each {
+        ($($variant:ident $(($value:expr))? $({ $($fields:tt)* })?),* $(,)?) => {{
+            let _ = |error: &ProxyError| match error {
+                $(ProxyError::$variant { .. } => {})*
+            };
+            vec![$(ProxyError::$variant $(($value))? $({ $($fields)* })?),*]
+        }};
+    }
+
     fn all() -> Vec<ProxyError> {
-        let open = || {
-            Box::new(OpenBreaker {
-                scope: "upstream",
-                rule: "failure_ratio",
-                open_for: Duration::ZERO,
-                retry_after: Duration::ZERO,
-            })
+        let open = OpenBreaker {
+            scope: "upstream",
+            rule: "failure_ratio",
+            open_for: Duration::ZERO,
+            retry_after: Duration::ZERO,
         };
-        vec![
-            ProxyError::BadRequest("x"),
-            ProxyError::TargetTooLong("x"),
-            ProxyError::HeadTooLarge("x"),
-            ProxyError::VersionRefused("x"),
-            ProxyError::MethodRefused,
-            ProxyError::LastForward,
-            ProxyError::UnknownHost { host: String::new(), known: Arc::from("") },
-            ProxyError::InFlightLimit { max: 1 },
-            ProxyError::BreakerOpen(open()),
-            ProxyError::EndpointsOpen(open()),
-            ProxyError::NoAddress,
-            ProxyError::ConnectRefused,
-            ProxyError::ConnectTimeout,
-            ProxyError::NoSocket,
-            ProxyError::ConnectFailed,
-            ProxyError::Reset,
-            ProxyError::AttemptTimeout,
-            ProxyError::RequestTimeout,
-            ProxyError::Garbled,
-            ProxyError::UnaskedUpgrade,
-            ProxyError::CallerBodyBroken,
-            ProxyError::CallerTooSlow,
+        one_of_each![
+            BadRequest("x"),
+            TargetTooLong("x"),
+            HeadTooLarge("x"),
+            VersionRefused("x"),
+            MethodRefused,
+            LastForward,
+            UnknownHost { host: String::new(), known: Arc::from("") },
+            InFlightLimit { max: 1 },
+            BreakerOpen(Box::new(open.clone())),
+            EndpointsOpen(Box::new(open)),
+            NoAddress,
+            ConnectRefused,
+            ConnectTimeout,
+            NoSocket,
+            ConnectFailed,
+            Reset,
+            AttemptTimeout,
+            RequestTimeout,
+            Garbled,
+            UnaskedUpgrade,
+            CallerBodyBroken,
+            CallerTooSlow,
         ]
     }
 
