@@ -1,43 +1,47 @@
 //! The operator's side, on its own listener: `/livez`, `/readyz`, `/metrics`, `/status`, and `/quitquitquit` where it is allowed.
 //!
 //! It runs on the control thread, so that workers that are busy or stuck do not hide what they do, and reads one [`status::Snapshot`] for both people
-//! and Prometheus. Nothing else here changes anything. It has limits of its own, so that it neither takes much from the data path nor can be kept from a probe: connections, the time for
-//! a head, the time for the whole, and [`turns`] for what costs something. When all places are taken, the longest-silent connection makes room.
+//! and Prometheus. Nothing else here changes anything. hyper speaks HTTP, and each connection gets a tower stack: what is counted, the [`gate`], a timeout, the routes.
+//!
+//! It has limits of its own, so that it takes little from the data path and nobody can keep a probe out: connections ([`places`]), the time for a head, the time for the
+//! whole, and [`scrapes`] for what costs something. Probes share nothing with scrapes.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::load_shed::error::Overloaded;
+use tower::timeout::error::Elapsed;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
-use self::turns::Turns;
+use self::gate::Gate;
+use self::places::{CONNECTIONS_MAX, Places, Stage};
+use self::scrapes::{SCRAPES_MAX, Scrape, Scrapes};
 use crate::clock;
 use crate::events::Event;
 use crate::listeners::Door;
 use crate::shared::Shared;
 
 mod gate;
+mod places;
+mod scrapes;
 mod status;
-mod turns;
 
-/// Probes, one or two scrapers, a person with curl.
-const CONNECTIONS_MAX: usize = 64;
 /// For a head; a probe's comes with its first packet.
 const HEAD_MAX: Duration = Duration::from_secs(5);
-/// For the rest, after which the connection is closed: who does not read gives its place to the next.
+/// For the rest, after which the connection is closed: a peer that does not read gives its place to the next.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// For a response to be made, waiting included: the last of the scrapes that may wait has its turn in less than half of it.
+const MAKE_MAX: Duration = Duration::from_secs(5);
 /// Of a head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// When the system gives no connection.
@@ -50,140 +54,145 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// No page of another site may have our answers in it, not even as a script or a picture.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Answers whoever comes in until the door is closed.
+/// Scrapes alone never take every place.
+const _: () = assert!(SCRAPES_MAX < CONNECTIONS_MAX);
+
+/// The label of every other path, and of who asked for none.
+const OTHER: &str = "other";
+
+type Response = http::Response<Full<Bytes>>;
+
+/// Serves each connection until the listener is closed.
 pub async fn serve(shared: Arc<Shared>, mut door: Door) {
-    let turns = Rc::new(Turns::new(clock::now()));
+    let scrapes = scrapes::limited(scraped(&shared));
     let mut places = Places::default();
     while let Some(accepted) = door.next().await {
         let Ok(tcp) = accepted else {
             clock::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let room = places.make_room();
-        if room != Room::Free {
-            // Somebody goes without an answer.
-            shared.tell(&Event::Asked { path: "other", status: 0 });
+        if places.make_room() == Some(Stage::Silent) {
+            shared.tell(&Event::Asked { path: OTHER, status: 0 });
         }
-        if room == Room::None {
-            continue;
-        }
-        let has_asked = Rc::new(Cell::new(false));
-        let talk = talk(Arc::clone(&shared), Rc::clone(&turns), tcp, Rc::clone(&has_asked));
+        // What is asked over loopback comes from a container of this pod.
+        let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
+        let gate = Gate { shared: Arc::clone(&shared), is_local };
+        let stage = Rc::default();
         // Ends with its connection, which has a limit.
-        let task = tokio::task::spawn_local(talk).abort_handle();
-        places.0.push_back(Place { task, has_asked });
-    }
-}
-
-/// The connections there are, in the order in which they came.
-#[derive(Default)]
-struct Places(VecDeque<Place>);
-
-struct Place {
-    task: AbortHandle,
-    has_asked: Rc<Cell<bool>>,
-}
-
-/// For one connection more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Room {
-    Free,
-    /// By the end of the one that had been there the longest without asking anything.
-    Made,
-    /// Everybody is being answered: the new one has to come back.
-    None,
-}
-
-impl Places {
-    fn make_room(&mut self) -> Room {
-        self.0.retain(|place| !place.task.is_finished());
-        if self.0.len() < CONNECTIONS_MAX {
-            return Room::Free;
-        }
-        let silent = self.0.iter().position(|place| !place.has_asked.get());
-        let Some(place) = silent.and_then(|at| self.0.remove(at)) else { return Room::None };
-        place.task.abort();
-        Room::Made
+        let task = tokio::task::spawn_local(exchange(tcp, gate, scrapes.clone(), Rc::clone(&stage))).abort_handle();
+        places.add(task, stage);
     }
 }
 
 /// One exchange, whose connection is closed then.
-async fn talk(shared: Arc<Shared>, turns: Rc<Turns>, tcp: TcpStream, has_asked: Rc<Cell<bool>>) {
-    let asked = Rc::clone(&has_asked);
-    // What is asked over loopback comes from a container of this pod.
-    let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
-    let telling = Arc::clone(&shared);
-    let service = service_fn(move |request: Request<Incoming>| {
-        asked.set(true);
-        let (shared, turns) = (Arc::clone(&shared), Rc::clone(&turns));
-        async move {
-            let answer = answer(&shared, &turns, &request, is_local).await;
-            shared.tell(&Event::Asked { path: path(&request), status: answer.status().as_u16() });
-            Ok::<_, Infallible>(answer)
-        }
-    });
+async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, gate: Gate, scrapes: impl Scrapes, stage: Rc<Cell<Stage>>) {
+    let shared = Arc::clone(&gate.shared);
+    let service = TowerToHyperService::new(stack(gate, scrapes, Rc::clone(&stage)));
     let mut builder = http1::Builder::new();
-    builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(tcp), service));
+    builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    let served = builder.serve_connection(TokioIo::new(io), service);
     // A peer that leaves or talks nonsense is its own affair.
-    if clock::until(clock::now() + HEAD_MAX, &mut served).await.is_none() && has_asked.get() {
-        let _ = clock::until(clock::now() + ANSWER_MAX, served).await;
+    let _ = clock::until(clock::now() + HEAD_MAX + ANSWER_MAX, served).await;
+    if stage.get() == Stage::Silent {
+        shared.tell(&Event::Asked { path: OTHER, status: 0 });
     }
-    if !has_asked.get() {
-        telling.tell(&Event::Asked { path: "other", status: 0 });
+}
+
+/// What a request of one connection goes through, from the outside in.
+fn stack(
+    gate: Gate,
+    scrapes: impl Scrapes,
+    stage: Rc<Cell<Stage>>,
+) -> impl Service<Request<Incoming>, Response = Response, Error = BoxError> + Clone {
+    let shared = Arc::clone(&gate.shared);
+    let (telling, asked) = (Arc::clone(&shared), Rc::clone(&stage));
+    let path = Rc::new(Cell::new(OTHER));
+    let counted = Rc::clone(&path);
+    ServiceBuilder::new()
+        .map_request(move |request: Request<Incoming>| {
+            asked.set(Stage::Asked);
+            path.set(label(request.uri().path()));
+            request
+        })
+        .map_response(move |response: Response| {
+            stage.set(Stage::Answered);
+            telling.tell(&Event::Asked { path: counted.get(), status: response.status().as_u16() });
+            response
+        })
+        .layer(gate)
+        .map_result(|made: Result<Response, BoxError>| Ok(made.unwrap_or_else(|error| not_made(&*error))))
+        .timeout(MAKE_MAX)
+        .service_fn(move |request: Request<Incoming>| {
+            let (shared, scrapes) = (Arc::clone(&shared), scrapes.clone());
+            async move {
+                match route(&shared, request.method(), request.uri().path()) {
+                    Route::Answer(response) => Ok(response),
+                    Route::Scrape(scrape) => scrapes.oneshot(scrape).await,
+                }
+            }
+        })
+}
+
+/// What a path asks for: an answer that costs nothing and waits for nobody, or a scrape.
+enum Route {
+    Answer(Response),
+    Scrape(Scrape),
+}
+
+fn route(shared: &Shared, method: &Method, path: &str) -> Route {
+    let answer = |status, sentence: &'static str| Route::Answer(reply(status, TEXT, sentence));
+    match path {
+        "/livez" if shared.has_lost_a_worker() => {
+            answer(StatusCode::INTERNAL_SERVER_ERROR, "a worker has ended by a panic\n")
+        }
+        "/livez" => answer(StatusCode::OK, "ok\n"),
+        "/readyz" if shared.is_draining() => answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => answer(StatusCode::OK, "ok\n"),
+        "/metrics" => Route::Scrape(Scrape::Metrics),
+        "/status" => Route::Scrape(Scrape::Status),
+        // The gate lets no other POST in, and this one only where it is allowed.
+        QUIT if method == Method::POST => {
+            shared.ask_to_quit();
+            answer(StatusCode::OK, "draining\n")
+        }
+        "/" => answer(StatusCode::OK, "/livez\n/readyz\n/metrics\n/status\n"),
+        _ => answer(StatusCode::NOT_FOUND, "not here; / lists what is\n"),
     }
 }
 
 /// The path as a label: those that there are, no others.
-fn path(request: &Request<Incoming>) -> &'static str {
-    ["/livez", "/readyz", "/metrics", "/status", QUIT]
-        .into_iter()
-        .find(|path| *path == request.uri().path())
-        .unwrap_or("other")
+fn label(path: &str) -> &'static str {
+    ["/livez", "/readyz", "/metrics", "/status", QUIT].into_iter().find(|known| *known == path).unwrap_or(OTHER)
 }
 
-async fn answer(shared: &Shared, turns: &Turns, request: &Request<Incoming>, is_local: bool) -> Response<Full<Bytes>> {
-    let live = shared.live();
-    let is_quit = is_local && live.config.drain.quit && request.uri().path() == QUIT;
-    if let Err((status, sentence)) = gate::admit(request, &live.config.listen.admin_hosts, is_quit) {
-        return reply(status, TEXT, sentence.to_owned());
-    }
-    match request.uri().path() {
-        QUIT if is_quit && request.method() == Method::POST => {
-            shared.ask_to_quit();
-            reply(StatusCode::OK, TEXT, "draining\n".to_owned())
-        }
-        "/livez" if shared.has_lost_a_worker() => {
-            reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "a worker has ended by a panic\n".to_owned())
-        }
-        "/livez" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" if shared.is_draining() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned()),
-        "/readyz" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/metrics" => {
-            in_turn(turns, || {
-                status::Snapshot::take(shared).mirror(&shared.metrics);
+/// What answers scrapes.
+fn scraped(shared: &Arc<Shared>) -> impl Fn(Scrape) -> Response + Clone + Send + 'static {
+    let shared = Arc::clone(shared);
+    move |scrape| {
+        let snapshot = status::Snapshot::take(&shared);
+        match scrape {
+            Scrape::Metrics => {
+                snapshot.mirror(&shared.metrics);
                 reply(StatusCode::OK, EXPOSITION, shared.metrics.text())
-            })
-            .await
+            }
+            Scrape::Status => reply(StatusCode::OK, "application/json", snapshot.json()),
         }
-        "/status" => {
-            in_turn(turns, || reply(StatusCode::OK, "application/json", status::Snapshot::take(shared).json())).await
-        }
-        "/" => reply(StatusCode::OK, TEXT, "/livez\n/readyz\n/metrics\n/status\n".to_owned()),
-        _ => reply(StatusCode::NOT_FOUND, TEXT, "not here; / lists what is\n".to_owned()),
     }
 }
 
-async fn in_turn(turns: &Turns, answer: impl FnOnce() -> Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    let Some(turn) = turns.next(clock::now()) else {
-        return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many ask at once\n".to_owned());
-    };
-    clock::sleep_until(turn).await;
-    answer()
+/// In place of a response that the stack did not let happen.
+fn not_made(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Response {
+    if error.is::<Overloaded>() {
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many ask at once\n")
+    } else if error.is::<Elapsed>() {
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "it took too long; ask again\n")
+    } else {
+        reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "scrapes are not answered any more\n")
+    }
 }
 
-fn reply(status: StatusCode, content_type: &str, body: String) -> Response<Full<Bytes>> {
-    let mut builder = Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
+fn reply(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response {
+    let mut builder = http::Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
     builder = match status {
         StatusCode::METHOD_NOT_ALLOWED => builder.header(header::ALLOW, "GET, HEAD"),
         StatusCode::SERVICE_UNAVAILABLE => builder.header(header::RETRY_AFTER, "1"),
@@ -193,6 +202,132 @@ fn reply(status: StatusCode, content_type: &str, body: String) -> Response<Full<
         .header(header::CACHE_CONTROL, "no-store")
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
         .header(RESOURCE_POLICY, "same-origin")
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body.into()))
         .expect("the fields above are valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::{JoinHandle, LocalSet};
+
+    use super::scrapes::RATE;
+    use super::*;
+    use crate::config::Config;
+    use crate::live::Live;
+    use crate::metrics::Metrics;
+
+    /// What a proxy with this configuration shares.
+    pub(super) fn shared(more: &str) -> Arc<Shared> {
+        let text = format!("{more}\n[upstreams.backend]\nendpoints = [\"127.0.0.1:9\"]\n");
+        let config = Config::parse("test.toml", &text).unwrap_or_else(|faults| panic!("{faults}"));
+        let metrics = Metrics::new();
+        let live = Live::build(config, None, &metrics, clock::now());
+        Arc::new(Shared::new(live, metrics, 1))
+    }
+
+    fn request(path: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    }
+
+    /// A connection and the task that serves it.
+    fn connected(shared: &Arc<Shared>, scrapes: impl Scrapes, pipe_bytes: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (ours, theirs) = duplex(pipe_bytes);
+        let gate = Gate { shared: Arc::clone(shared), is_local: true };
+        (ours, tokio::task::spawn_local(exchange(theirs, gate, scrapes, Rc::default())))
+    }
+
+    /// The whole answer to `request`.
+    async fn asked(shared: &Arc<Shared>, scrapes: impl Scrapes, request: &str) -> String {
+        let (mut ours, _) = connected(shared, scrapes, 64 * 1024);
+        ours.write_all(request.as_bytes()).await.expect("it listens");
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).await.expect("text");
+        answer
+    }
+
+    fn count(shared: &Shared, path: &str, code: &str) -> u64 {
+        shared.metrics.admin_requests.with_label_values(&[path, code]).get()
+    }
+
+    /// Scrapes whose turn never comes.
+    fn stuck() -> impl Scrapes {
+        tower::service_fn(|_| std::future::pending())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_are_answered_at_once_while_as_many_scrapes_wait_as_may() {
+        let local = LocalSet::new();
+        let test = async {
+            let shared = shared("");
+            let scrapes = scrapes::limited(scraped(&shared));
+            let (start, mut waiting) = (clock::now(), Vec::new());
+            for _ in 0..RATE.0 {
+                asked(&shared, scrapes.clone(), &request("/metrics")).await;
+            }
+            for _ in 0..SCRAPES_MAX {
+                let (mut ours, _) = connected(&shared, scrapes.clone(), 64 * 1024);
+                ours.write_all(request("/metrics").as_bytes()).await.expect("it listens");
+                waiting.push(ours);
+            }
+            for path in ["/livez", "/readyz", "/"] {
+                let answer = asked(&shared, scrapes.clone(), &request(path)).await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+            }
+            for path in ["/metrics", "/status"] {
+                let answer = asked(&shared, scrapes.clone(), &request(path)).await;
+                assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+                assert!(answer.ends_with("\r\n\r\ntoo many ask at once\n"), "{answer}");
+                assert_eq!(count(&shared, path, "5xx"), 1);
+            }
+            assert_eq!(clock::now(), start, "nobody has waited");
+            for mut ours in waiting {
+                let mut answer = String::new();
+                ours.read_to_string(&mut answer).await.expect("text");
+                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("outrigger_"), "{answer}");
+            }
+            assert!(clock::now() - start < MAKE_MAX / 2);
+            assert_eq!(count(&shared, "/metrics", "2xx"), RATE.0 + SCRAPES_MAX as u64);
+        };
+        local.run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_not_made_in_time_is_a_503_that_says_so() {
+        let test = async {
+            let (shared, start) = (shared(""), clock::now());
+            let answer = asked(&shared, stuck(), &request("/status")).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("it took too long; ask again\n"),
+                "{answer}"
+            );
+            let took = clock::now() - start;
+            assert!(took >= MAKE_MAX && took < MAKE_MAX + Duration::from_millis(20), "{took:?}");
+            assert_eq!(count(&shared, "/status", "5xx"), 1);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_no_head_or_does_not_read_is_ended_in_its_time() {
+        let test = async {
+            let shared = shared("");
+            let scrapes = scrapes::limited(scraped(&shared));
+            let (whole, total) = (request("/metrics"), HEAD_MAX + ANSWER_MAX);
+            for (sent, ends_after, unanswered) in
+                [("", HEAD_MAX, 1), ("GET /livez HT", HEAD_MAX, 2), (&whole, total, 2)]
+            {
+                let start = clock::now();
+                // The response does not fit into the pipe.
+                let (mut ours, served) = connected(&shared, scrapes.clone(), 64);
+                ours.write_all(sent.as_bytes()).await.expect("it listens");
+                served.await.expect("it does not panic");
+                let took = clock::now() - start;
+                assert!(took >= ends_after && took < ends_after + Duration::from_millis(20), "{sent:?}: {took:?}");
+                assert_eq!(count(&shared, OTHER, "none"), unanswered, "{sent:?}");
+            }
+            assert_eq!(count(&shared, "/metrics", "2xx"), 1);
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

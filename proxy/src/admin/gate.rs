@@ -3,19 +3,83 @@
 //! A name that an attacker owns may be made to point here (DNS rebinding), and then the browser takes our answers for those of the attacker's site. It still says
 //! the attacker's name in `Host`. So a request must have been addressed to an IP address, to `localhost`, or to a name of the configuration: probes and scrapers that
 //! come by a pod's address are let in, and no page is. What changes something must besides be a POST, and not come from another site.
+//!
+//! [`Gate`] is a layer of the stack: a request that is not let in never reaches what is below it.
 
+use std::future::ready;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::uri::Authority;
 use http::{HeaderName, Method, Request, StatusCode, Version, header};
+use tower::{Layer, Service};
+
+use super::{QUIT, Response, TEXT, reply};
+use crate::shared::Shared;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A refusal: its status and a sentence for a person.
-pub(super) type Refusal = (StatusCode, &'static str);
+type Refusal = (StatusCode, &'static str);
+
+/// The gate for one connection. It asks the configuration that is in force when the request comes.
+#[derive(Clone)]
+pub(super) struct Gate {
+    /// Where the configuration is.
+    pub(super) shared: Arc<Shared>,
+    /// Whether the peer is a container of this pod.
+    pub(super) is_local: bool,
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: self.clone(), inner }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone)]
+pub(super) struct Gated<S> {
+    gate: Gate,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Gated<S>
+where
+    S: Service<Request<B>, Response = Response>,
+    S::Error: 'static,
+    S::Future: 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match self.gate.admit(&request) {
+            Ok(()) => Box::pin(self.inner.call(request)),
+            Err((status, sentence)) => Box::pin(ready(Ok(reply(status, TEXT, sentence)))),
+        }
+    }
+}
+
+impl Gate {
+    fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let live = self.shared.live();
+        let may_change = self.is_local && live.config.drain.quit && request.uri().path() == QUIT;
+        admit(request, &live.config.listen.admin_hosts, may_change)
+    }
+}
 
 /// Lets a request in or says why not; `names` are the hosts besides addresses, `may_change` says that its target takes a POST from this peer.
-pub(super) fn admit<B>(request: &Request<B>, names: &[String], may_change: bool) -> Result<(), Refusal> {
+fn admit<B>(request: &Request<B>, names: &[String], may_change: bool) -> Result<(), Refusal> {
     let host = host(request)?;
     if !host.as_ref().is_none_or(|host| is_ours(host.host(), names)) {
         return Err((
@@ -84,6 +148,38 @@ mod tests {
         }
         let names = ["localhost".to_owned(), "scrape.internal".to_owned()];
         admit(&builder.body(()).expect("a request"), &names, target == CHANGES).map_err(|(status, _)| status.as_u16())
+    }
+
+    #[tokio::test]
+    async fn only_what_is_let_in_reaches_the_service_below() {
+        let drain = |quit: &str| super::super::tests::shared(&format!("[drain]\nquit = {quit}\n"));
+        let passed = |shared: &Arc<Shared>, is_local, method, target, host| {
+            let mut passed = false;
+            let gate = Gate { shared: Arc::clone(shared), is_local };
+            let mut below = gate.layer(tower::service_fn(|_: Request<()>| {
+                passed = true;
+                ready(Ok::<_, std::convert::Infallible>(reply(StatusCode::OK, TEXT, "below")))
+            }));
+            let request = Request::builder().method(method).uri(target).header(header::HOST, host).body(());
+            let answered = below.call(request.expect("a request"));
+            drop(below);
+            (passed, answered)
+        };
+        let (open, closed) = (drain("true"), drain("false"));
+        for (shared, is_local, method, target, host, wanted) in [
+            (&closed, true, "GET", "/metrics", "127.0.0.1", 200),
+            (&closed, false, "GET", "/metrics", "127.0.0.1", 200),
+            (&closed, true, "GET", "/metrics", "evil.example", 421),
+            (&closed, true, "POST", QUIT, "127.0.0.1", 405),
+            (&open, false, "POST", QUIT, "127.0.0.1", 405),
+            (&open, true, "POST", "/metrics", "127.0.0.1", 405),
+            (&open, true, "POST", QUIT, "evil.example", 421),
+            (&open, true, "POST", QUIT, "127.0.0.1", 200),
+        ] {
+            let (passed, answered) = passed(shared, is_local, method, target, host);
+            let status = answered.await.map(|answer| answer.status().as_u16());
+            assert_eq!((status, passed), (Ok(wanted), wanted == 200), "{method} {target} for {host}");
+        }
     }
 
     #[test]
