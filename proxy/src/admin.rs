@@ -38,8 +38,8 @@ mod status;
 
 /// For a head; a probe's comes with its first packet.
 const HEAD_MAX: Duration = Duration::from_secs(5);
-/// For the rest, after which the connection is closed: a peer that does not read gives its place to the next.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// For the rest, after which the connection is closed whether the peer has read its response or not.
+const RESPONSE_MAX: Duration = Duration::from_secs(10);
 /// For a response to be made, waiting included: the last of the scrapes that may wait has its turn in less than half of it.
 const MAKE_MAX: Duration = Duration::from_secs(5);
 /// Of a head.
@@ -51,14 +51,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const QUIT: &str = "/quitquitquit";
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// No page of another site may have our answers in it, not even as a script or a picture.
+/// No page of another site may have our responses in it, not even as a script or a picture.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Scrapes alone never take every place.
-const _: () = assert!(SCRAPES_MAX < CONNECTIONS_MAX);
-
-/// The label of every other path, and of who asked for none.
+/// The label of any other path, and of a connection that asked for none.
 const OTHER: &str = "other";
+
+/// Scrapes alone never take every connection.
+const _: () = assert!(SCRAPES_MAX < CONNECTIONS_MAX);
 
 type Response = http::Response<Full<Bytes>>;
 
@@ -92,7 +92,7 @@ async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, gate: Gate, scrapes: 
     builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
     let served = builder.serve_connection(TokioIo::new(io), service);
     // A peer that leaves or talks nonsense is its own affair.
-    let _ = clock::until(clock::now() + HEAD_MAX + ANSWER_MAX, served).await;
+    let _ = clock::until(clock::now() + HEAD_MAX + RESPONSE_MAX, served).await;
     if stage.get() == Stage::Silent {
         shared.tell(&Event::Asked { path: OTHER, status: 0 });
     }
@@ -126,37 +126,37 @@ fn stack(
             let (shared, scrapes) = (Arc::clone(&shared), scrapes.clone());
             async move {
                 match route(&shared, request.method(), request.uri().path()) {
-                    Route::Answer(response) => Ok(response),
+                    Route::Ready(response) => Ok(response),
                     Route::Scrape(scrape) => scrapes.oneshot(scrape).await,
                 }
             }
         })
 }
 
-/// What a path asks for: an answer that costs nothing and waits for nobody, or a scrape.
+/// Where a path leads: to a response that costs nothing and is there at once, or to a scrape.
 enum Route {
-    Answer(Response),
+    Ready(Response),
     Scrape(Scrape),
 }
 
 fn route(shared: &Shared, method: &Method, path: &str) -> Route {
-    let answer = |status, sentence: &'static str| Route::Answer(reply(status, TEXT, sentence));
+    let ready = |status, sentence: &'static str| Route::Ready(reply(status, TEXT, sentence));
     match path {
         "/livez" if shared.has_lost_a_worker() => {
-            answer(StatusCode::INTERNAL_SERVER_ERROR, "a worker has ended by a panic\n")
+            ready(StatusCode::INTERNAL_SERVER_ERROR, "a worker has ended by a panic\n")
         }
-        "/livez" => answer(StatusCode::OK, "ok\n"),
-        "/readyz" if shared.is_draining() => answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => answer(StatusCode::OK, "ok\n"),
+        "/livez" => ready(StatusCode::OK, "ok\n"),
+        "/readyz" if shared.is_draining() => ready(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => ready(StatusCode::OK, "ok\n"),
         "/metrics" => Route::Scrape(Scrape::Metrics),
         "/status" => Route::Scrape(Scrape::Status),
         // The gate lets no other POST in, and this one only where it is allowed.
         QUIT if method == Method::POST => {
             shared.ask_to_quit();
-            answer(StatusCode::OK, "draining\n")
+            ready(StatusCode::OK, "draining\n")
         }
-        "/" => answer(StatusCode::OK, "/livez\n/readyz\n/metrics\n/status\n"),
-        _ => answer(StatusCode::NOT_FOUND, "not here; / lists what is\n"),
+        "/" => ready(StatusCode::OK, "/livez\n/readyz\n/metrics\n/status\n"),
+        _ => ready(StatusCode::NOT_FOUND, "not here; / lists what is\n"),
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
         let test = async {
             let shared = shared("");
             let scrapes = scrapes::limited(scraped(&shared));
-            let (whole, total) = (request("/metrics"), HEAD_MAX + ANSWER_MAX);
+            let (whole, total) = (request("/metrics"), HEAD_MAX + RESPONSE_MAX);
             for (sent, ends_after, unanswered) in
                 [("", HEAD_MAX, 1), ("GET /livez HT", HEAD_MAX, 2), (&whole, total, 2)]
             {
