@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use http::Method;
 use outrigger::clock::Dice;
 use outrigger::config::Config;
-use outrigger::http::head::{AnswerHead, RequestHead};
 use outrigger::http::headers;
-use outrigger::http::strict::{Asked, Heads, Limits};
 use outrigger::live::Live;
 use outrigger::metrics::Metrics;
+use outrigger_http1::head::{RequestHead, ResponseHead};
+use outrigger_http1::parse::{Heads, Limits, RequestKind};
 use outrigger_policy::balance;
 use outrigger_policy::breaker::Breaker;
 use outrigger_policy::budget::Budget;
@@ -80,7 +80,7 @@ pub(crate) const ALL: &[Function] = &[
         });
     }),
     ("headers_forward_answer_with_a_copy", |mut stage, times| {
-        let head = answer(&mut Heads::answers(Limits::default()));
+        let head = answer(&mut Heads::responses(Limits::default()));
         stage.repeat(times, |_, _| {
             let mut head = black_box(&head).clone();
             black_box(headers::forward_answer(&mut head));
@@ -88,7 +88,7 @@ pub(crate) const ALL: &[Function] = &[
         });
     }),
     ("strict_answer", |mut stage, times| {
-        let mut heads = Heads::answers(Limits::default());
+        let mut heads = Heads::responses(Limits::default());
         stage.repeat(times, |_, _| {
             black_box(answer(&mut heads));
         });
@@ -155,10 +155,10 @@ fn request(heads: &mut Heads) -> RequestHead {
     heads.request(black_box(bytes)).expect("it is fine").expect("it is whole").head
 }
 
-fn answer(heads: &mut Heads) -> AnswerHead {
+fn answer(heads: &mut Heads) -> ResponseHead {
     let bytes = b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 13:00:00 GMT\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n";
-    heads.ask(Asked::default());
-    heads.answer(black_box(bytes)).expect("it is fine").expect("it is whole").head
+    heads.expect_response(RequestKind::default());
+    heads.response(black_box(bytes)).expect("it is fine").expect("it is whole").head
 }
 
 /// The defaults, with some routes.

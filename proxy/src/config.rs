@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use outrigger_policy::{breaker, budget, retry};
 
-use crate::http::strict::Limits;
-
 mod duration;
 mod fault;
 mod file;
 mod resolve;
 
 pub use fault::{Fault, Faults};
+use outrigger_http1::parse::Limits;
 
 /// Everything a configuration file says, defaults filled in.
 #[derive(Clone, PartialEq, Debug)]

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-
-use crate::http::strict::Refusal;
+use outrigger_http1::parse::Refusal;
 
 /// Why the caller gets an answer of ours instead of the upstream's. Each is one sentence for a person, lower case, without a full stop.
 #[derive(Clone, Debug, thiserror::Error)]

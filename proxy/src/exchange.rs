@@ -21,6 +21,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
+use outrigger_http1::encode::BodyLength;
+use outrigger_http1::head::{RequestHead, ResponseHead};
+use outrigger_http1::parse::Refusal;
+use outrigger_http1::traits::requested_upgrade;
 use outrigger_policy::breaker::Permit;
 use outrigger_policy::retry::{Ask, Verdict};
 
@@ -33,10 +37,8 @@ use crate::clock;
 use crate::error::ProxyError;
 use crate::events::Event;
 use crate::http::body::{Pace, Upload};
-use crate::http::head::{AnswerHead, RequestHead};
-use crate::http::headers::{self, BodyLength};
+use crate::http::headers;
 use crate::http::server::Caller;
-use crate::http::strict::Refusal;
 use crate::lane::Lane;
 use crate::route::Route;
 use crate::worker::Worker;
@@ -52,7 +54,7 @@ pub enum Reply {
 /// What goes down.
 pub struct Answer {
     /// Its head; framing is made where it is written.
-    pub head: AnswerHead,
+    pub head: ResponseHead,
     /// Its body, and the exchange's end with it.
     pub body: Down,
     /// The caller's next request is better off with our successor.
@@ -101,7 +103,7 @@ async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<
     }
     // Who has a body to send goes on with HTTP.
     let has_body = upload.length() != BodyLength::None;
-    let upgrade = headers::upgrade(&head, &lane.policies.upgrade).filter(|_| !has_body);
+    let upgrade = requested_upgrade(&head, &lane.policies.upgrade).filter(|_| !has_body);
     headers::forward_request(&mut head);
     let mut call = Call::new(&record.caller, &lane, head, upload, now);
     (call.names_endpoint, call.is_repeatable, call.upgrade) = (!is_by_name, is_repeatable, upgrade);

@@ -7,13 +7,9 @@
 pub mod body;
 pub mod client;
 pub mod conn;
-pub mod head;
 pub mod headers;
 pub mod io;
 pub mod outgoing;
 pub mod problem;
 pub mod server;
-pub mod staged;
-pub mod strict;
-pub mod tunnel;
 pub mod wire;

@@ -2,9 +2,9 @@
 
 use std::net::Ipv6Addr;
 
-use outrigger::http::head::RequestHead;
 use outrigger::http::headers;
-use outrigger::http::strict::{Heads, Limits};
+use outrigger_http1::head::RequestHead;
+use outrigger_http1::parse::{Heads, Limits};
 
 /// Panics if the property does not hold for `bytes`, taken for the value of a `Host`.
 pub fn check(bytes: &[u8]) {

@@ -1,8 +1,8 @@
 //! The sanitiser of heads: what ends at this hop goes, what does not stays whatever `Connection` says, no framing is copied, and a second time changes nothing.
 
-use outrigger::http::head::{Fields, RequestHead};
 use outrigger::http::headers;
-use outrigger::http::strict::{Heads, Limits};
+use outrigger_http1::head::{Fields, RequestHead};
+use outrigger_http1::parse::{Heads, Limits};
 
 const GONE: [&str; 8] = [
     "content-length",

@@ -2,7 +2,7 @@
 //! an origin receives those requests and nothing else.
 
 use bytes::BytesMut;
-use outrigger::http::strict::{Decoder, Heads, Limits};
+use outrigger_http1::parse::{Decoder, Heads, Limits};
 
 use crate::door::{self, Origin};
 use crate::reference::{self, Message, Reading};

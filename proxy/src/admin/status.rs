@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
+use outrigger_http1::parse::Limits;
 use outrigger_policy::breaker::{Breaker, State};
 use serde::Serialize;
 
 use crate::clock;
 use crate::events;
-use crate::http::strict::Limits;
 use crate::metrics::Metrics;
 use crate::route::{Route, Routes};
 use crate::shared::Shared;
@@ -226,7 +226,7 @@ impl LimitsStatus {
             trailer_bytes_max: limits.trailer_bytes,
             trailers_max: limits.trailer_fields,
             chunk_extension_bytes_max: limits.extension_bytes,
-            interim_max: limits.interim_answers,
+            interim_max: limits.informational_responses,
         }
     }
 }

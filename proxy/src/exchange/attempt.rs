@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use outrigger_http1::head::{Name, RequestHead, ResponseHead};
+use outrigger_http1::traits::{RequestTraits, switched_protocol};
 use outrigger_policy::balance;
 use outrigger_policy::breaker::{Breaker, Permit};
 use outrigger_policy::deadline::Deadline;
@@ -24,8 +26,7 @@ use crate::events::{self, Event};
 use crate::http::body::{Upload, Upstate};
 use crate::http::client::Reuse;
 use crate::http::conn::{Conn, SendFailure};
-use crate::http::head::{AnswerHead, Name, RequestHead};
-use crate::http::headers::{self, Manner};
+use crate::http::headers;
 use crate::http::outgoing::Outbound;
 use crate::http::server::Caller;
 use crate::lane::Lane;
@@ -51,7 +52,7 @@ pub(super) struct Call {
     pub(super) upgrade: Option<Vec<u8>>,
     /// How the caller wants to be answered.
     pub(super) caller: Rc<Caller>,
-    manner: Manner,
+    manner: RequestTraits,
     /// Endpoints of the attempts that failed.
     pub(super) tried: Vec<u64>,
 }
@@ -217,7 +218,7 @@ impl Call {
         endpoint: &Arc<Endpoint>,
         mut patience: AttemptPatience<'_>,
         now: Instant,
-    ) -> Result<(AnswerHead, Conn), SendFailure> {
+    ) -> Result<(ResponseHead, Conn), SendFailure> {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
         let is_connect = self.head.method == Method::CONNECT;
         if !is_connect && let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
@@ -240,7 +241,7 @@ impl Call {
         let conn = connected?;
         if is_connect {
             // All that was asked for; not a byte has been sent.
-            return Ok((AnswerHead::ours(StatusCode::OK), conn));
+            return Ok((ResponseHead::from_status(StatusCode::OK), conn));
         }
         conn.send(self.outbound(endpoint), &mut patience).await
     }
@@ -250,8 +251,8 @@ impl Call {
             head: &self.head,
             host: self.names_endpoint.then(|| endpoint.authority.as_bytes()),
             length: self.upload.length(),
-            waits_for_continue: self.manner.waits_for_continue && self.upload.is_untouched(),
-            takes_trailers: self.manner.takes_trailers && self.upgrade.is_none(),
+            expects_continue: self.manner.expects_continue && self.upload.is_untouched(),
+            accepts_trailers: self.manner.accepts_trailers && self.upgrade.is_none(),
             limits: self.lane.upstream.config.answer,
             body: self.upload.read(),
             upgrade: self.upgrade.as_deref(),
@@ -260,7 +261,7 @@ impl Call {
 
     fn read_head(
         &self,
-        mut head: AnswerHead,
+        mut head: ResponseHead,
         conn: Conn,
         busy: Busy,
         now: Instant,
@@ -281,13 +282,13 @@ impl Call {
     /// The endpoint goes on with another protocol, if it is one that was asked for.
     fn switch(
         &self,
-        mut head: AnswerHead,
+        mut head: ResponseHead,
         conn: Conn,
         busy: Busy,
         now: Instant,
     ) -> (Outcome, Result<Passing, ProxyError>) {
         let asked = self.upgrade.as_deref().unwrap_or_default();
-        let Some(protocol) = headers::switched(&head, asked) else {
+        let Some(protocol) = switched_protocol(&head, asked) else {
             busy.settle(Class::Failure, now);
             return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
         };
@@ -299,7 +300,7 @@ impl Call {
 }
 
 /// The endpoint is there, and has agreed to the tunnel if it had to.
-fn tunnel(head: AnswerHead, conn: Conn, busy: Busy, now: Instant) -> (Outcome, Result<Passing, ProxyError>) {
+fn tunnel(head: ResponseHead, conn: Conn, busy: Busy, now: Instant) -> (Outcome, Result<Passing, ProxyError>) {
     let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: Pushback::None };
     let class = outcome.class();
     let body = Source::Tunnel(Box::new((conn, busy.told(class, now))));

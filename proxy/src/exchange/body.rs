@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use outrigger_http1::encode::BodyLength;
+use outrigger_http1::head::ResponseHead;
 use outrigger_policy::outcome::Class;
 
 use super::attempt::Busy;
 use super::record::Record;
 use crate::clock;
 use crate::http::conn::Conn;
-use crate::http::head::AnswerHead;
-use crate::http::headers::BodyLength;
 
 /// An endpoint's answer on its way to the caller.
 pub(super) struct Passing {
-    pub(super) head: AnswerHead,
+    pub(super) head: ResponseHead,
     pub(super) body: Source,
     pub(super) class: Class,
 }

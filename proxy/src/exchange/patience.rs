@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use outrigger_http1::head::ResponseHead;
 use outrigger_policy::deadline::Deadline;
 use outrigger_policy::outcome::Outcome;
 
@@ -15,7 +16,6 @@ use crate::clock;
 use crate::error::ProxyError;
 use crate::http::body::{TooSlow, Upstate};
 use crate::http::conn::{Patience, SendFailure};
-use crate::http::head::AnswerHead;
 use crate::http::headers;
 
 /// The patience with one attempt.
@@ -91,7 +91,7 @@ impl Patience for AttemptPatience<'_> {
     }
 
     /// The caller may make use of it, whatever comes of the attempt.
-    fn on_interim(&mut self, mut head: AnswerHead) {
+    fn on_interim(&mut self, mut head: ResponseHead) {
         headers::forward_answer(&mut head);
         self.call.caller.wire.interim(&head);
     }

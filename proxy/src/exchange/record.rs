@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use outrigger_http1::head::ResponseHead;
 use outrigger_policy::breaker::Permit;
 use outrigger_policy::outcome::Class;
 use outrigger_policy::retry::Refused;
@@ -19,7 +20,6 @@ use crate::error::{ProxyError, Side};
 use crate::events::{self, Event, Exchange};
 use crate::http::body::{TooSlow, Upload};
 use crate::http::conn::Conn;
-use crate::http::head::AnswerHead;
 use crate::http::io::Ending;
 use crate::http::problem;
 use crate::http::server::Caller;
@@ -111,7 +111,7 @@ impl Record {
     }
 
     /// The tunnel is what was asked for: with its beginning the exchange has succeeded and is counted. Its slot is taken until its end.
-    fn into_tunnel(mut self, head: AnswerHead, class: Class, (conn, busy): (Conn, Busy)) -> Passage {
+    fn into_tunnel(mut self, head: ResponseHead, class: Class, (conn, busy): (Conn, Busy)) -> Passage {
         self.state = State::Passed(class);
         self.settle(class);
         self.tell();

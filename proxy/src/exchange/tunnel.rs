@@ -4,15 +4,16 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 
+use outrigger_http1::head::ResponseHead;
+use outrigger_http1::tunnel::Tunnel;
+
 use super::attempt::Busy;
 use super::record::Record;
 use crate::http::conn::Conn;
-use crate::http::head::AnswerHead;
-use crate::http::tunnel::Tunnel;
 
 /// A tunnel that its endpoint has agreed to. The connection to the endpoint ends with it, whatever comes of it: no exchange follows.
 pub struct Passage {
-    head: AnswerHead,
+    head: ResponseHead,
     conn: Conn,
     record: Record,
     /// Both sides have said that nothing more comes.
@@ -21,7 +22,7 @@ pub struct Passage {
 }
 
 impl Passage {
-    pub(super) fn new(head: AnswerHead, conn: Conn, busy: Busy, record: Record) -> Passage {
+    pub(super) fn new(head: ResponseHead, conn: Conn, busy: Busy, record: Record) -> Passage {
         record.caller.worker.begin_tunnel();
         Passage { head, conn, record, is_whole: false, _busy: busy }
     }

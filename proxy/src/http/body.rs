@@ -18,12 +18,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::headers::BodyLength;
 use super::wire::Wire;
 use crate::clock;
 
 mod pace;
 
+use outrigger_http1::encode::BodyLength;
 pub use pace::{Pace, TooSlow};
 
 /// What a kept piece costs beside its bytes; a body that comes byte by byte must not cost forty times what is counted.

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 use hyper::body::{Frame, SizeHint};
+use outrigger_http1::head::ResponseHead;
+use outrigger_http1::parse::{Decoder, Heads, Limits, Refusal, RequestKind};
+use outrigger_http1::traits::says_close;
 use outrigger_policy::outcome::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::head::AnswerHead;
-use super::headers;
 use super::io::Stream;
 use super::outgoing::{Cut, Outbound, Outgoing};
-use super::strict::{Asked, Decoder, Heads, Limits, Refusal};
 use crate::clock::{self, Alarm};
 use crate::error::ProxyError;
 use crate::upstream::Endpoint;
@@ -61,7 +61,7 @@ pub trait Patience {
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure>;
 
     /// An interim answer has come, which is neither 100 nor 101.
-    fn on_interim(&mut self, head: AnswerHead);
+    fn on_interim(&mut self, head: ResponseHead);
 }
 
 /// An attempt that got no answer's head.
@@ -88,7 +88,7 @@ impl Conn {
             let_go_at: born,
             let_go: Alarm::default(),
             incoming: BytesMut::new(),
-            heads: Heads::answers(Limits::default()), // each request brings its own
+            heads: Heads::responses(Limits::default()), // each request brings its own
             body: Decoder::Ended,
             has_read: false,
             is_last: false,
@@ -137,7 +137,7 @@ impl Conn {
         mut self,
         request: Outbound<'_>,
         patience: &mut impl Patience,
-    ) -> Result<(AnswerHead, Conn), SendFailure> {
+    ) -> Result<(ResponseHead, Conn), SendFailure> {
         self.0.begin(request);
         let answered = std::future::poll_fn(|cx| match self.0.poll_head(cx, patience) {
             Poll::Ready(answered) => Poll::Ready(answered),
@@ -184,8 +184,8 @@ impl Parts {
         self.is_reused = self.outgoing.has_begun;
         let method = &request.head.method;
         let is_upgrade = request.upgrade.is_some();
-        self.heads.limit(request.limits);
-        self.heads.ask(Asked { is_head: *method == Method::HEAD, is_connect: false, is_upgrade });
+        self.heads.set_limits(request.limits);
+        self.heads.expect_response(RequestKind { is_head: *method == Method::HEAD, is_connect: false, is_upgrade });
         self.has_read = false;
         self.outgoing.begin(request);
         if self.outgoing.is_held() {
@@ -197,7 +197,7 @@ impl Parts {
         &mut self,
         cx: &mut Context<'_>,
         patience: &mut impl Patience,
-    ) -> Poll<Result<AnswerHead, SendFailure>> {
+    ) -> Poll<Result<ResponseHead, SendFailure>> {
         loop {
             if self.outgoing.is_held() && self.let_go.poll_until(self.let_go_at, cx).is_ready() {
                 self.outgoing.let_go();
@@ -216,7 +216,7 @@ impl Parts {
                     }
                 }
                 Ok(head) => {
-                    self.is_last = head.is_old || self.body.ends_with_connection() || headers::says_close(&head.fields);
+                    self.is_last = head.is_http10 || self.body.ends_with_connection() || says_close(&head.fields);
                     return Poll::Ready(Ok(head));
                 }
             }
@@ -224,17 +224,17 @@ impl Parts {
     }
 
     /// The next head, interim or not.
-    fn poll_next_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, SendFailure>> {
+    fn poll_next_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendFailure>> {
         let garbled = |why| SendFailure {
             outcome: Outcome::Garbled,
             error: match why {
-                Refusal::UnaskedUpgrade => ProxyError::UnaskedUpgrade,
+                Refusal::UnexpectedUpgrade => ProxyError::UnaskedUpgrade,
                 _ => ProxyError::Garbled,
             },
         };
         loop {
             if !self.incoming.is_empty()
-                && let Some(taken) = self.heads.answer(&self.incoming).map_err(garbled)?
+                && let Some(taken) = self.heads.response(&self.incoming).map_err(garbled)?
             {
                 self.incoming.advance(taken.bytes);
                 self.body = taken.body;
@@ -252,7 +252,7 @@ impl Parts {
             let mut taken_bytes = 0;
             let mut head = None;
             if self.incoming.is_empty()
-                && let Some(taken) = self.heads.answer(bytes).map_err(garbled)?
+                && let Some(taken) = self.heads.response(bytes).map_err(garbled)?
             {
                 (self.body, taken_bytes) = (taken.body, taken.bytes);
                 head = Some(taken.head);

@@ -6,9 +6,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::Method;
+use outrigger_http1::head::{Fields, Name, Names, RequestHead, ResponseHead, Target, write_field};
+use outrigger_http1::traits::{keep_alive_timeout, tokens};
 use outrigger_policy::outcome::Pushback;
 
-use super::head::{AnswerHead, Fields, Name, Names, RequestHead, Target, write_field};
 use crate::clock;
 use crate::error::ProxyError;
 
@@ -63,17 +64,6 @@ pub struct AnswerNotes {
     pub keep_alive: Option<Duration>,
 }
 
-/// What is known of a message's body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BodyLength {
-    /// There is none.
-    None,
-    /// It has so many bytes.
-    Known(u64),
-    /// It goes on until it ends.
-    Unknown,
-}
-
 /// Reads whom a request is for.
 ///
 /// # Errors
@@ -104,70 +94,6 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-/// What a request says about the connection it came over, and about how it wants to be answered.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Manner {
-    /// HTTP/1.0: no chunks, no interim answers.
-    pub is_old: bool,
-    /// An answer to HEAD has no body whatever it says.
-    pub is_head: bool,
-    /// No further request comes over this connection.
-    pub closes: bool,
-    /// `Expect: 100-continue`: its body comes when it is asked for.
-    pub waits_for_continue: bool,
-    /// `TE: trailers`.
-    pub takes_trailers: bool,
-}
-
-/// What a request says that ends here; to be read before [`forward_request`].
-pub fn manner(head: &RequestHead) -> Manner {
-    let fields = &head.fields;
-    let mut manner = Manner { is_old: head.is_old, is_head: head.method == Method::HEAD, ..Manner::default() };
-    manner.closes = head.is_old;
-    if !fields.has_any(HOP_BY_HOP) {
-        return manner;
-    }
-    manner.closes = says_close(fields) || (head.is_old && !has_token(fields, Name::Connection, b"keep-alive"));
-    manner.waits_for_continue = !head.is_old && has_token(fields, Name::Expect, b"100-continue");
-    manner.takes_trailers = !head.is_old && has_token(fields, Name::Te, b"trailers");
-    manner
-}
-
-/// `Connection: close`.
-pub fn says_close(fields: &Fields) -> bool {
-    has_token(fields, Name::Connection, b"close")
-}
-
-/// The protocols that the caller asks to go on with (RFC 9110 §7.8) and that are `allowed`, listed as they go out; to be read before [`forward_request`].
-pub fn upgrade(head: &RequestHead, allowed: &[String]) -> Option<Vec<u8>> {
-    if allowed.is_empty() || head.is_old || !has_token(&head.fields, Name::Connection, b"upgrade") {
-        return None;
-    }
-    let mut listed: Vec<&str> = Vec::new();
-    for asked in tokens(&head.fields, Name::Upgrade) {
-        let found = allowed.iter().find(|protocol| asked.eq_ignore_ascii_case(protocol.as_bytes()));
-        listed.extend(found.map(String::as_str).filter(|protocol| !listed.contains(protocol)));
-    }
-    (!listed.is_empty()).then(|| listed.join(", ").into_bytes())
-}
-
-/// The protocol that an answer 101 goes on with, if it is one of those `asked` for as [`upgrade`] lists them.
-pub fn switched<'a>(head: &AnswerHead, asked: &'a [u8]) -> Option<&'a [u8]> {
-    let mut named = tokens(&head.fields, Name::Upgrade);
-    let (Some(protocol), None) = (named.next(), named.next()) else { return None };
-    asked.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find(|asked| asked.eq_ignore_ascii_case(protocol))
-}
-
-fn has_token(fields: &Fields, name: Name, token: &[u8]) -> bool {
-    tokens(fields, name).any(|found| found.eq_ignore_ascii_case(token))
-}
-
-/// What the fields of `name` list, without blanks and parameters.
-fn tokens(fields: &Fields, name: Name) -> impl Iterator<Item = &[u8]> {
-    let listed = fields.all(name).flat_map(|value| value.split(|byte| *byte == b','));
-    listed.map(|token| token.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
-}
-
 /// Turns a caller's head into the one that is sent on, framing apart; the host of an absolute target becomes its `Host`.
 pub fn forward_request(head: &mut RequestHead) {
     strip(&mut head.fields, HOP_BY_HOP);
@@ -176,7 +102,7 @@ pub fn forward_request(head: &mut RequestHead) {
         head.fields.remove(Names::new(&[Name::Host]));
         head.fields.append("host", authority.as_bytes());
     }
-    head.fields.append("via", via(head.is_old));
+    head.fields.append("via", via(head.is_http10));
 }
 
 /// How many more may forward an OPTIONS (RFC 9110 §7.6.2); what is no number is passed on.
@@ -192,25 +118,25 @@ pub fn forward_one_fewer(head: &mut RequestHead, before: u64) {
     head.fields.append("max-forwards", before.saturating_sub(1).to_string().as_bytes());
 }
 
-/// Turns an endpoint's head into the one that is handed down. Its framing has one meaning already ([`super::strict`]).
-pub fn forward_answer(head: &mut AnswerHead) -> AnswerNotes {
-    let keep_alive = head.fields.get(Name::KeepAlive).and_then(keep_alive_timeout);
+/// Turns an endpoint's head into the one that is handed down. Its framing has one meaning already ([`outrigger_http1::parse`]).
+pub fn forward_answer(head: &mut ResponseHead) -> AnswerNotes {
+    let keep_alive = keep_alive_timeout(&head.fields);
     let pushback = pushback(head.fields.get(Name::RetryAfter), clock::wall);
     strip(&mut head.fields, HOP_BY_HOP_DOWN);
-    head.fields.append("via", via(head.is_old));
+    head.fields.append("via", via(head.is_http10));
     AnswerNotes { pushback, keep_alive }
 }
 
 /// Writes a `Date` where there is none (RFC 9110 §6.6.1).
-pub fn write_date(out: &mut Vec<u8>, head: &AnswerHead) {
+pub fn write_date(out: &mut Vec<u8>, head: &ResponseHead) {
     if !head.fields.has(Name::Date) {
         write_field(out, b"date", httpdate::fmt_http_date(clock::wall()).as_bytes());
     }
 }
 
 /// The version in which the message came, and who passes it on.
-fn via(is_old: bool) -> &'static [u8] {
-    if is_old { b"1.0 outrigger" } else { b"1.1 outrigger" }
+fn via(is_http10: bool) -> &'static [u8] {
+    if is_http10 { b"1.0 outrigger" } else { b"1.1 outrigger" }
 }
 
 /// Removes what ends at this hop.
@@ -253,15 +179,11 @@ pub fn pushback(value: Option<&[u8]>, now: impl FnOnce() -> SystemTime) -> Pushb
     }
 }
 
-fn keep_alive_timeout(value: &[u8]) -> Option<Duration> {
-    let parameters = std::str::from_utf8(value).ok()?.split(',');
-    let seconds = parameters.filter_map(|parameter| parameter.trim().strip_prefix("timeout=")).next()?;
-    Some(Duration::from_secs(seconds.trim().parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::strict::{Asked, Heads, Limits};
+    use outrigger_http1::parse::{Heads, Limits, RequestKind};
+    use outrigger_http1::traits::{RequestTraits, requested_upgrade};
+
     use super::*;
 
     fn request(text: &str) -> RequestHead {
@@ -269,10 +191,10 @@ mod tests {
         taken.expect("a valid head").expect("a whole one").head
     }
 
-    fn answer(text: &str) -> AnswerHead {
-        let mut heads = Heads::answers(Limits::default());
-        heads.ask(Asked::default());
-        let taken = heads.answer(format!("HTTP/1.1 200 OK\r\n{text}\r\n\r\n").as_bytes());
+    fn answer(text: &str) -> ResponseHead {
+        let mut heads = Heads::responses(Limits::default());
+        heads.expect_response(RequestKind::default());
+        let taken = heads.response(format!("HTTP/1.1 200 OK\r\n{text}\r\n\r\n").as_bytes());
         taken.expect("a valid head").expect("a whole one").head
     }
 
@@ -313,58 +235,16 @@ mod tests {
              x-private: 1\r\nAuthorization: secret\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\n\
              Expect: 100-continue\r\nContent-Length: 7\r\nX-Kept: 1\r\nX-Forwarded-Proto: https\r\nOutrigger-Attempts: 9",
         );
-        let expected = Manner { closes: true, waits_for_continue: true, takes_trailers: true, ..Manner::default() };
+        let expected =
+            RequestTraits { closes: true, expects_continue: true, accepts_trailers: true, ..RequestTraits::default() };
         assert_eq!(
-            (manner(&head), upgrade(&head, &["h2c".to_owned()])),
+            (RequestTraits::of(&head), requested_upgrade(&head, &["h2c".to_owned()])),
             (expected, None),
             "only with `Connection: upgrade`"
         );
         forward_request(&mut head);
         assert_eq!(names(&head.fields), ["Authorization", "X-Forwarded-Proto", "X-Kept", "host", "via"]);
         assert_eq!(head.fields.get(Name::Host), Some(&b"backend"[..]));
-    }
-
-    #[test]
-    fn a_connection_is_kept_as_its_version_and_its_caller_say() {
-        for (text, closes) in [
-            ("GET / HTTP/1.1\r\nHost: a", false),
-            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close", true),
-            ("GET / HTTP/1.0\r\nHost: a", true),
-            ("GET / HTTP/1.0\r\nHost: a\r\nConnection: Keep-Alive", false),
-            ("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive, close", true),
-        ] {
-            assert_eq!(manner(&request(text)).closes, closes, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_allowed_protocols_are_asked_for_and_only_what_was_asked_for_may_come() {
-        let allowed = ["websocket".to_owned(), "mine".to_owned()];
-        for (fields, expected) in [
-            ("Connection: Upgrade\r\nUpgrade: WebSocket", Some("websocket")),
-            (
-                "Connection: keep-alive, upgrade\r\nUpgrade: h2c, mine\r\nUpgrade: TLS/1.3, websocket, mine",
-                Some("mine, websocket"),
-            ),
-            ("Connection: upgrade\r\nUpgrade: h2c", None),
-            ("Connection: upgrade", None),
-            ("Upgrade: websocket", None),
-        ] {
-            let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
-            assert_eq!(upgrade(&head, &allowed), expected.map(|text| text.as_bytes().to_vec()), "{fields}");
-            assert_eq!(upgrade(&head, &[]), None);
-        }
-        let old = request("GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket");
-        assert_eq!(upgrade(&old, &allowed), None);
-        for (fields, expected) in [
-            ("Upgrade: WebSocket", Some(&b"websocket"[..])),
-            ("Upgrade: h2c", None),
-            ("Upgrade: mine, websocket", None),
-            ("Upgrade:", None),
-            ("x: y", None),
-        ] {
-            assert_eq!(switched(&answer(fields), b"mine, websocket"), expected, "{fields}");
-        }
     }
 
     #[test]

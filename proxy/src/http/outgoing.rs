@@ -3,20 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::Method;
 use hyper::body::Body;
+use outrigger_http1::encode::{BodyLength, Framing, RequestLines, WriteBuf, write_request};
+use outrigger_http1::head::RequestHead;
+use outrigger_http1::parse::Limits;
 
 use super::body::Replay;
-use super::head::{Name, Names, RequestHead, write_field, write_length};
-use super::headers::BodyLength;
 use super::io::Stream;
-use super::staged::{Framing, Staged};
-use super::strict::Limits;
-
-/// Room for what this side adds to a head.
-const ADDED_BYTES: usize = 192;
-
-const HOST: Names = Names::new(&[Name::Host]);
 
 /// What is to be sent.
 pub struct Outbound<'a> {
@@ -29,9 +22,9 @@ pub struct Outbound<'a> {
     /// The body.
     pub body: Replay,
     /// The caller waits with its body until it is told to go on.
-    pub waits_for_continue: bool,
+    pub expects_continue: bool,
     /// The caller can do with trailers behind the answer.
-    pub takes_trailers: bool,
+    pub accepts_trailers: bool,
     /// How much of the answer is taken.
     pub limits: Limits,
     /// The protocol that the caller wants to go on with.
@@ -41,7 +34,7 @@ pub struct Outbound<'a> {
 /// The request on its way.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    staged: Staged,
+    staged: WriteBuf,
     /// Still to be drawn from.
     upload: Option<(Replay, Framing)>,
     /// Nothing is drawn until the endpoint has said 100, or has been silent for long enough.
@@ -72,9 +65,11 @@ impl Outgoing {
     /// Makes the head; nothing is written yet.
     pub(super) fn begin(&mut self, request: Outbound<'_>) {
         (self.has_begun, self.has_written) = (true, false);
-        self.staged = Staged::default();
-        write_head(self.staged.text(), &request);
-        self.is_held = request.waits_for_continue && request.length != BodyLength::None;
+        self.staged = WriteBuf::default();
+        let Outbound { host, length, expects_continue, accepts_trailers, upgrade, .. } = request;
+        let lines = RequestLines { host, length, expects_continue, accepts_trailers, upgrade };
+        write_request(self.staged.buffer(), request.head, &lines);
+        self.is_held = request.expects_continue && request.length != BodyLength::None;
         self.upload = match request.length {
             BodyLength::None => None,
             BodyLength::Known(length) => Some((request.body, Framing::Length(length))),
@@ -147,35 +142,4 @@ impl Outgoing {
         }
         Poll::Ready(Ok(()))
     }
-}
-
-/// The head as it goes out; framing comes from what is known of the body, and from nothing else.
-fn write_head(out: &mut Vec<u8>, request: &Outbound<'_>) {
-    let Outbound { head, host, length, .. } = request;
-    out.reserve(head.fields.capacity() + ADDED_BYTES);
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    head.write_target(out);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(host) = host {
-        write_field(out, b"host", host);
-    }
-    head.fields.write_to(out, if host.is_some() { HOST } else { Names::NONE });
-    match length {
-        BodyLength::None if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => write_length(out, 0),
-        BodyLength::None => {}
-        BodyLength::Known(length) => write_length(out, *length),
-        BodyLength::Unknown => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
-    if request.waits_for_continue && *length != BodyLength::None {
-        out.extend_from_slice(b"expect: 100-continue\r\n");
-    }
-    if request.takes_trailers {
-        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
-    }
-    if let Some(protocol) = request.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        write_field(out, b"upgrade", protocol);
-    }
-    out.extend_from_slice(b"\r\n");
 }

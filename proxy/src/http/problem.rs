@@ -4,9 +4,9 @@
 //! try again.
 
 use bytes::Bytes;
+use outrigger_http1::head::{Fields, ResponseHead};
 use serde::Serialize;
 
-use super::head::{AnswerHead, Fields};
 use crate::clock;
 use crate::error::{OpenBreaker, ProxyError};
 
@@ -48,7 +48,7 @@ pub fn answer(
     upstream: &str,
     attempts: u32,
     no_retry: Option<&'static str>,
-) -> (AnswerHead, Bytes) {
+) -> (ResponseHead, Bytes) {
     let row = error.row();
     let breaker = error.open_breaker();
     let problem = Problem {
@@ -64,7 +64,7 @@ pub fn answer(
     };
     let mut body = serde_json::to_vec(&problem).expect("a struct of strings and numbers can be written");
     body.push(b'\n');
-    let mut head = AnswerHead::ours(row.status);
+    let mut head = ResponseHead::from_status(row.status);
     head.fields.append("content-type", b"application/problem+json");
     let next_hop = if upstream.is_empty() { String::new() } else { format!("; next-hop=\"{upstream}\"") };
     let status = format!("outrigger; error={}; details=\"{}\"{next_hop}", row.token, row.reason);
@@ -92,7 +92,7 @@ impl BreakerPart {
 }
 
 /// Marks an upstream's answer that went down although a retry was called for: `why` is the word for what stood in the way.
-pub fn mark_given_up(head: &mut AnswerHead, why: &str) {
+pub fn mark_given_up(head: &mut ResponseHead, why: &str) {
     let status = head.status.as_u16();
     let mark = format!("outrigger; received-status={status}; details=\"no retry: {why}\"");
     head.fields.append(PROXY_STATUS, mark.as_bytes());

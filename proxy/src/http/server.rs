@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use outrigger_http1::encode::{Framing, WrongLength};
+
 use super::io::{Ending, Phase, Progress, Stream};
-use super::staged::{Framing, WrongLength};
 use super::wire::{Next, Wire};
 use crate::clock::{self, Alarm};
 use crate::events::Event;

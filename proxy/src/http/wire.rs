@@ -3,8 +3,6 @@
 //! All of them run in one task, one after the other, so the connection needs neither lock nor channel. It holds a buffer only while there is something in
 //! it: between requests an open connection costs little more than its socket.
 
-mod framing;
-
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,15 +12,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::Frame;
+use outrigger_http1::encode::{BodyLength, Framing, WriteBuf, WrongLength, write_framing, write_response};
+use outrigger_http1::head::{RequestHead, ResponseHead};
+use outrigger_http1::parse::{Decoder, Heads, Limits, Refusal};
+use outrigger_http1::traits::RequestTraits;
+use outrigger_http1::tunnel::Tunnel;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use self::framing::{write_framing, write_head};
-use super::head::{AnswerHead, RequestHead};
-use super::headers::{self, BodyLength, Manner};
+use super::headers;
 use super::io::{Phase, Progress, Stream, Watched};
-use super::staged::{Framing, Staged, WrongLength};
-use super::strict::{Decoder, Heads, Limits, Refusal};
-use super::tunnel::Tunnel;
 
 /// Room for what is read when little is expected; on the stack.
 const READ_BYTES: usize = 8 * 1024;
@@ -44,14 +42,14 @@ struct Ends {
     heads: Heads,
     /// The body of the request under way.
     body: Decoder,
-    manner: Manner,
+    manner: RequestTraits,
     /// The caller waits to be told that its body is wanted.
     owes_continue: bool,
     /// An answer's head has been staged.
     is_answering: bool,
     /// The caller sends no more; it may still read.
     has_shut_down: bool,
-    staged: Staged,
+    staged: WriteBuf,
 }
 
 /// What comes next over a connection.
@@ -78,11 +76,11 @@ impl Wire {
             incoming: BytesMut::new(),
             heads: Heads::requests(limits),
             body: Decoder::Ended,
-            manner: Manner::default(),
+            manner: RequestTraits::default(),
             owes_continue: false,
             is_answering: false,
             has_shut_down: false,
-            staged: Staged::default(),
+            staged: WriteBuf::default(),
         };
         Wire { progress, ends: RefCell::new(ends) }
     }
@@ -93,13 +91,13 @@ impl Wire {
         let next = ready!(ends.poll_head(cx, &self.progress));
         Poll::Ready(next.unwrap_or_else(|why| {
             // It has none that could be known; the one before it had another.
-            ends.manner = Manner::default();
+            ends.manner = RequestTraits::default();
             Next::Refused(why)
         }))
     }
 
     /// How the request under way wants to be answered.
-    pub fn manner(&self) -> Manner {
+    pub fn manner(&self) -> RequestTraits {
         self.ends.borrow().manner
     }
 
@@ -139,28 +137,28 @@ impl Wire {
     }
 
     /// Hands an interim answer (1xx) down, if the caller knows what that is.
-    pub fn interim(&self, head: &AnswerHead) {
+    pub fn interim(&self, head: &ResponseHead) {
         let mut ends = self.ends.borrow_mut();
         // Before a piece of an answer's body there is none: interim answers come before answers.
-        if !ends.manner.is_old && ends.staged.has_room() {
-            write_head(ends.staged.text(), head);
-            ends.staged.text().extend_from_slice(b"\r\n");
+        if !ends.manner.is_http10 && ends.staged.has_room() {
+            write_response(ends.staged.buffer(), head);
+            ends.staged.buffer().extend_from_slice(b"\r\n");
         }
     }
 
     /// Stages an answer's head. `length` is what is known of its body, and `is_last` whether the connection ends with it; returns how the body is to be
     /// framed, or `None` if there is none.
-    pub fn begin_answer(&self, head: &AnswerHead, length: BodyLength, is_last: bool) -> Option<Framing> {
+    pub fn begin_answer(&self, head: &ResponseHead, length: BodyLength, is_last: bool) -> Option<Framing> {
         let mut ends = self.ends.borrow_mut();
         let manner = ends.manner;
         // Who was not told until now is not told any more: behind an answer it would be taken for the next one.
         (ends.is_answering, ends.owes_continue) = (true, false);
-        let out = ends.staged.text();
-        write_head(out, head);
+        let out = ends.staged.buffer();
+        write_response(out, head);
         headers::write_date(out, head);
         let framing = write_framing(out, head, length, manner);
         let is_last = is_last || framing == Some(Framing::UntilClose);
-        match (manner.is_old, is_last) {
+        match (manner.is_http10, is_last) {
             (_, true) => out.extend_from_slice(b"connection: close\r\n"),
             (true, false) => out.extend_from_slice(b"connection: keep-alive\r\n"),
             (false, false) => {}
@@ -170,10 +168,10 @@ impl Wire {
     }
 
     /// Stages the head of an answer that begins a tunnel: nothing says where it ends.
-    pub fn begin_tunnel(&self, head: &AnswerHead) {
+    pub fn begin_tunnel(&self, head: &ResponseHead) {
         let mut ends = self.ends.borrow_mut();
-        let out = ends.staged.text();
-        write_head(out, head);
+        let out = ends.staged.buffer();
+        write_response(out, head);
         out.extend_from_slice(b"\r\n");
     }
 
@@ -209,7 +207,7 @@ impl Wire {
     /// It is less than was announced.
     pub fn end(&self, framing: Framing, trailers: Option<&http::HeaderMap>) -> Result<(), WrongLength> {
         let mut ends = self.ends.borrow_mut();
-        let wanted = ends.manner.takes_trailers;
+        let wanted = ends.manner.accepts_trailers;
         ends.staged.end(framing, trailers.filter(|_| wanted))
     }
 
@@ -232,7 +230,7 @@ impl Wire {
     /// # Errors
     /// The caller takes no more.
     pub fn poll_say(&self, cx: &mut Context<'_>, bytes: &mut &'static [u8]) -> Poll<io::Result<()>> {
-        self.ends.borrow_mut().staged.text().extend_from_slice(std::mem::take(bytes));
+        self.ends.borrow_mut().staged.buffer().extend_from_slice(std::mem::take(bytes));
         self.poll_flush(cx)
     }
 
@@ -291,8 +289,8 @@ impl Ends {
     }
 
     fn begin(&mut self, head: RequestHead, body: Decoder) -> Next {
-        self.manner = headers::manner(&head);
-        self.owes_continue = self.manner.waits_for_continue && !body.has_ended();
+        self.manner = RequestTraits::of(&head);
+        self.owes_continue = self.manner.expects_continue && !body.has_ended();
         (self.body, self.is_answering) = (body, false);
         Next::Request(head)
     }
@@ -310,7 +308,7 @@ impl Ends {
                 Err(_) => return Poll::Ready(Some(Err(Broken))),
             }
             if std::mem::take(&mut self.owes_continue) {
-                self.staged.text().extend_from_slice(CONTINUE);
+                self.staged.buffer().extend_from_slice(CONTINUE);
                 // What is not taken now goes with what is written next; a connection that takes nothing has an end of its own.
                 let _ = self.staged.poll_write(cx, &mut self.stream);
             }
@@ -345,13 +343,13 @@ impl Ends {
     /// The caller sends no more. Whether it still reads, only writing can tell: who has closed answers that with a reset. Before an answer there is one thing
     /// that may be written to everybody but HTTP/1.0: an interim answer. The look once a second sees a reset that takes longer.
     fn is_deaf(&mut self, cx: &mut Context<'_>, progress: &Progress) -> bool {
-        if self.manner.is_old && !self.is_answering {
+        if self.manner.is_http10 && !self.is_answering {
             return true;
         }
         if !std::mem::replace(&mut self.has_shut_down, true) {
             progress.set_watched(true);
             if !self.is_answering && self.staged.is_empty() {
-                self.staged.text().extend_from_slice(CONTINUE);
+                self.staged.buffer().extend_from_slice(CONTINUE);
             }
         }
         matches!(self.staged.poll_write(cx, &mut self.stream), Poll::Ready(Err(_))) || self.stream.has_failed()

@@ -160,9 +160,9 @@ fn the_reference_names_the_ranges_that_hold() {
 #[test]
 fn what_is_taken_by_default_is_what_the_reader_takes_by_itself() {
     let config = Config::parse("config.toml", MINIMAL).expect("loads");
-    let default = outrigger::http::strict::Limits::default();
+    let default = outrigger_http1::parse::Limits::default();
     assert_eq!(config.upstreams[0].answer, default);
-    assert_eq!(config.listen.limits, outrigger::http::strict::Limits { interim_answers: 0, ..default });
+    assert_eq!(config.listen.limits, outrigger_http1::parse::Limits { informational_responses: 0, ..default });
 }
 
 #[test]

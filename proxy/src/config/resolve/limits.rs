@@ -1,7 +1,8 @@
 //! How much of a message is taken, from either side: heads, and what stands around a body's chunks.
 
+use outrigger_http1::parse::Limits;
+
 use crate::config::file::{Settled, Table};
-use crate::http::strict::Limits;
 
 use super::{KIB, MIB};
 
@@ -16,7 +17,7 @@ pub(super) fn read_requests(table: &mut Table<'_>) -> Limits {
 pub(super) fn read_answers(table: &mut Table<'_>) -> Limits {
     let head = read_head(table);
     let interim = table.integer("interim_max", 0..=100).or(8);
-    Limits { interim_answers: interim, ..read_rest(table, &head) }
+    Limits { informational_responses: interim, ..read_rest(table, &head) }
 }
 
 fn read_head(table: &mut Table<'_>) -> Settled<usize> {
@@ -34,7 +35,7 @@ fn read_rest(table: &mut Table<'_>, head: &Settled<usize>) -> Limits {
         trailer_bytes: table.size("trailer_bytes_max", 0..=MIB).map(short).or(short(8 * KIB)),
         trailer_fields: table.integer("trailers_max", 0..=1_000).or(32),
         extension_bytes: table.size("chunk_extension_bytes_max", 0..=MIB).map(short).or(short(4 * KIB)),
-        interim_answers: 0,
+        informational_responses: 0,
     }
 }
 

@@ -1,6 +1,6 @@
-//! What is to be written to a connection: small things joined, large ones passed on as they are.
+//! The bytes that are still to be written to a connection: small ones are joined, large ones are passed on without a copy.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,31 +8,21 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
-use super::head::write_field;
-use super::strict::COPIED_BELOW;
+use super::framing::{Framing, WrongLength};
+use crate::head::write_field;
+use crate::parse::COPIED_BELOW;
 
-/// Pieces of a body below this go out in one piece with what is before them.
+/// Pieces of a body below this are joined with what is before them, in bytes.
 const JOINED_BELOW: usize = 2 * COPIED_BELOW;
 
-/// Behind a chunk's data.
+/// What stands behind a chunk's data.
 const CHUNK_END: &[u8] = b"\r\n";
-/// And behind that of the last one.
+/// And behind the data of the last chunk.
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
 
-/// How a body's end is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
-    /// So many bytes are to come.
-    Length(u64),
-    /// In chunks.
-    Chunked,
-    /// By the end of the connection.
-    UntilClose,
-}
-
-/// Bytes on their way out. It holds no memory when there are none.
+/// Bytes on their way out. It holds no memory while there are none.
 #[derive(Default)]
-pub struct Staged {
+pub struct WriteBuf {
     /// Heads, chunk framing and small pieces, from `sent` on still to be written.
     bytes: Vec<u8>,
     sent: usize,
@@ -42,36 +32,32 @@ pub struct Staged {
     tail: &'static [u8],
 }
 
-/// A body is not as long as was said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WrongLength;
-
-impl Staged {
-    /// Whether all is written.
+impl WriteBuf {
+    /// Whether everything has been written.
     pub fn is_empty(&self) -> bool {
         self.sent == self.bytes.len() && self.piece.is_empty() && self.tail.is_empty()
     }
 
-    /// Whether there is room for another piece: what the other side does not take is not drawn.
+    /// Whether there is room for another piece of a body. While the peer takes nothing, nothing more should be put here.
     pub fn has_room(&self) -> bool {
         self.piece.is_empty() && self.tail.is_empty() && self.bytes.len() - self.sent < JOINED_BELOW
     }
 
-    /// Bytes still to be written.
+    /// How many bytes are still to be written.
     pub fn left(&self) -> usize {
         self.bytes.len() - self.sent + self.piece.len() + self.tail.len()
     }
 
-    /// Where a head is put.
-    pub fn text(&mut self) -> &mut Vec<u8> {
+    /// The buffer, to append a head to. There must be no large piece waiting behind it, as is the case between two messages.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.piece.is_empty() && self.tail.is_empty(), "it would overtake the piece");
         &mut self.bytes
     }
 
-    /// Stages a piece of a body. There must be room.
+    /// Puts a piece of a body here, framed. There must be [room](WriteBuf::has_room).
     ///
     /// # Errors
-    /// It is more than was announced.
+    /// The body is longer than its head announced.
     pub fn push(&mut self, data: Bytes, framing: &mut Framing) -> Result<(), WrongLength> {
         let tail: &'static [u8] = match framing {
             Framing::Length(rest) => {
@@ -81,7 +67,8 @@ impl Staged {
             Framing::UntilClose => b"",
             Framing::Chunked if data.is_empty() => return Ok(()), // it would be the end
             Framing::Chunked => {
-                self.bytes.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                // A vector takes whatever is written to it.
+                let _ = write!(self.bytes, "{:x}\r\n", data.len());
                 CHUNK_END
             }
         };
@@ -94,10 +81,10 @@ impl Staged {
         Ok(())
     }
 
-    /// Stages a body's end: right behind its last piece, or when there is room.
+    /// Puts the end of a body here: right behind its last piece, or when there is [room](WriteBuf::has_room). Only the chunked coding carries trailers.
     ///
     /// # Errors
-    /// It is less than was announced.
+    /// The body is shorter than its head announced.
     pub fn end(&mut self, framing: Framing, trailers: Option<&HeaderMap>) -> Result<(), WrongLength> {
         match framing {
             Framing::Length(0) | Framing::UntilClose => Ok(()),
@@ -118,17 +105,17 @@ impl Staged {
         }
     }
 
-    /// Writes until all is written.
+    /// Writes to `stream`; ready when everything has been written.
     ///
     /// # Errors
-    /// The connection takes no more.
+    /// The stream takes no more.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
         while !self.is_empty() {
-            let staged = &self.bytes[self.sent..];
+            let buffered = &self.bytes[self.sent..];
             let written = if self.piece.is_empty() && self.tail.is_empty() {
-                ready!(Pin::new(&mut *stream).poll_write(cx, staged))?
+                ready!(Pin::new(&mut *stream).poll_write(cx, buffered))?
             } else {
-                let slices = [staged, &self.piece[..], self.tail].map(io::IoSlice::new);
+                let slices = [buffered, &self.piece[..], self.tail].map(io::IoSlice::new);
                 ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?
             };
             if written == 0 {
@@ -140,9 +127,9 @@ impl Staged {
     }
 
     fn advance(&mut self, mut written: usize) {
-        let staged = written.min(self.bytes.len() - self.sent);
-        self.sent += staged;
-        written -= staged;
+        let buffered = written.min(self.bytes.len() - self.sent);
+        self.sent += buffered;
+        written -= buffered;
         let piece = written.min(self.piece.len());
         self.piece.advance(piece);
         self.tail = &self.tail[written - piece..];
@@ -168,17 +155,17 @@ mod tests {
     async fn written(sizes: &[usize], mut framing: Framing) -> String {
         let (mut near, mut far) = tokio::io::duplex(7);
         let write = async move {
-            let mut staged = Staged::default();
-            staged.text().extend_from_slice(b"head ");
+            let mut out = WriteBuf::default();
+            out.buffer().extend_from_slice(b"head ");
             for (n, size) in sizes.iter().enumerate() {
-                std::future::poll_fn(|cx| staged.poll_write(cx, &mut near)).await.expect("it is read");
-                staged.push(Bytes::from("x".repeat(*size)), &mut framing).expect("as announced");
+                std::future::poll_fn(|cx| out.poll_write(cx, &mut near)).await.expect("it is read");
+                out.push(Bytes::from("x".repeat(*size)), &mut framing).expect("as announced");
                 if n + 1 == sizes.len() {
-                    staged.end(framing, None).expect("as announced");
+                    out.end(framing, None).expect("as announced");
                 }
             }
-            std::future::poll_fn(|cx| staged.poll_write(cx, &mut near)).await.expect("it is read");
-            assert!(staged.is_empty() && staged.left() == 0);
+            std::future::poll_fn(|cx| out.poll_write(cx, &mut near)).await.expect("it is read");
+            assert!(out.is_empty() && out.left() == 0);
         };
         let mut all = String::new();
         let (_, read) = tokio::join!(write, far.read_to_string(&mut all));
@@ -199,10 +186,10 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_as_long_as_announced_is_seen() {
-        let mut staged = Staged::default();
+        let mut out = WriteBuf::default();
         let mut framing = Framing::Length(2);
-        assert_eq!(staged.push(Bytes::from_static(b"abc"), &mut framing), Err(WrongLength));
-        assert_eq!(staged.push(Bytes::from_static(b"a"), &mut framing), Ok(()));
-        assert_eq!(staged.end(framing, None), Err(WrongLength));
+        assert_eq!(out.push(Bytes::from_static(b"abc"), &mut framing), Err(WrongLength));
+        assert_eq!(out.push(Bytes::from_static(b"a"), &mut framing), Ok(()));
+        assert_eq!(out.end(framing, None), Err(WrongLength));
     }
 }

@@ -94,7 +94,7 @@ struct Meaning {
     target: String,
     fields: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
-    is_old_version: bool,
+    is_http10: bool,
 }
 
 /// What the bytes that went on say by the inspector's own bounds: fed one at a time it tells where each head and each message ends.
@@ -127,7 +127,7 @@ fn meaning(head: &[u8], body: &[u8]) -> Meaning {
         target: parsed.path.expect("parsed").to_owned(),
         fields: named,
         body: if is_chunked { joined(body) } else { body.to_vec() },
-        is_old_version: parsed.version == Some(0),
+        is_http10: parsed.version == Some(0),
     }
 }
 
@@ -151,7 +151,7 @@ fn joined(mut chunks: &[u8]) -> Vec<u8> {
 fn meanings_to_hyper(bytes: &[u8]) -> Vec<Meaning> {
     let runtime = Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
-        let (mut caller, door) = tokio::io::duplex(bytes.len() + 1);
+        let (mut client, server) = tokio::io::duplex(bytes.len() + 1);
         let (tell, mut told) = mpsc::unbounded_channel();
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let tell = tell.clone();
@@ -162,18 +162,18 @@ fn meanings_to_hyper(bytes: &[u8]) -> Vec<Meaning> {
                     method: head.method.to_string(),
                     target: head.uri.to_string(),
                     fields: fields.collect(),
-                    is_old_version: head.version == hyper::Version::HTTP_10,
+                    is_http10: head.version == hyper::Version::HTTP_10,
                     body: body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default(),
                 };
                 let _ = tell.send(meaning);
                 Ok::<_, Infallible>(hyper::Response::new(String::new()))
             }
         });
-        caller.write_all(bytes).await.expect("room for all of it");
-        caller.shutdown().await.expect("a pipe");
-        let serve = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(door), service);
-        let mut answers = Vec::new();
-        let _ = tokio::join!(serve, caller.read_to_end(&mut answers));
+        client.write_all(bytes).await.expect("room for all of it");
+        client.shutdown().await.expect("a pipe");
+        let serve = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service);
+        let mut responses = Vec::new();
+        let _ = tokio::join!(serve, client.read_to_end(&mut responses));
         std::iter::from_fn(|| told.try_recv().ok()).collect()
     })
 }
@@ -185,12 +185,12 @@ proptest! {
     fn the_verdict_does_not_depend_on_the_cuts(bytes in messy(), sizes in prop::collection::vec(1..30usize, 1..6), is_small: bool) {
         let small = Limits { first_line_bytes: 24, field_bytes: 20, head_bytes: 60, fields: 3, trailer_bytes: 8, extension_bytes: 5, ..Limits::default() };
         let limits = if is_small { small } else { Limits::default() };
-        let answers = || {
-            let mut inspector = Inspector::answers(limits);
-            inspector.ask(GET);
+        let responses = || {
+            let mut inspector = Inspector::responses(limits);
+            inspector.expect_response(GET);
             inspector
         };
-        for new in [&(|| Inspector::requests(limits)) as &dyn Fn() -> Inspector, &answers] {
+        for new in [&(|| Inspector::requests(limits)) as &dyn Fn() -> Inspector, &responses] {
             let whole = run(new(), [bytes.as_slice()]).0;
             prop_assert_eq!(&run(new(), pieces(&bytes, &sizes)).0, &whole);
             prop_assert_eq!(&run(new(), bytes.chunks(1)).0, &whole);
@@ -205,10 +205,10 @@ proptest! {
         let here = meanings(&passed, limits);
         let mut there = meanings_to_hyper(&passed);
         // After HTTP/1.0 hyper ends the connection; what breaks off it hands over in part.
-        let last = here.iter().position(|meaning| meaning.is_old_version).map_or(here.len(), |at| at + 1);
+        let last = here.iter().position(|meaning| meaning.is_http10).map_or(here.len(), |at| at + 1);
         there.truncate(last);
         for (here, there) in here.iter().zip(&there) {
-            prop_assert_eq!((&here.method, &here.body, here.is_old_version), (&there.method, &there.body, there.is_old_version));
+            prop_assert_eq!((&here.method, &here.body, here.is_http10), (&there.method, &there.body, there.is_http10));
             prop_assert_eq!(sorted(&here.fields), sorted(&there.fields));
             // In hyper's way of writing it an absolute target has a path.
             let target = here.target.parse::<hyper::Uri>().expect("hyper took it").to_string();

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::super::head::{Name, Place, short};
-use super::chunks::LENGTH_MAX;
 use super::class::{self, TOKEN};
+use super::limits::LENGTH_MAX;
 use super::refusal::Refusal;
 use super::target;
+use crate::head::{Name, Place, short};
 
 /// Status codes below 200 that mean something (RFC 9110 §15.2, RFC 8297, RFC 2518, and the resumption of uploads).
-const INTERIM: [u16; 5] = [100, 101, 102, 103, 104];
+const INFORMATIONAL: [u16; 5] = [100, 101, 102, 103, 104];
 
 /// What has been read of a head. Places count from its first byte.
 #[derive(Clone, Default, Debug)]
@@ -18,16 +18,16 @@ pub(super) struct Head {
     pub(super) method: Range<usize>,
     /// Of a request.
     pub(super) target: Range<usize>,
-    /// Of an answer.
+    /// Of a response.
     pub(super) status: u16,
-    /// Of an answer.
+    /// Of a response.
     pub(super) phrase: Range<usize>,
     pub(super) fields: Vec<Place>,
     pub(super) length: Option<u64>,
     pub(super) is_chunked: bool,
     /// Of a request.
     pub(super) is_connect: bool,
-    pub(super) is_old_version: bool,
+    pub(super) is_http10: bool,
     has_host: bool,
 }
 
@@ -42,7 +42,8 @@ pub(super) enum Stop {
     Now(Refusal),
 }
 
-type Taken = Result<usize, Stop>;
+/// How many bytes a line has, its end included.
+type LineBytes = Result<usize, Stop>;
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Stop {
@@ -52,7 +53,7 @@ impl From<Refusal> for Stop {
 
 impl Head {
     /// Reads `method SP target SP version CR LF` at the beginning of `bytes`, which is `at` in the head; how long it is.
-    pub(super) fn request_line(&mut self, bytes: &[u8], at: usize) -> Taken {
+    pub(super) fn request_line(&mut self, bytes: &[u8], at: usize) -> LineBytes {
         let method_end = class::end_of(bytes, 0, TOKEN);
         let method = bytes.get(..method_end).unwrap_or_default();
         match bytes.get(method_end) {
@@ -79,7 +80,7 @@ impl Head {
     }
 
     /// Reads `version SP status SP phrase CR LF` at the beginning of `bytes`, which is `at` in the head; how long it is.
-    pub(super) fn status_line(&mut self, bytes: &[u8], at: usize) -> Taken {
+    pub(super) fn status_line(&mut self, bytes: &[u8], at: usize) -> LineBytes {
         let version = self.version(bytes).map_err(|stop| stop.instead(Refusal::BadStatusLine))?;
         let rest = bytes.get(version..).unwrap_or_default();
         let [blank, hundreds, tens, ones, after] = rest.first_chunk::<5>().ok_or(Stop::Short)?;
@@ -88,10 +89,10 @@ impl Head {
             return Err(Refusal::BadStatusLine.into());
         }
         self.status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(**digit - b'0'));
-        if self.status < 200 && !INTERIM.contains(&self.status) {
-            return Err(if self.status < 100 { Refusal::BadStatusLine } else { Refusal::BadInterim }.into());
+        if self.status < 200 && !INFORMATIONAL.contains(&self.status) {
+            return Err(if self.status < 100 { Refusal::BadStatusLine } else { Refusal::BadInformational }.into());
         }
-        // The blank after the status is missing in answers without a phrase of old servers; nothing hangs on it.
+        // Old servers leave out the blank after the status when there is no phrase; nothing hangs on it.
         let phrase = match after {
             b' ' => 5,
             b'\r' => 4,
@@ -107,7 +108,7 @@ impl Head {
 
     /// Reads `name: value CR LF` at the beginning of `bytes`, which is `at` in the head; how long it is.
     #[inline(always)]
-    pub(super) fn field(&mut self, bytes: &[u8], at: usize) -> Taken {
+    pub(super) fn field(&mut self, bytes: &[u8], at: usize) -> LineBytes {
         let name_end = class::name_end(bytes);
         if bytes.get(name_end) != Some(&b':') || name_end == 0 {
             return Err(if name_end == bytes.len() { Stop::Short } else { bad_name(bytes, name_end).into() });
@@ -136,7 +137,7 @@ impl Head {
     fn note(&mut self, name: Name, value: &[u8]) -> Result<(), Refusal> {
         match name {
             Name::Host if self.has_host => return Err(Refusal::SeveralHosts),
-            // An answer may say what it likes under this name.
+            // A response may say what it likes under this name.
             Name::Host if self.status == 0 && target::authority(value).is_none() => return Err(Refusal::BadHost),
             Name::Host => self.has_host = true,
             Name::ContentLength if self.length.is_some() => return Err(Refusal::SeveralLengths),
@@ -152,7 +153,7 @@ impl Head {
 
     /// What only the whole head of a request shows.
     pub(super) fn check_request(&self) -> Result<(), Refusal> {
-        if !self.has_host && !self.is_old_version {
+        if !self.has_host && !self.is_http10 {
             return Err(Refusal::NoHost);
         }
         if self.is_connect && (self.is_chunked || self.length.is_some_and(|length| length > 0)) {
@@ -161,8 +162,8 @@ impl Head {
         self.check_framing()
     }
 
-    /// What only the whole head of an answer shows.
-    pub(super) fn check_answer(&self) -> Result<(), Refusal> {
+    /// What only the whole head of a response shows.
+    pub(super) fn check_response(&self) -> Result<(), Refusal> {
         // A length of 0 beside a 204 is a common redundancy that everybody reads alike.
         let is_bodiless = self.status < 200 || self.status == 204;
         if is_bodiless && (self.is_chunked || self.length.is_some_and(|length| length > 0)) {
@@ -175,20 +176,20 @@ impl Head {
         if self.is_chunked && self.length.is_some() {
             return Err(Refusal::LengthBesideEncoding);
         }
-        if self.is_chunked && self.is_old_version {
+        if self.is_chunked && self.is_http10 {
             return Err(Refusal::EncodingInOldVersion);
         }
         Ok(())
     }
 
     /// Reads a version at the beginning of `bytes`; how long it is.
-    fn version(&mut self, bytes: &[u8]) -> Taken {
+    fn version(&mut self, bytes: &[u8]) -> LineBytes {
         let Some(version) = bytes.first_chunk::<8>() else {
             return Err(Stop::Short);
         };
         match version {
-            b"HTTP/1.1" => self.is_old_version = false,
-            b"HTTP/1.0" => self.is_old_version = true,
+            b"HTTP/1.1" => self.is_http10 = false,
+            b"HTTP/1.0" => self.is_http10 = true,
             [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
                 return Err(Refusal::BadVersion.into());
             }

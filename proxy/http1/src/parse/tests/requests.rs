@@ -1,4 +1,4 @@
-//! What callers send.
+//! What clients send.
 
 use super::*;
 

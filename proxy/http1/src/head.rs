@@ -1,10 +1,11 @@
 //! Heads as they came: their bytes, and where in them each field stands.
 //!
 //! A proxy looks at a dozen fields, changes a few, and sends the others on as they are. So a head is one copy of its bytes with a list of places, not a map of
-//! values: to send it on is to copy its lines. Names keep the case in which they came. Only [`super::strict`] makes heads from bytes; the others
-//! are answers of our own.
+//! values, and sending it on copies its lines. Names keep the case in which they came. Only [`crate::parse`] makes heads from bytes; a server makes its own
+//! responses with [`ResponseHead::from_status`]. [`Fields`] convert to and from [`http::HeaderMap`] for code that speaks another version of HTTP.
 
 mod fields;
+mod map;
 #[cfg(test)]
 mod tests;
 
@@ -14,15 +15,16 @@ use http::{Method, StatusCode};
 
 pub(crate) use self::fields::short;
 pub use self::fields::{Fields, Name, Names, Place, write_field, write_length};
+pub use self::map::InvalidField;
 
-/// Whom a target is for, and what of it (RFC 9112 §3.2).
+/// The target of a request, in one of its four forms (RFC 9112 §3.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target<'a> {
     /// `/path?query`.
     Origin(&'a str),
     /// `http://host:port/path?query`.
     Absolute {
-        /// Before `://`.
+        /// What stands before `://`: `http` or `https`, in any case.
         scheme: &'a str,
         /// Host and perhaps port.
         authority: &'a str,
@@ -35,27 +37,27 @@ pub enum Target<'a> {
     Asterisk,
 }
 
-/// A request's head.
+/// The head of a request.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
-    /// What is to be done.
+    /// The method, known or not.
     pub method: Method,
-    /// HTTP/1.0.
-    pub is_old: bool,
+    /// It is HTTP/1.0; otherwise it is HTTP/1.1.
+    pub is_http10: bool,
     target: Range<usize>,
-    /// The fields.
+    /// The fields, in the order in which they came.
     pub fields: Fields,
 }
 
 impl RequestHead {
-    /// With a target that stands at `target` in the bytes of `fields`.
-    pub fn new(method: Method, is_old: bool, target: Range<usize>, fields: Fields) -> RequestHead {
-        RequestHead { method, is_old, target, fields }
+    /// A head whose target stands at `target` in the bytes that `fields` were made of.
+    pub fn new(method: Method, is_http10: bool, target: Range<usize>, fields: Fields) -> RequestHead {
+        RequestHead { method, is_http10, target, fields }
     }
 
-    /// What it is for.
+    /// The target, split into its parts.
     pub fn target(&self) -> Target<'_> {
-        // A strict reader has seen that it is ASCII.
+        // The parser has seen that it is ASCII.
         let text = std::str::from_utf8(self.fields.text(&self.target)).unwrap_or("/");
         if text.starts_with('/') {
             return Target::Origin(text);
@@ -70,7 +72,7 @@ impl RequestHead {
         }
     }
 
-    /// The path, without its query.
+    /// The path without its query; `/` where there is none, `*` for a server as a whole.
     pub fn path(&self) -> &str {
         let whole = match self.target() {
             Target::Origin(whole) | Target::Absolute { rest: whole, .. } => whole,
@@ -81,7 +83,7 @@ impl RequestHead {
         if path.is_empty() { "/" } else { path }
     }
 
-    /// Writes the target as an origin expects it (RFC 9112 §3.2.1, §3.2.4).
+    /// Writes the target in the form that an origin server expects (RFC 9112 §3.2.1, §3.2.4).
     pub fn write_target(&self, out: &mut Vec<u8>) {
         let rest = match self.target() {
             Target::Origin(whole) | Target::Authority(whole) => whole,
@@ -98,30 +100,30 @@ impl RequestHead {
     }
 }
 
-/// An answer's head.
+/// The head of a response.
 #[derive(Clone, Debug)]
-pub struct AnswerHead {
-    /// The status.
+pub struct ResponseHead {
+    /// The status code.
     pub status: StatusCode,
-    /// HTTP/1.0.
-    pub is_old: bool,
+    /// It is HTTP/1.0; otherwise it is HTTP/1.1.
+    pub is_http10: bool,
     phrase: Option<Range<usize>>,
-    /// The fields.
+    /// The fields, in the order in which they came.
     pub fields: Fields,
 }
 
-impl AnswerHead {
-    /// As it came, with a phrase that stands at `phrase` in the bytes of `fields`.
-    pub fn new(status: StatusCode, is_old: bool, phrase: Range<usize>, fields: Fields) -> AnswerHead {
-        AnswerHead { status, is_old, phrase: Some(phrase), fields }
+impl ResponseHead {
+    /// A head whose reason phrase stands at `phrase` in the bytes that `fields` were made of.
+    pub fn new(status: StatusCode, is_http10: bool, phrase: Range<usize>, fields: Fields) -> ResponseHead {
+        ResponseHead { status, is_http10, phrase: Some(phrase), fields }
     }
 
-    /// One of our own, without fields.
-    pub fn ours(status: StatusCode) -> AnswerHead {
-        AnswerHead { status, is_old: false, phrase: None, fields: Fields::default() }
+    /// A head without fields, with the usual phrase of its status.
+    pub fn from_status(status: StatusCode) -> ResponseHead {
+        ResponseHead { status, is_http10: false, phrase: None, fields: Fields::default() }
     }
 
-    /// The reason phrase.
+    /// The reason phrase; may be empty.
     pub fn phrase(&self) -> &[u8] {
         match &self.phrase {
             Some(phrase) => self.fields.text(phrase),

@@ -44,7 +44,7 @@ fn what_is_removed_is_gone_and_what_is_appended_comes_last() {
 #[test]
 fn lines_are_written_as_they_came_but_for_blanks_that_mean_nothing() {
     let text = b"a: 1\r\nHost: h\r\nb:2\r\nC: \t3 \r\nd: 4\r\ne:\t5\r\nf: \r\n";
-    let mut heads = super::super::strict::Heads::requests(super::super::strict::Limits::default());
+    let mut heads = crate::parse::Heads::requests(crate::parse::Limits::default());
     let taken = heads.request(&[b"GET / HTTP/1.1\r\n", &text[..], b"\r\n"].concat());
     let mut fields = taken.expect("it is fine").expect("it is whole").head.fields;
     fields.append("via", b"x");
@@ -71,5 +71,58 @@ fn a_target_is_written_as_an_origin_expects_it() {
         let mut out = Vec::new();
         head.write_target(&mut out);
         assert_eq!((head.path(), out.as_slice()), (path, written.as_bytes()), "{target}");
+    }
+}
+
+mod laws {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names in lower case, each with its values in order.
+    fn by_name(fields: &Fields) -> Vec<(String, Vec<Vec<u8>>)> {
+        let mut sorted: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
+        for (_, name, value) in fields.iter() {
+            let name = name.escape_ascii().to_string().to_ascii_lowercase();
+            match sorted.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(value.to_vec()),
+                None => sorted.push((name, vec![value.to_vec()])),
+            }
+        }
+        sorted.sort();
+        sorted
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_and_back_keeps_every_field_and_the_order_within_a_name(
+            lines in prop::collection::vec(("[A-Ca-c!#$%&'*+.^_`|~-]{1,2}|[Hh]ost|content-length", "([!-~][\t -~\u{e4}]{0,8}[!-~])?"), 0..40)
+        ) {
+            let text: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let mut fields = Fields::default();
+            for (name, value) in &lines {
+                fields.append(name, value.as_bytes());
+            }
+            let map = HeaderMap::try_from(&fields).expect("names are tokens");
+            prop_assert_eq!(map.len(), lines.len(), "{}", text);
+            prop_assert_eq!(by_name(&Fields::from(&map)), by_name(&fields), "{}", text);
+        }
+
+        #[test]
+        fn whatever_the_parser_accepts_fits_into_a_map(line in "[!-~\u{e4}]{1,4}:[\t -~\u{80}-\u{ff}]{0,8}") {
+            let text = format!("GET / HTTP/1.0\r\n{line}\r\n\r\n");
+            let parsed = crate::parse::Heads::requests(crate::parse::Limits::default()).request(text.as_bytes());
+            if let Ok(Some(parsed)) = parsed {
+                prop_assert_eq!(HeaderMap::try_from(&parsed.head.fields).map(|map| map.len()), Ok(1), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_token_does_not_fit_into_a_map() {
+        let mut fields = Fields::default();
+        fields.append("a b", b"1");
+        assert_eq!(HeaderMap::try_from(&fields), Err(InvalidField));
     }
 }

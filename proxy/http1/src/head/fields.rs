@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-/// Fields that are known by name; the others only pass.
+/// Fields that are known by name, because framing, the connection or a proxy hangs on them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Name {
-    /// Nothing here hangs on it.
+    /// Any other field.
     Other,
     /// `Connection`.
     Connection,
@@ -26,7 +26,7 @@ pub enum Name {
     KeepAlive,
     /// `Max-Forwards`.
     MaxForwards,
-    /// `Outrigger-Attempts`, which only this proxy may say.
+    /// `Outrigger-Attempts`, this workspace's own field: known here so that removing it costs a bit and no comparison.
     Attempts,
     /// `Proxy-Authenticate`.
     ProxyAuthenticate,
@@ -45,7 +45,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// Reads a name, in whatever case it is written.
+    /// The name that `text` is, in whatever case it is written.
     #[inline]
     pub fn of(text: &[u8]) -> Name {
         // Length and first letter leave at most one candidate.
@@ -78,15 +78,15 @@ impl Name {
     }
 }
 
-/// A set of names.
+/// A set of known names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Names(u32);
 
 impl Names {
-    /// None.
+    /// No name.
     pub const NONE: Names = Names(0);
 
-    /// Exactly these.
+    /// The set of `names`.
     pub const fn new(names: &[Name]) -> Names {
         let (mut set, mut at) = (0, 0);
         while at < names.len() {
@@ -96,12 +96,12 @@ impl Names {
         Names(set)
     }
 
-    /// All but `name`.
+    /// The same set without `name`.
     pub const fn without(self, name: Name) -> Names {
         Names(self.0 & !name.bit())
     }
 
-    /// Whether `name` is among them.
+    /// Whether the set has `name`.
     pub const fn has(self, name: Name) -> bool {
         self.0 & name.bit() != 0
     }
@@ -111,10 +111,10 @@ const CRLF: &[u8] = b"\r\n";
 /// Room for what is usually appended to a head.
 const APPENDED_BYTES: usize = 64;
 
-/// Where a field stands in its head.
+/// Where a field stands in its head, in bytes from the head's beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Which it is.
+    /// Which field it is.
     pub name: Name,
     /// Where its name begins.
     pub name_at: u32,
@@ -136,7 +136,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Of a head in `bytes`, at `places`.
+    /// The fields at `places` of the head `bytes`, which are copied.
     pub fn new(bytes: &[u8], places: Vec<Place>) -> Fields {
         let seen = places.iter().fold(0, |seen, place| seen | place.name.bit());
         let mut copy = Vec::with_capacity(bytes.len() + APPENDED_BYTES);
@@ -144,12 +144,12 @@ impl Fields {
         Fields { bytes: copy, places, seen }
     }
 
-    /// Bytes that hold them all, and more.
+    /// About how many bytes [`Fields::write_to`] writes, for reserving room.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Writes those that are not among `left_out`, a line each. Lines that stand behind each other are copied as one.
+    /// Writes one line for each field that is not among `left_out`. Lines that stand behind each other are copied as one piece.
     pub fn write_to(&self, out: &mut Vec<u8>, left_out: Names) {
         let mut run = 0..0;
         for place in self.places.iter().filter(|place| !left_out.has(place.name)) {
@@ -178,40 +178,40 @@ impl Fields {
         }
     }
 
-    /// Whether there is one of `name`.
+    /// Whether there is a field `name`.
     pub fn has(&self, name: Name) -> bool {
         self.get(name).is_some()
     }
 
-    /// Whether there is one of `names`.
+    /// Whether there is a field of one of `names`. Looks at one word, not at the fields.
     pub fn has_any(&self, names: Names) -> bool {
         self.seen & names.0 != 0
     }
 
-    /// The value of the first one of `name`.
+    /// The value of the first field `name`.
     pub fn get(&self, name: Name) -> Option<&[u8]> {
         self.all(name).next()
     }
 
-    /// The values of those of `name`.
+    /// The values of all fields `name`, in order.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         let places = if self.seen & name.bit() == 0 { &[] } else { &self.places[..] };
         places.iter().filter(move |place| place.name == name).map(|place| self.value(place))
     }
 
-    /// Name and value of each, in order.
+    /// Each field in order: its known name, its name as written, and its value.
     pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
         self.places.iter().map(|place| (place.name, self.name(place), self.value(place)))
     }
 
-    /// Keeps those for which `is_kept` says so.
+    /// Keeps the fields for which `is_kept` returns true; it gets the known name and the name as written.
     pub fn retain(&mut self, is_kept: impl Fn(Name, &[u8]) -> bool) {
         let bytes = &self.bytes;
         self.places.retain(|place| is_kept(place.name, &bytes[span(place.name_at, place.name_bytes)]));
         self.seen = self.places.iter().fold(0, |seen, place| seen | place.name.bit());
     }
 
-    /// Takes all of `names` away.
+    /// Removes all fields of `names`.
     pub fn remove(&mut self, names: Names) {
         if self.has_any(names) {
             self.places.retain(|place| !names.has(place.name));
@@ -219,7 +219,7 @@ impl Fields {
         }
     }
 
-    /// Puts one behind the others. Neither name nor value may have a control byte; a value that has one is left out.
+    /// Appends a field. `name` must be a token. A value with a control byte would end the line early, so such a field is dropped.
     pub fn append(&mut self, name: &str, value: &[u8]) {
         let is_safe = value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
         if !is_safe {
@@ -239,7 +239,7 @@ impl Fields {
         self.places.push(place);
     }
 
-    /// A part of the head they were read from.
+    /// A part of the head that the fields were made of.
     pub(super) fn text(&self, span: &Range<usize>) -> &[u8] {
         &self.bytes[span.clone()]
     }
@@ -268,7 +268,7 @@ pub(crate) fn short(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// Writes `name: value CR LF`.
+/// Writes the line `name: value CR LF`.
 pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -276,17 +276,7 @@ pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(CRLF);
 }
 
-/// Writes a `Content-Length`.
+/// Writes the line of a `Content-Length` of `length` bytes.
 pub fn write_length(out: &mut Vec<u8>, length: u64) {
-    // Twenty digits are the most there are.
-    let (mut digits, mut at, mut rest) = ([0; 20], 20, length);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    write_field(out, b"content-length", &digits[at..]);
+    write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
 }

@@ -1,11 +1,11 @@
-//! What endpoints send.
+//! What servers send.
 
 use super::*;
 
-fn check(asked: Asked, bytes: &str, expected: Result<usize, (usize, Refusal, Part)>) {
+fn check(request: RequestKind, bytes: &str, expected: Result<usize, (usize, Refusal, Part)>) {
     let new = || {
-        let mut inspector = Inspector::answers(Limits::default());
-        inspector.ask(asked);
+        let mut inspector = Inspector::responses(Limits::default());
+        inspector.expect_response(request);
         inspector
     };
     let ((passed, refused), inspector) = verdict(new, bytes.as_bytes());
@@ -13,20 +13,20 @@ fn check(asked: Asked, bytes: &str, expected: Result<usize, (usize, Refusal, Par
         None => Ok(passed.len()),
         Some(refused) => Err((passed.len(), refused.why, refused.part)),
     };
-    assert_eq!(found, expected, "{asked:?} {bytes:?}");
+    assert_eq!(found, expected, "{request:?} {bytes:?}");
     assert!(inspector.complete_heads <= 1);
 }
 
-fn takes(asked: Asked, bytes: &str) {
-    check(asked, bytes, Ok(bytes.len()));
+fn takes(request: RequestKind, bytes: &str) {
+    check(request, bytes, Ok(bytes.len()));
 }
 
-fn refuses(asked: Asked, bytes: &str, why: Refusal) {
-    check(asked, bytes, Err((0, why, Part::Head)));
+fn refuses(request: RequestKind, bytes: &str, why: Refusal) {
+    check(request, bytes, Err((0, why, Part::Head)));
 }
 
 #[test]
-fn answers_with_one_meaning_go_on() {
+fn responses_with_one_meaning_are_accepted() {
     for bytes in [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
@@ -50,7 +50,7 @@ fn answers_with_one_meaning_go_on() {
 }
 
 #[test]
-fn answers_with_another_meaning_do_not() {
+fn responses_with_another_meaning_are_not() {
     use Refusal::*;
     for (bytes, why) in [
         ("oops", BadStatusLine),
@@ -81,8 +81,8 @@ fn answers_with_another_meaning_do_not() {
         ("HTTP/1.1 204 No\r\nContent-Length: 1\r\n\r\n", UnexpectedBody),
         ("HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n", UnexpectedBody),
         ("HTTP/1.1 100 Continue\r\nContent-Length: 1\r\n\r\n", UnexpectedBody),
-        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", UnaskedUpgrade),
-        ("HTTP/1.1 199 What\r\n\r\n", BadInterim),
+        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", UnexpectedUpgrade),
+        ("HTTP/1.1 199 What\r\n\r\n", BadInformational),
     ] {
         refuses(GET, bytes, why);
     }
@@ -93,23 +93,27 @@ fn answers_with_another_meaning_do_not() {
 }
 
 #[test]
-fn interim_answers_are_few() {
-    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+fn informational_responses_are_few() {
+    let informational = "HTTP/1.1 102 Processing\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    takes(GET, &(interim.repeat(8) + last));
-    check(GET, &(interim.repeat(9) + last), Err((8 * interim.len(), Refusal::BadInterim, Part::Head)));
+    takes(GET, &(informational.repeat(8) + last));
+    check(
+        GET,
+        &(informational.repeat(9) + last),
+        Err((8 * informational.len(), Refusal::BadInformational, Part::Head)),
+    );
 }
 
 #[test]
-fn there_is_one_answer_to_one_request() {
-    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
-    check(GET, &answer.repeat(2), Err((answer.len(), Refusal::Unasked, Part::Head)));
-    let mut inspector = Inspector::answers(Limits::default());
+fn there_is_one_final_response_to_one_request() {
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
+    check(GET, &response.repeat(2), Err((response.len(), Refusal::UnexpectedResponse, Part::Head)));
+    let mut inspector = Inspector::responses(Limits::default());
     for ordinal in 0..3 {
-        inspector.ask(GET);
-        inspector.feed(answer.as_bytes());
+        inspector.expect_response(GET);
+        inspector.feed(response.as_bytes());
         assert_eq!((inspector.complete_heads, inspector.is_idle()), (ordinal + 1, true));
     }
     inspector.feed(b"x");
-    assert_eq!(inspector.refused, Some(Refused { why: Refusal::Unasked, ordinal: 3, part: Part::Head }));
+    assert_eq!(inspector.refused, Some(Refused { why: Refusal::UnexpectedResponse, ordinal: 3, part: Part::Head }));
 }

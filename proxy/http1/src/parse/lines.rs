@@ -2,8 +2,8 @@
 
 use super::class::{self, TOKEN};
 use super::head::{self, Head, Stop};
+use super::limits::Limits;
 use super::refusal::Refusal;
-use super::{Asked, Limits};
 
 /// Bytes of a line with nothing in it.
 const EMPTY_LINE: usize = 2;
@@ -27,7 +27,18 @@ pub(super) struct Lines {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
     Requests,
-    Answers { asked: Option<Asked>, interim: u32 },
+    Responses { expected: Option<RequestKind>, informational: u32 },
+}
+
+/// What a request is, as far as that decides where its response ends (RFC 9112 §6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RequestKind {
+    /// HEAD: its response has no body whatever the response's fields say.
+    pub is_head: bool,
+    /// CONNECT: a 2xx response begins a tunnel.
+    pub is_connect: bool,
+    /// It asks for an upgrade: a 101 response begins a tunnel.
+    pub is_upgrade: bool,
 }
 
 /// What follows a head.
@@ -81,7 +92,7 @@ impl Lines {
         (std::mem::take(&mut self.head), std::mem::take(&mut self.judged))
     }
 
-    /// Whether a line that was short may have come whole. Who drips pays for the drops, not we.
+    /// Whether a line that was short may have come whole. A peer that sends its head in single bytes must not make us parse the line anew for each of them.
     fn has_new_line(&mut self, buffer: &[u8]) -> Result<bool, Refusal> {
         let room = self.room();
         let end = buffer.len().min(self.judged + room);
@@ -153,7 +164,7 @@ impl Lines {
             }
             (Line::Field, _) => self.head.field(bytes, self.judged),
             (Line::First | Line::FirstAfterEmpty, Side::Requests) => self.head.request_line(bytes, self.judged),
-            (Line::First | Line::FirstAfterEmpty, Side::Answers { .. }) => self.head.status_line(bytes, self.judged),
+            (Line::First | Line::FirstAfterEmpty, Side::Responses { .. }) => self.head.status_line(bytes, self.judged),
         }
     }
 
@@ -164,9 +175,9 @@ impl Lines {
             (Side::Requests, Some(b'\n')) => Refusal::BareLf,
             (Side::Requests, Some(first)) if *first == b'\r' || class::is(*first, TOKEN) => return Ok(()),
             (Side::Requests, Some(_)) => Refusal::BadMethod,
-            (Side::Answers { asked: None, .. }, Some(_)) => Refusal::Unasked,
-            (Side::Answers { .. }, Some(b'H')) => return Ok(()),
-            (Side::Answers { .. }, Some(_)) => Refusal::BadStatusLine,
+            (Side::Responses { expected: None, .. }, Some(_)) => Refusal::UnexpectedResponse,
+            (Side::Responses { .. }, Some(b'H')) => return Ok(()),
+            (Side::Responses { .. }, Some(_)) => Refusal::BadStatusLine,
         };
         Err(Stop::Now(wrong))
     }
@@ -188,25 +199,25 @@ impl Lines {
     /// What follows a head that is complete.
     fn end_head(&mut self) -> Result<Body, Refusal> {
         let head = &self.head;
-        let Side::Answers { asked, interim } = &mut self.side else {
+        let Side::Responses { expected, informational } = &mut self.side else {
             head.check_request()?;
             return Ok(announced(head).unwrap_or(Body::None));
         };
-        let what = asked.ok_or(Refusal::Unasked)?;
-        head.check_answer()?;
+        let request = expected.ok_or(Refusal::UnexpectedResponse)?;
+        head.check_response()?;
         if head.status < 200 && head.status != 101 {
-            *interim += 1;
-            let is_one_of_few = *interim <= self.limits.interim_answers;
-            return if is_one_of_few { Ok(Body::None) } else { Err(Refusal::BadInterim) };
+            *informational += 1;
+            let is_one_of_few = *informational <= self.limits.informational_responses;
+            return if is_one_of_few { Ok(Body::None) } else { Err(Refusal::BadInformational) };
         }
-        *asked = None;
-        let is_tunnel = what.is_connect && (200..300).contains(&head.status);
+        *expected = None;
+        let is_tunnel = request.is_connect && (200..300).contains(&head.status);
         match head.status {
-            101 if what.is_upgrade => Ok(Body::Rest),
-            101 => Err(Refusal::UnaskedUpgrade),
+            101 if request.is_upgrade => Ok(Body::Rest),
+            101 => Err(Refusal::UnexpectedUpgrade),
             _ if is_tunnel => Ok(Body::Rest),
             204 | 304 => Ok(Body::None),
-            _ if what.is_head => Ok(Body::None),
+            _ if request.is_head => Ok(Body::None),
             _ => Ok(announced(head).unwrap_or(Body::Rest)),
         }
     }
@@ -225,7 +236,7 @@ impl Lines {
             _ if self.room() < self.line_bytes_max() => Refusal::HeadTooLarge,
             (Line::Field, _) => Refusal::FieldTooLong,
             (Line::First | Line::FirstAfterEmpty, Side::Requests) => Refusal::RequestLineTooLong,
-            (Line::First | Line::FirstAfterEmpty, Side::Answers { .. }) => Refusal::BadStatusLine,
+            (Line::First | Line::FirstAfterEmpty, Side::Responses { .. }) => Refusal::BadStatusLine,
         }
     }
 

@@ -1,26 +1,24 @@
-//! The chunked coding (RFC 9112 §7.1), byte by byte: what is read so far is one number and one state, so that pieces may end anywhere.
+//! The chunked coding (RFC 9112 §7.1), byte by byte: what has been read is kept as one number and one state, so the pieces may end anywhere.
 //!
-//! Stricter than the grammar in one thing: blanks are allowed around the `;` and `=` of extensions, where it has them, but not before the end of the line.
+//! It is stricter than the grammar in one thing: blanks are allowed around the `;` and `=` of extensions, where the grammar has them, but not before the end of the line.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use hyper::body::Frame;
+use http_body::Frame;
 
-use super::Limits;
-use super::body::take;
 use super::class::{self, TOKEN};
+use super::data::take;
+use super::limits::{LENGTH_MAX, Limits};
 use super::refusal::Refusal;
 
-/// Sizes are summed up elsewhere in signed numbers too; nobody sends eight exbibytes.
-pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
 /// Digits of the largest size, leading zeros among them.
 const SIZE_DIGITS_MAX: u8 = 16;
-/// Fields that say how or to whom a message goes; after its body that comes too late for one reader and not for another.
+/// Fields that say how or to whom a message goes. Behind the body they come too late for one reader and in time for another.
 const NOT_IN_TRAILERS: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
 /// Bytes of the longest of them.
 const NAME_KEPT: usize = 17;
 
-/// A body in chunks, as far as it has come.
+/// A body in chunks, as far as it has been read.
 #[derive(Debug)]
 pub struct Chunks {
     state: State,

@@ -4,15 +4,15 @@ use bytes::BytesMut;
 
 use super::*;
 
-mod answers;
 mod laws;
 mod requests;
+mod responses;
 
-/// What is asked of the endpoint in a case about an answer.
-const GET: Asked = Asked { is_head: false, is_connect: false, is_upgrade: false };
-const HEAD: Asked = Asked { is_head: true, ..GET };
-const CONNECT: Asked = Asked { is_connect: true, ..GET };
-const UPGRADE: Asked = Asked { is_upgrade: true, ..GET };
+/// The request before the responses of a case.
+const GET: RequestKind = RequestKind { is_head: false, is_connect: false, is_upgrade: false };
+const HEAD: RequestKind = RequestKind { is_head: true, ..GET };
+const CONNECT: RequestKind = RequestKind { is_connect: true, ..GET };
+const UPGRADE: RequestKind = RequestKind { is_upgrade: true, ..GET };
 
 /// All that was taken, and what was refused.
 type Verdict = (Vec<u8>, Option<Refused>);
@@ -21,7 +21,7 @@ type Verdict = (Vec<u8>, Option<Refused>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Refused {
     why: Refusal,
-    /// Which of the connection's requests, or of its answers after interim ones: 0 is the first.
+    /// Which of the connection's requests, or of its final responses: 0 is the first.
     ordinal: u64,
     part: Part,
 }
@@ -48,8 +48,8 @@ impl Inspector {
         Inspector::new(Heads::requests(limits), true)
     }
 
-    fn answers(limits: Limits) -> Inspector {
-        Inspector::new(Heads::answers(limits), false)
+    fn responses(limits: Limits) -> Inspector {
+        Inspector::new(Heads::responses(limits), false)
     }
 
     fn new(heads: Heads, is_of_requests: bool) -> Inspector {
@@ -57,8 +57,8 @@ impl Inspector {
         Inspector { heads, body, buffer, is_of_requests, complete_heads: 0, taken: 0, refused: None }
     }
 
-    fn ask(&mut self, what: Asked) {
-        self.heads.ask(what);
+    fn expect_response(&mut self, request: RequestKind) {
+        self.heads.expect_response(request);
     }
 
     fn is_idle(&self) -> bool {
@@ -89,10 +89,10 @@ impl Inspector {
 
     fn head(&mut self) -> Result<bool, Refusal> {
         let (bytes, body, is_interim) = if self.is_of_requests {
-            let Some(Taken { bytes, body, .. }) = self.heads.request(&self.buffer)? else { return Ok(true) };
+            let Some(Parsed { bytes, body, .. }) = self.heads.request(&self.buffer)? else { return Ok(true) };
             (bytes, body, false)
         } else {
-            let Some(Taken { bytes, body, head }) = self.heads.answer(&self.buffer)? else { return Ok(true) };
+            let Some(Parsed { bytes, body, head }) = self.heads.response(&self.buffer)? else { return Ok(true) };
             (bytes, body, head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS)
         };
         let _head = self.buffer.split_to(bytes);
@@ -123,7 +123,7 @@ fn verdict(new: impl Fn() -> Inspector, bytes: &[u8]) -> (Verdict, Inspector) {
     (whole, inspector)
 }
 
-/// `bytes` of a caller go on whole and are `messages`, the last of them complete.
+/// A client's `bytes` are accepted whole and are `messages`, the last of them complete.
 fn accepts(bytes: &[u8], messages: u64) {
     let (verdict, inspector) = verdict(|| Inspector::requests(Limits::default()), bytes);
     assert_eq!(verdict.1, None, "{}", bytes.escape_ascii());
@@ -131,7 +131,7 @@ fn accepts(bytes: &[u8], messages: u64) {
     assert_eq!((inspector.complete_heads, inspector.is_idle()), (messages, true), "{}", bytes.escape_ascii());
 }
 
-/// Of `bytes` of a caller the first `passed` go on and the message `ordinal` is refused.
+/// Of a client's `bytes` the first `passed` are accepted and the message `ordinal` is refused.
 fn refuses(bytes: &[u8], why: Refusal, passed: usize, ordinal: u64, part: Part) {
     let (verdict, _) = verdict(|| Inspector::requests(Limits::default()), bytes);
     assert_eq!(verdict.1, Some(Refused { why, ordinal, part }), "{}", bytes.escape_ascii());

@@ -1,27 +1,36 @@
 //! Where a body ends, and its data on the way there (RFC 9112 §6.3).
 
-use bytes::{Buf, Bytes, BytesMut};
-use hyper::body::{Frame, SizeHint};
+use std::fmt;
 
-use super::Limits;
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+
 use super::chunks::Chunks;
+use super::data::take;
+use super::limits::Limits;
 use super::lines::Body;
 use super::refusal::Refusal;
 
-/// Pieces below this are copied out of the buffer, so that they hold no more memory than they need and it need not be given up for them.
-pub const COPIED_BELOW: usize = 4 * 1024;
-
-/// How far a body has been read.
+/// Reads a body out of a buffer, and knows how far it has come.
 #[derive(Debug)]
 pub enum Decoder {
-    /// To its end.
+    /// All of it has been read, or there was none.
     Ended,
-    /// So many bytes are to come.
+    /// It has a `Content-Length`; this many bytes are still to come.
     Length(u64),
-    /// In chunks.
+    /// It comes in chunks.
     Chunked(Box<Chunks>),
-    /// The connection's end is its end.
+    /// It ends where the connection ends.
     UntilClose,
+}
+
+/// Why a body cannot be read on. Nothing further can be read from its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyError {
+    /// Its chunks have no single meaning, or exceed a limit.
+    Malformed(Refusal),
+    /// The connection ended or failed before the body did.
+    Truncated,
 }
 
 impl Decoder {
@@ -34,10 +43,10 @@ impl Decoder {
         }
     }
 
-    /// The next frame in `buffer`; `None` if more bytes are needed, or none will come.
+    /// The next piece of data, or the trailers, from the beginning of `buffer`. `None` if more bytes are needed, or if the body [has ended](Decoder::has_ended).
     ///
     /// # Errors
-    /// The chunks are none; everything up to the first wrong byte has been taken.
+    /// The chunked coding is malformed. Everything up to the first wrong byte has been taken from the buffer.
     pub fn next(&mut self, buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Frame<Bytes>>, Refusal> {
         let data = match self {
             Decoder::Ended => return Ok(None),
@@ -61,17 +70,17 @@ impl Decoder {
         Ok((!data.is_empty()).then(|| Frame::data(data)))
     }
 
-    /// Whether nothing more is to come.
+    /// Whether the whole body has been read, trailers included.
     pub fn has_ended(&self) -> bool {
         matches!(self, Decoder::Ended)
     }
 
-    /// Whether the end of the connection ends the body.
+    /// Whether only the end of the connection ends the body.
     pub fn ends_with_connection(&self) -> bool {
         matches!(self, Decoder::UntilClose)
     }
 
-    /// Bytes to come, as far as known.
+    /// How many bytes of data are still to come, as far as the framing tells.
     pub fn size_hint(&self) -> SizeHint {
         match self {
             Decoder::Ended => SizeHint::with_exact(0),
@@ -81,16 +90,13 @@ impl Decoder {
     }
 }
 
-/// Up to `most` bytes of the buffer.
-pub(super) fn take(buffer: &mut BytesMut, most: u64) -> Bytes {
-    let count = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
-    if count == buffer.len() && buffer.capacity() <= 2 * count {
-        return std::mem::take(buffer).freeze();
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Malformed(why) => why.fmt(f),
+            BodyError::Truncated => f.write_str("the connection ended within the body"),
+        }
     }
-    if count >= COPIED_BELOW {
-        return buffer.split_to(count).freeze();
-    }
-    let data = Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default());
-    buffer.advance(count);
-    data
 }
+
+impl std::error::Error for BodyError {}
