@@ -93,7 +93,7 @@ async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<
     // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
     let timeouts = &lane.policies.timeouts;
     let pace = Pace::new(now, worker.absent(), timeouts.upload, timeouts.upload_bytes_per_second_min);
-    let upload = Upload::new(&record.caller.wire, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, pace);
+    let upload = Upload::new(&record.caller.conn, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, pace);
     record.upload = Some(upload.clone());
     if let Some(left) = headers::max_forwards(&head) {
         if left == 0 {

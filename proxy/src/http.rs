@@ -12,4 +12,3 @@ pub mod io;
 pub mod outgoing;
 pub mod problem;
 pub mod server;
-pub mod wire;

@@ -3,5 +3,7 @@
 pub mod encode;
 pub mod head;
 pub mod parse;
+pub mod server;
 pub mod traits;
+pub mod transport;
 pub mod tunnel;

@@ -128,7 +128,7 @@ impl Call {
         upload: Upload,
         started: Instant,
     ) -> Call {
-        let (worker, manner) = (Rc::clone(&caller.worker), caller.wire.manner());
+        let (worker, manner) = (Rc::clone(&caller.worker), caller.conn.borrow().traits());
         let (caller, lane) = (Rc::clone(caller), Rc::clone(lane));
         let (names_endpoint, is_repeatable, upgrade, tried) = (false, false, None, Vec::new());
         Call { worker, lane, head, upload, started, names_endpoint, is_repeatable, upgrade, caller, manner, tried }

@@ -93,6 +93,6 @@ impl Patience for AttemptPatience<'_> {
     /// The caller may make use of it, whatever comes of the attempt.
     fn on_interim(&mut self, mut head: ResponseHead) {
         headers::forward_answer(&mut head);
-        self.call.caller.wire.interim(&head);
+        self.call.caller.conn.borrow_mut().send_informational(&head);
     }
 }

@@ -64,7 +64,7 @@ enum State {
 
 impl Record {
     pub(super) fn begin(caller: Rc<Caller>, method: Option<&Method>, now: Instant) -> Record {
-        caller.progress.enter_exchange(!caller.wire.has_body_ended());
+        caller.progress.enter_exchange(!caller.conn.borrow().has_body_ended());
         caller.worker.begin_request();
         Record {
             caller,
@@ -247,7 +247,7 @@ impl Drop for Record {
         self.slot = None;
         self.tell();
         self.caller.worker.end_request();
-        self.caller.progress.leave(!self.caller.wire.has_body_ended());
+        self.caller.progress.leave(!self.caller.conn.borrow().has_body_ended());
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use outrigger_http1::head::ResponseHead;
+use outrigger_http1::transport::Transport;
 use outrigger_http1::tunnel::Tunnel;
 
 use super::attempt::Busy;
@@ -33,11 +34,11 @@ impl Passage {
     /// One side broke. So the other one is reset, as both are when this is dropped midway: neither may take it for an end.
     pub async fn run(mut self) -> io::Result<()> {
         let caller = Rc::clone(&self.record.caller);
-        let wire = &caller.wire;
-        wire.begin_tunnel(&self.head);
-        poll_fn(|cx| wire.poll_flush(cx)).await?;
-        let mut tunnel = Tunnel::new(wire.take_early(), self.conn.take_early());
-        poll_fn(|cx| wire.poll_tunnel(cx, &mut tunnel, self.conn.stream())).await?;
+        let app = &caller.conn;
+        app.borrow_mut().begin_tunnel(&self.head);
+        poll_fn(|cx| app.borrow_mut().poll_flush(cx)).await?;
+        let mut tunnel = Tunnel::new(app.borrow_mut().take_early(), self.conn.take_early());
+        poll_fn(|cx| tunnel.poll(cx, app.borrow_mut().stream_mut(), self.conn.stream())).await?;
         self.is_whole = true;
         Ok(())
     }
@@ -49,7 +50,7 @@ impl Drop for Passage {
         caller.worker.end_tunnel();
         if !self.is_whole {
             self.conn.stream().abort();
-            caller.wire.abort();
+            caller.conn.borrow().abort();
         }
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::wire::Wire;
+use super::io::AppConn;
 use crate::clock;
 
 mod pace;
@@ -74,7 +74,7 @@ pub enum Upstate {
 
 struct Source {
     /// Until all has come.
-    incoming: Option<Rc<Wire>>,
+    incoming: Option<Rc<AppConn>>,
     length: Option<u64>,
     kept: Vec<Bytes>,
     kept_bytes: usize,
@@ -122,8 +122,8 @@ impl ReplayMemory {
 
 impl Upload {
     /// Keeps up to `kept_bytes_max` of the body of the request under way over `incoming` for repetitions; `pace` says how fast it must come.
-    pub fn new(incoming: &Rc<Wire>, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, pace: Pace) -> Upload {
-        let length = match incoming.body_length() {
+    pub fn new(incoming: &Rc<AppConn>, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, pace: Pace) -> Upload {
+        let length = match incoming.borrow().body_length() {
             BodyLength::None => return Upload(None),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
@@ -224,7 +224,7 @@ impl Source {
         let Some(incoming) = &self.incoming else {
             return Poll::Ready(None);
         };
-        let polled = incoming.poll_body(cx);
+        let polled = incoming.borrow_mut().poll_body(cx);
         let now = clock::now();
         if let (Upstate::AwaitingCaller(since), Poll::Ready(_)) = (self.state, &polled) {
             self.pace.waited(now.saturating_duration_since(since));
@@ -248,7 +248,7 @@ impl Source {
             Poll::Ready(Some(Ok(frame))) => {
                 self.state = Upstate::AwaitingEndpoint(now);
                 self.was_read = true;
-                let is_last = incoming.has_body_ended();
+                let is_last = incoming.borrow().has_body_ended();
                 if let Some(data) = frame.data_ref() {
                     self.pace.came(data.len());
                     self.keep(data);

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::Method;
-use outrigger_http1::head::{Fields, Name, Names, RequestHead, ResponseHead, Target, write_field};
+use outrigger_http1::head::{Fields, Name, Names, RequestHead, ResponseHead, Target};
 use outrigger_http1::traits::{keep_alive_timeout, tokens};
 use outrigger_policy::outcome::Pushback;
 
@@ -127,11 +127,9 @@ pub fn forward_answer(head: &mut ResponseHead) -> AnswerNotes {
     AnswerNotes { pushback, keep_alive }
 }
 
-/// Writes a `Date` where there is none (RFC 9110 §6.6.1).
-pub fn write_date(out: &mut Vec<u8>, head: &ResponseHead) {
-    if !head.fields.has(Name::Date) {
-        write_field(out, b"date", httpdate::fmt_http_date(clock::wall()).as_bytes());
-    }
+/// The `Date` of an answer that has none (RFC 9110 §6.6.1).
+pub fn missing_date(head: &ResponseHead) -> Option<String> {
+    (!head.fields.has(Name::Date)).then(|| httpdate::fmt_http_date(clock::wall()))
 }
 
 /// The version in which the message came, and who passes it on.

@@ -2,14 +2,17 @@
 //!
 //! A caller that stops sending or reading is seen from the bytes: a [`Watched`] stream tells its [`Progress`] of every read and write.
 
+use std::cell::RefCell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
+use outrigger_http1::server::ServerConn;
+use outrigger_http1::transport::Transport;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection, or in tests the end of an in-memory pipe.
@@ -25,6 +28,9 @@ pub struct Watched {
     stream: Stream,
     progress: Arc<Progress>,
 }
+
+/// A connection of the app. Its task, its request's body and the exchange use it one after the other in one task; no borrow outlives a call.
+pub type AppConn = RefCell<ServerConn<Watched>>;
 
 /// What a connection of the app is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,8 +142,8 @@ impl Progress {
     }
 
     /// Nothing wakes its task when the caller goes.
-    pub fn set_watched(&self, watched: bool) {
-        self.is_watched.store(watched, Relaxed);
+    pub fn set_watched(&self) {
+        self.is_watched.store(true, Relaxed);
     }
 
     /// Whether its task has to look for itself now and then whether the caller is still there.
@@ -242,24 +248,6 @@ impl Watched {
         Watched { stream, progress }
     }
 
-    /// Whether the peer will send no more, whatever is still to be read.
-    pub fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
-        let Stream::Tcp(tcp) = &self.stream else { return false };
-        let ready = pin!(tcp.ready(Interest::READABLE)).poll(cx);
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
-    }
-
-    /// Whether the connection was reset, or has failed otherwise, since that was last asked.
-    pub fn has_failed(&self) -> bool {
-        let Stream::Tcp(tcp) = &self.stream else { return false };
-        !matches!(tcp.take_error(), Ok(None))
-    }
-
-    /// Once dropped the peer is to see a reset and never a clean end.
-    pub fn abort(&self) {
-        self.stream.abort();
-    }
-
     fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &polled {
             Poll::Ready(Ok(n)) => self.progress.on_write(*n),
@@ -270,12 +258,39 @@ impl Watched {
     }
 }
 
-impl Stream {
-    /// Once dropped the peer is to see a reset and never a clean end.
-    pub fn abort(&self) {
-        if let Stream::Tcp(tcp) = self {
-            // If it fails the peer has already closed: there is nobody left to mislead.
-            let _ = tcp.set_zero_linger();
+impl Transport for Watched {
+    fn abort(&self) {
+        self.stream.abort();
+    }
+
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        self.stream.is_read_closed(cx)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.stream.has_failed()
+    }
+}
+
+impl Transport for Stream {
+    fn abort(&self) {
+        match self {
+            Stream::Tcp(tcp) => tcp.abort(),
+            Stream::Memory(pipe) => pipe.abort(),
+        }
+    }
+
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Stream::Tcp(tcp) => tcp.is_read_closed(cx),
+            Stream::Memory(pipe) => pipe.is_read_closed(cx),
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        match self {
+            Stream::Tcp(tcp) => tcp.has_failed(),
+            Stream::Memory(pipe) => pipe.has_failed(),
         }
     }
 }

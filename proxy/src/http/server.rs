@@ -4,6 +4,7 @@
 //! [`Progress`]), when the worker finishes, or when an answer broke off: then the connection is reset, so that no reader can take half an answer for
 //! a whole one.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,9 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use outrigger_http1::encode::{Framing, WrongLength};
+use outrigger_http1::server::{Next, OutgoingResponse, ServerConn};
 
-use super::io::{Ending, Phase, Progress, Stream};
-use super::wire::{Next, Wire};
+use super::headers;
+use super::io::{AppConn, Ending, Phase, Progress, Stream, Watched};
 use crate::clock::{self, Alarm};
 use crate::events::Event;
 use crate::exchange::{self, Answer, BrokenOff, Down, Reply, Unfinished};
@@ -41,8 +43,44 @@ pub struct Caller {
     pub progress: Arc<Progress>,
     /// For the deadlines of its requests; it has one at a time.
     pub alarm: Alarm,
-    /// Its bytes.
-    pub wire: Rc<Wire>,
+    /// Its requests and answers.
+    pub conn: Rc<AppConn>,
+}
+
+impl Caller {
+    /// The next request. The time for a head begins with its first byte, which may have come behind the request before.
+    fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut conn = self.conn.borrow_mut();
+        let next = conn.poll_request(cx);
+        if next.is_pending() && conn.has_partial_head() && self.progress.phase() == Phase::Idle {
+            self.progress.enter(Phase::Head);
+        }
+        next
+    }
+
+    /// Whether the caller has gone, while its request is worked on. Meanwhile interim answers go down.
+    fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        let mut conn = self.conn.borrow_mut();
+        if matches!(conn.poll_flush(cx), Poll::Ready(Err(_))) {
+            return true;
+        }
+        // Nobody reads from a caller while the endpoint takes nothing of its body; so it is looked at now and then.
+        let is_due = self.progress.ticks_still() >= TICKS_PER_LOOK;
+        let is_gone = is_due && !conn.has_body_ended() && conn.is_disconnected(cx);
+        drop(conn);
+        is_gone || self.poll_gone(cx).is_ready()
+    }
+
+    /// Ready when the caller has gone while it had nothing more to say. One that only sends no more still gets its answer.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut conn = self.conn.borrow_mut();
+        let gone = conn.poll_disconnected(cx);
+        // Nothing wakes the task when a caller goes that sends no more.
+        if conn.has_shut_down() {
+            self.progress.set_watched();
+        }
+        gone
+    }
 }
 
 /// How a connection's requests came to their end.
@@ -63,12 +101,13 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     let progress = Arc::new(Progress::new(worker.tick()));
     let mut enlisted = Enlisted::new(&worker, Arc::clone(&progress));
     let limits = worker.live().config.listen.limits;
-    let wire = Rc::new(Wire::new(stream, Arc::clone(&progress), limits));
+    let watched = Watched::new(stream, Arc::clone(&progress));
+    let conn = Rc::new(RefCell::new(ServerConn::new(watched, limits)));
     let caller = Rc::new(Caller {
         worker: Rc::clone(&worker),
         progress: Arc::clone(&progress),
         alarm: Alarm::default(),
-        wire: Rc::clone(&wire),
+        conn: Rc::clone(&conn),
     });
     let mut talk = Box::pin(converse(caller));
     let end = poll_fn(|cx| {
@@ -91,16 +130,16 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     match progress.ending() {
         Ending::SlowHead if !is_midway => {
             // One try: the caller may be gone, or not read; then there is nobody to tell.
-            let mut words = SLOW_HEAD;
-            let _ = clock::until(clock::now() + TICK, poll_fn(|cx| wire.poll_say(cx, &mut words))).await;
+            conn.borrow_mut().put_raw(SLOW_HEAD);
+            let _ = clock::until(clock::now() + TICK, poll_fn(|cx| conn.borrow_mut().poll_flush(cx))).await;
         }
         // A reader must not take a part of an answer for the whole.
-        _ if is_midway => wire.abort(),
+        _ if is_midway => conn.borrow().abort(),
         Ending::EndpointStalled | Ending::CallerStalled | Ending::Truncated | Ending::CutOff | Ending::TunnelIdle => {
-            wire.abort();
+            conn.borrow().abort();
         }
         Ending::None if matches!(end, Some(End::Refused | End::Unread)) => {
-            let _ = clock::until(clock::now() + LINGER, poll_fn(|cx| wire.poll_linger(cx))).await;
+            let _ = clock::until(clock::now() + LINGER, poll_fn(|cx| conn.borrow_mut().poll_linger(cx))).await;
         }
         Ending::None | Ending::Idle | Ending::SlowHead => {}
     }
@@ -108,11 +147,11 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream) {
 
 /// Answers the requests of `caller`, one after the other.
 async fn converse(caller: Rc<Caller>) -> End {
-    let wire = &caller.wire;
+    let conn = &caller.conn;
     let requests_max = caller.worker.live().config.listen.requests_max;
     let mut requests = 0;
     loop {
-        let head = match poll_fn(|cx| wire.poll_request(cx)).await {
+        let head = match poll_fn(|cx| caller.poll_request(cx)).await {
             Next::Request(head) => head,
             Next::End => return End::Done,
             Next::Broken => return End::Broken,
@@ -121,7 +160,7 @@ async fn converse(caller: Rc<Caller>) -> End {
                 return if reply(&caller, answer, true).await.is_ok() { End::Refused } else { End::Broken };
             }
         };
-        let closes = wire.manner().closes;
+        let closes = conn.borrow().traits().closes;
         let answer = match unless_gone(&caller, exchange::run(Rc::clone(&caller), head)).await {
             Some(Reply::Answer(answer)) => answer,
             Some(Reply::Tunnel(passage)) => {
@@ -132,18 +171,18 @@ async fn converse(caller: Rc<Caller>) -> End {
         requests = u32::saturating_add(requests, 1);
         let is_worn_out = requests == requests_max;
         // Whether its body still comes, nobody can know (RFC 9110 §10.1.1); so nothing can come behind it.
-        let is_unwanted = wire.owes_continue();
+        let is_unwanted = conn.borrow().owes_continue();
         let is_last = closes || answer.is_last || is_worn_out || is_unwanted;
         let Ok(Sent { unfinished, is_open_ended }) = reply(&caller, answer, is_last).await else {
             return End::Broken;
         };
         let is_last = is_last || is_open_ended;
-        if !wire.has_body_ended() {
+        if !conn.borrow().has_body_ended() {
             if let Some(unfinished) = unfinished.filter(|_| !is_unwanted) {
                 unfinished.finish().await;
             }
             let until = clock::now() + DISCARDING_MAX;
-            if is_last || clock::until(until, discard(wire)).await != Some(true) {
+            if is_last || clock::until(until, discard(conn)).await != Some(true) {
                 return End::Unread;
             }
             caller.progress.leave(false);
@@ -158,16 +197,11 @@ async fn converse(caller: Rc<Caller>) -> End {
 /// The output of `work`, unless the caller leaves before. Meanwhile interim answers go down.
 async fn unless_gone<F: Future>(caller: &Caller, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
-    let (wire, progress) = (&caller.wire, &caller.progress);
     poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        let is_cut = matches!(wire.poll_flush(cx), Poll::Ready(Err(_)));
-        // Nobody reads from a caller while the endpoint takes nothing of its body; so it is looked at now and then.
-        let is_due = progress.ticks_still() >= TICKS_PER_LOOK;
-        let has_left = is_due && !wire.has_body_ended() && wire.has_gone_unread(cx);
-        if is_cut || has_left || wire.poll_gone(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+        if caller.has_left(cx) { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }
@@ -183,20 +217,24 @@ struct Sent {
 /// Sends an answer. An error if it did not go out whole.
 async fn reply(caller: &Caller, answer: Answer, is_last: bool) -> Result<Sent, Cut> {
     let Answer { head, body, .. } = answer;
-    let wire = &caller.wire;
-    let framing = wire.begin_answer(&head, body.length(), is_last);
+    let conn = &caller.conn;
+    let date = headers::missing_date(&head);
+    let date = date.as_ref().map(String::as_bytes);
+    let response = OutgoingResponse { head: &head, length: body.length(), date, closes: is_last };
+    let framing = conn.borrow_mut().begin_response(&response);
     drop(head);
-    let mut sending = Sending::new(body, framing);
+    let mut sending = Sending::new(body, framing.is_some());
     poll_fn(|cx| {
         loop {
-            let drawn = sending.poll_draw(wire, cx);
-            match (wire.poll_flush(cx), drawn) {
+            let drawn = sending.poll_draw(conn, cx);
+            let flushed = conn.borrow_mut().poll_flush(cx);
+            match (flushed, drawn) {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(Cut)),
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
                 // What had come before has gone out.
                 (Poll::Ready(Ok(())), Poll::Ready(Err(Cut))) => return Poll::Ready(Err(sending.broke_off())),
                 (Poll::Ready(Ok(())), Poll::Pending) if sending.wants_room => {}
-                (Poll::Ready(Ok(())) | Poll::Pending, _) => return wire.poll_gone(cx).map(|()| Err(Cut)),
+                (Poll::Ready(Ok(())) | Poll::Pending, _) => return caller.poll_gone(cx).map(|()| Err(Cut)),
             }
         }
     })
@@ -209,26 +247,24 @@ struct Cut;
 
 /// An answer's body on its way down.
 struct Sending {
-    body: Option<(Down, Framing)>,
+    body: Option<Down>,
     unfinished: Option<Unfinished>,
     /// It was not drawn further because there was no room for more.
     wants_room: bool,
 }
 
 impl Sending {
-    fn new(body: Down, framing: Option<Framing>) -> Sending {
-        let mut sending = Sending { body: None, unfinished: None, wants_room: false };
-        match framing {
-            Some(framing) => sending.body = Some((body, framing)),
-            None => sending.unfinished = body.into_unfinished(),
+    fn new(body: Down, is_wanted: bool) -> Sending {
+        if is_wanted {
+            return Sending { body: Some(body), unfinished: None, wants_room: false };
         }
-        sending
+        Sending { body: None, unfinished: body.into_unfinished(), wants_room: false }
     }
 
     /// Stages what there is and room for. Ready when all is staged; with it the exchange is over, and counted.
-    fn poll_draw(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        while let Some((body, framing)) = &mut self.body {
-            self.wants_room = !wire.has_room();
+    fn poll_draw(&mut self, conn: &AppConn, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        while let Some(body) = &mut self.body {
+            self.wants_room = !conn.borrow().has_room();
             if self.wants_room {
                 return Poll::Pending;
             }
@@ -236,15 +272,15 @@ impl Sending {
                 Some(Err(BrokenOff)) => return Poll::Ready(Err(Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        wire.push(data, framing)?;
-                        body.has_ended() && wire.end(*framing, None).map(|()| true)?
+                        conn.borrow_mut().push(data)?;
+                        body.has_ended() && conn.borrow_mut().end(None).map(|()| true)?
                     }
-                    Err(frame) => wire.end(*framing, frame.trailers_ref()).map(|()| true)?,
+                    Err(frame) => conn.borrow_mut().end(frame.trailers_ref()).map(|()| true)?,
                 },
-                None => wire.end(*framing, None).map(|()| true)?,
+                None => conn.borrow_mut().end(None).map(|()| true)?,
             };
             if is_whole {
-                self.unfinished = self.body.take().and_then(|(body, _)| body.into_unfinished());
+                self.unfinished = self.body.take().and_then(Down::into_unfinished);
             }
         }
         Poll::Ready(Ok(()))
@@ -252,7 +288,7 @@ impl Sending {
 
     /// The endpoint broke the answer off: the connection must not end cleanly.
     fn broke_off(&mut self) -> Cut {
-        if let Some((body, _)) = &mut self.body {
+        if let Some(body) = &mut self.body {
             body.broke_off();
         }
         Cut
@@ -266,9 +302,9 @@ impl From<WrongLength> for Cut {
 }
 
 /// Reads the rest of a request's body and forgets it; whether that was worth it.
-async fn discard(wire: &Wire) -> bool {
+async fn discard(conn: &AppConn) -> bool {
     let mut left = DISCARDED_BYTES_MAX;
-    while let Some(frame) = poll_fn(|cx| wire.poll_body(cx)).await {
+    while let Some(frame) = poll_fn(|cx| conn.borrow_mut().poll_body(cx)).await {
         let Ok(frame) = frame else { return false };
         let read = frame.data_ref().map_or(0, |data| data.len() as u64);
         let Some(rest) = left.checked_sub(read) else { return false };

@@ -44,8 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("admin", &["clock", "events", "listeners", "metrics", "route", "shared", "upstream"]),
     ("reload", &["clock", "config", "events", "live", "names", "shared"]),
     ("worker", &["clock", "events", "http::client", "http::io", "http::server", "lane", "live", "route", "shared"]),
-    ("http::server", &["clock", "events", "exchange", "http::io", "http::wire", "worker"]),
-    ("http::wire", &["http::headers", "http::io"]),
+    ("http::server", &["clock", "events", "exchange", "http::headers", "http::io", "worker"]),
     (
         "exchange",
         &[
@@ -77,7 +76,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("http::conn", &["clock", "error", "http::io", "http::outgoing", "upstream"]),
     ("http::outgoing", &["http::body", "http::io"]),
     ("http::problem", &["clock", "error"]),
-    ("http::body", &["clock", "http::wire"]),
+    ("http::body", &["clock", "http::io"]),
     ("http::headers", &["clock", "error"]),
     ("http::io", &[]),
     ("upstream", &["config", "metrics"]),

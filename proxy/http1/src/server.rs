@@ -1,0 +1,346 @@
+//! A server's side of a connection: requests in, responses out, one after the other.
+//!
+//! It has no task and no timer: every method that waits is a `poll_` method of whoever serves the connection. It holds a buffer only while there is something in
+//! it, so between requests an open connection costs little more than its stream.
+//!
+//! The order of a request: [`ServerConn::poll_request`], then its body by [`ServerConn::poll_body`] and its response by [`ServerConn::begin_response`],
+//! [`ServerConn::push`] and [`ServerConn::end`], side by side as one likes; [`ServerConn::poll_flush`] writes. The next request may be read when the body has been read to its end.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Frame;
+use tokio::io::{AsyncReadExt, ReadBuf};
+
+use crate::encode::{BodyLength, Framing, WriteBuf, WrongLength, write_framing, write_response};
+use crate::head::{RequestHead, ResponseHead, write_field};
+use crate::parse::{BodyError, Decoder, Heads, Limits, Refusal};
+use crate::traits::RequestTraits;
+use crate::transport::Transport;
+
+/// Room for what is read when little is expected, in bytes; on the stack.
+const READ_BYTES: usize = 8 * 1024;
+/// Room for what is read of a long body, in bytes.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Asks a client for the body that it holds back.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A connection that requests come over.
+pub struct ServerConn<S> {
+    stream: S,
+    /// Read and not yet taken.
+    incoming: BytesMut,
+    heads: Heads,
+    /// The body of the request under way.
+    body: Decoder,
+    traits: RequestTraits,
+    /// The client waits to be told that its body is wanted.
+    owes_continue: bool,
+    /// The head of the response has been put into the buffer.
+    is_responding: bool,
+    /// The client sends no more; it may still read.
+    has_shut_down: bool,
+    outgoing: WriteBuf,
+    /// How the rest of the response's body is framed.
+    framing: Framing,
+}
+
+/// What comes next over a connection.
+pub enum Next {
+    /// A request.
+    Request(RequestHead),
+    /// Bytes that are no request, or no acceptable one. A last response may be sent; nothing can be read any more.
+    Refused(Refusal),
+    /// The end, between two requests.
+    End,
+    /// The end, or a failure, within a head.
+    Broken,
+}
+
+/// The head of a response and what its fields do not say.
+pub struct OutgoingResponse<'a> {
+    /// Status and fields. Its own framing fields are not sent, but for a `Content-Length` that describes the body which a HEAD or a 304 leaves out.
+    pub head: &'a ResponseHead,
+    /// What is known of the body.
+    pub length: BodyLength,
+    /// Goes out as `Date` (RFC 9110 §6.6.1); to be given when the head has none. The crate reads no clock.
+    pub date: Option<&'a [u8]>,
+    /// The connection ends with this response, and the client is told so.
+    pub closes: bool,
+}
+
+impl<S: Transport> ServerConn<S> {
+    /// A connection over `stream` that accepts requests up to `limits`.
+    pub fn new(stream: S, limits: Limits) -> ServerConn<S> {
+        ServerConn {
+            stream,
+            incoming: BytesMut::new(),
+            heads: Heads::requests(limits),
+            body: Decoder::Ended,
+            traits: RequestTraits::default(),
+            owes_continue: false,
+            is_responding: false,
+            has_shut_down: false,
+            outgoing: WriteBuf::default(),
+            framing: Framing::Length(0),
+        }
+    }
+
+    /// Polls for the next request. The body of the one before must have been read to its end.
+    pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let next = ready!(self.poll_head(cx));
+        Poll::Ready(next.unwrap_or_else(|why| {
+            // Its traits cannot be known, and those of the request before it are not its own.
+            self.traits = RequestTraits::default();
+            Next::Refused(why)
+        }))
+    }
+
+    /// Whether a part of the next request has come, after [`ServerConn::poll_request`] was pending. This is when the time for a head begins.
+    pub fn has_partial_head(&self) -> bool {
+        !self.incoming.is_empty()
+    }
+
+    /// What the request under way says about the connection and the response.
+    pub fn traits(&self) -> RequestTraits {
+        self.traits
+    }
+
+    /// What is known of the rest of the body of the request under way.
+    pub fn body_length(&self) -> BodyLength {
+        match &self.body {
+            Decoder::Ended => BodyLength::None,
+            Decoder::Length(length) => BodyLength::Known(*length),
+            Decoder::Chunked(_) | Decoder::UntilClose => BodyLength::Unknown,
+        }
+    }
+
+    /// Whether the client holds the body back and has not been asked for it. After a final response nobody can know whether it still comes (RFC 9110 §10.1.1): the connection has to end.
+    pub fn owes_continue(&self) -> bool {
+        self.owes_continue
+    }
+
+    /// Whether the body of the request under way has been read to its end.
+    pub fn has_body_ended(&self) -> bool {
+        self.body.has_ended()
+    }
+
+    /// Polls for the next piece of the body of the request under way, or its trailers. A client that holds its body back is asked for it.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match self.body.next(&mut self.incoming, self.heads.limits()) {
+                Ok(Some(frame)) => {
+                    // A client that has begun to send needs not be asked.
+                    self.owes_continue = false;
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Ok(None) if self.body.has_ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(why) => return Poll::Ready(Some(Err(BodyError::Malformed(why)))),
+            }
+            if std::mem::take(&mut self.owes_continue) {
+                self.outgoing.buffer().extend_from_slice(CONTINUE);
+                // What is not taken now goes with what is written next, where a failure is reported.
+                let _ = self.outgoing.poll_write(cx, &mut self.stream);
+            }
+            let rest = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
+            if self.incoming.capacity() == self.incoming.len() {
+                self.incoming.reserve(rest.unwrap_or(READ_BYTES).clamp(1, READ_BYTES_MAX));
+            }
+            match ready!(pin!(self.stream.read_buf(&mut self.incoming)).poll(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Truncated))),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Ready when the client has gone; to be polled while a response is made, once the request has been read whole.
+    ///
+    /// A client that only ends its sending side still gets its response: [`ServerConn::has_shut_down`] tells, and from then on [`ServerConn::is_disconnected`] has to be asked now and
+    /// then, because nothing wakes the task any more.
+    pub fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What comes of a body is looked at by whoever reads it. Of what comes after it one read is taken, not more.
+        if !self.body.has_ended() || !self.incoming.is_empty() {
+            return Poll::Pending;
+        }
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut room);
+        if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room)).is_err() {
+            return Poll::Ready(());
+        }
+        if room.filled().is_empty() && self.is_deaf(cx) {
+            return Poll::Ready(());
+        }
+        self.incoming.extend_from_slice(room.filled());
+        Poll::Pending
+    }
+
+    /// Whether the client has gone, even if not all that it sent has been read. It wakes nobody when that changes.
+    pub fn is_disconnected(&mut self, cx: &mut Context<'_>) -> bool {
+        (self.has_shut_down || self.stream.is_read_closed(cx)) && self.is_deaf(cx)
+    }
+
+    /// Whether the client has been seen to end its sending side.
+    pub fn has_shut_down(&self) -> bool {
+        self.has_shut_down
+    }
+
+    /// Puts an informational response (1xx) into the buffer. HTTP/1.0 knows none, so such a client is spared it.
+    pub fn send_informational(&mut self, head: &ResponseHead) {
+        // A large piece of a body cannot be waiting here: informational responses come before the final one.
+        if !self.traits.is_http10 && self.outgoing.has_room() {
+            self.put_bodiless(head);
+        }
+    }
+
+    /// Puts the head of the final response into the buffer. Returns how its body is framed; `None` means that no body may be [pushed](ServerConn::push). With
+    /// [`Framing::UntilClose`] the connection ends with the response whatever was asked for.
+    pub fn begin_response(&mut self, response: &OutgoingResponse<'_>) -> Option<Framing> {
+        // A client that has not been asked for its body is not asked any more: behind the final response a 100 would be taken for the next one.
+        (self.is_responding, self.owes_continue) = (true, false);
+        let out = self.outgoing.buffer();
+        write_response(out, response.head);
+        if let Some(date) = response.date {
+            write_field(out, b"date", date);
+        }
+        let framing = write_framing(out, response.head, response.length, self.traits);
+        let closes = response.closes || framing == Some(Framing::UntilClose);
+        match (self.traits.is_http10, closes) {
+            (_, true) => out.extend_from_slice(b"connection: close\r\n"),
+            (true, false) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            (false, false) => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        self.framing = framing.unwrap_or(Framing::Length(0));
+        framing
+    }
+
+    /// Puts the head of a response that begins a tunnel into the buffer: a 101, or a 2xx to a CONNECT. Nothing says where it ends.
+    pub fn begin_tunnel(&mut self, head: &ResponseHead) {
+        self.put_bodiless(head);
+    }
+
+    /// Puts a piece of the response's body into the buffer. There must be [room](ServerConn::has_room).
+    ///
+    /// # Errors
+    /// The body is longer than announced. The connection must be [aborted](ServerConn::abort).
+    pub fn push(&mut self, data: Bytes) -> Result<(), WrongLength> {
+        self.outgoing.push(data, &mut self.framing)
+    }
+
+    /// Puts the end of the response's body into the buffer. There must be [room](ServerConn::has_room), or the last thing pushed was a piece of it. Trailers go only to a client
+    /// that accepts them, and only in chunks.
+    ///
+    /// # Errors
+    /// The body is shorter than announced. The connection must be [aborted](ServerConn::abort).
+    pub fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), WrongLength> {
+        let wanted = self.traits.accepts_trailers;
+        self.outgoing.end(self.framing, trailers.filter(|_| wanted))
+    }
+
+    /// Whether there is room for another piece of the body.
+    pub fn has_room(&self) -> bool {
+        self.outgoing.has_room()
+    }
+
+    /// Puts `bytes` into the buffer as they are: a whole response that was written beforehand.
+    pub fn put_raw(&mut self, bytes: &[u8]) {
+        self.outgoing.buffer().extend_from_slice(bytes);
+    }
+
+    /// Writes the buffer; ready when it is empty.
+    ///
+    /// # Errors
+    /// The client takes no more.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.poll_write(cx, &mut self.stream)
+    }
+
+    /// Ends the sending side, and reads until the client ends its own. Closing with unread bytes would reset the connection, and so take the last response back before
+    /// it is read (RFC 9112 §9.6).
+    pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut room = ReadBuf::uninit(&mut room);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
+            if read.is_err() || room.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Once dropped, the connection ends in a failure and never cleanly: for a response that broke off.
+    pub fn abort(&self) {
+        self.stream.abort();
+    }
+
+    /// What has been read behind the request under way: for a tunnel.
+    pub fn take_early(&mut self) -> BytesMut {
+        std::mem::take(&mut self.incoming)
+    }
+
+    /// The stream: for a tunnel, which no further request follows.
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Refusal>> {
+        loop {
+            if !self.incoming.is_empty()
+                && let Some(parsed) = self.heads.request(&self.incoming)?
+            {
+                self.incoming.advance(parsed.bytes);
+                return Poll::Ready(Ok(self.begin(parsed.head, parsed.body)));
+            }
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut room = ReadBuf::uninit(&mut room);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
+            let bytes = room.filled();
+            if read.is_err() || bytes.is_empty() {
+                let is_between = self.incoming.is_empty();
+                return Poll::Ready(Ok(if is_between { Next::End } else { Next::Broken }));
+            }
+            // Most heads come whole, and are never copied into a buffer of the connection.
+            if self.incoming.is_empty()
+                && let Some(parsed) = self.heads.request(bytes)?
+            {
+                self.incoming.extend_from_slice(&bytes[parsed.bytes..]);
+                return Poll::Ready(Ok(self.begin(parsed.head, parsed.body)));
+            }
+            self.incoming.extend_from_slice(bytes);
+        }
+    }
+
+    fn begin(&mut self, head: RequestHead, body: Decoder) -> Next {
+        self.traits = RequestTraits::of(&head);
+        self.owes_continue = self.traits.expects_continue && !body.has_ended();
+        (self.body, self.is_responding) = (body, false);
+        Next::Request(head)
+    }
+
+    fn put_bodiless(&mut self, head: &ResponseHead) {
+        let out = self.outgoing.buffer();
+        write_response(out, head);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The client sends no more. Whether it still reads, only writing can tell: a client that has closed answers with a reset. Before the final response there is one thing
+    /// that may be written to everybody but HTTP/1.0: an informational response.
+    fn is_deaf(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.traits.is_http10 && !self.is_responding {
+            return true;
+        }
+        let is_new = !std::mem::replace(&mut self.has_shut_down, true);
+        if is_new && !self.is_responding && self.outgoing.is_empty() {
+            self.outgoing.buffer().extend_from_slice(CONTINUE);
+        }
+        matches!(self.outgoing.poll_write(cx, &mut self.stream), Poll::Ready(Err(_))) || self.stream.has_failed()
+    }
+}

@@ -1,0 +1,54 @@
+//! What a connection needs of its byte stream beyond reading and writing.
+//!
+//! A reset, a half-closed connection and a pending error exist for TCP and not for every stream. Each implementor says explicitly what it can tell, so that nothing is silently
+//! left undone where a new kind of stream comes in.
+
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
+use tokio::net::TcpStream;
+
+/// A byte stream that can carry HTTP/1.1.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// From now on, dropping the stream must look like a failure to the peer, never like a clean end. A stream without such an end does nothing.
+    fn abort(&self);
+
+    /// Whether the peer has said that it will send no more, even if bytes of it are still unread. False where that cannot be known without reading.
+    ///
+    /// It need not wake anybody when the answer changes; whoever wants to know asks again.
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool;
+
+    /// Whether the stream has failed since this was last asked, though no read or write has reported it. False where only a read or a write can tell.
+    fn has_failed(&self) -> bool;
+}
+
+impl Transport for TcpStream {
+    /// The peer will see a reset.
+    fn abort(&self) {
+        // If it fails the peer has already closed: there is nobody left to mislead.
+        let _ = self.set_zero_linger();
+    }
+
+    fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
+        let ready = pin!(self.ready(Interest::READABLE)).poll(cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    fn has_failed(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
+    }
+}
+
+/// A pipe in memory knows no reset: its peer always reads a clean end.
+impl Transport for DuplexStream {
+    fn abort(&self) {}
+
+    fn is_read_closed(&self, _: &mut Context<'_>) -> bool {
+        false
+    }
+
+    fn has_failed(&self) -> bool {
+        false
+    }
+}
