@@ -9,6 +9,5 @@ pub mod client;
 pub mod conn;
 pub mod headers;
 pub mod io;
-pub mod outgoing;
 pub mod problem;
 pub mod server;

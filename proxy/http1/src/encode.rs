@@ -7,5 +7,5 @@ mod heads;
 mod write_buf;
 
 pub use self::framing::{BodyLength, Framing, WrongLength};
-pub use self::heads::{RequestLines, write_framing, write_request, write_response};
+pub(crate) use self::heads::{RequestLines, write_framing, write_request, write_response};
 pub use self::write_buf::WriteBuf;

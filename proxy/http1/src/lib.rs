@@ -1,5 +1,6 @@
 //! Strict HTTP/1.1.
 
+pub mod client;
 pub mod encode;
 pub mod head;
 pub mod parse;

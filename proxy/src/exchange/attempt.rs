@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use outrigger_http1::client::OutgoingRequest;
 use outrigger_http1::head::{Name, RequestHead, ResponseHead};
 use outrigger_http1::traits::{RequestTraits, switched_protocol};
 use outrigger_policy::balance;
@@ -23,11 +24,10 @@ use crate::clock;
 use crate::config::Repeat;
 use crate::error::{OpenBreaker, ProxyError};
 use crate::events::{self, Event};
-use crate::http::body::{Upload, Upstate};
+use crate::http::body::{Replay, Upload, Upstate};
 use crate::http::client::Reuse;
 use crate::http::conn::{Conn, SendFailure};
 use crate::http::headers;
-use crate::http::outgoing::Outbound;
 use crate::http::server::Caller;
 use crate::lane::Lane;
 use crate::upstream::Endpoint;
@@ -222,7 +222,7 @@ impl Call {
         let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
         let is_connect = self.head.method == Method::CONNECT;
         if !is_connect && let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
-            match conn.send(self.outbound(endpoint), &mut patience).await {
+            match patience.response(conn, self.outgoing(endpoint)).await {
                 // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
                     self.lane.count_retry(&self.worker.shared.metrics, retry::Reason::Unsent);
@@ -243,11 +243,11 @@ impl Call {
             // All that was asked for; not a byte has been sent.
             return Ok((ResponseHead::from_status(StatusCode::OK), conn));
         }
-        conn.send(self.outbound(endpoint), &mut patience).await
+        patience.response(conn, self.outgoing(endpoint)).await
     }
 
-    fn outbound<'a>(&'a self, endpoint: &'a Endpoint) -> Outbound<'a> {
-        Outbound {
+    fn outgoing<'a>(&'a self, endpoint: &'a Endpoint) -> OutgoingRequest<'a, Replay> {
+        OutgoingRequest {
             head: &self.head,
             host: self.names_endpoint.then(|| endpoint.authority.as_bytes()),
             length: self.upload.length(),

@@ -51,9 +51,10 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// Lets it go on, but not for ever.
-    pub async fn finish(self) {
+    pub async fn finish(mut self) {
         // How it ends is nobody's concern any more.
-        let _ = clock::until(clock::now() + self.at_most, self.conn.finish_sending()).await;
+        let _ = clock::until(clock::now() + self.at_most, std::future::poll_fn(|cx| self.conn.poll_finish_sending(cx)))
+            .await;
     }
 }
 
@@ -123,7 +124,7 @@ impl Body for Source {
         let Some((conn, _)) = &mut streaming.lease else {
             return Poll::Ready(None); // it has ended
         };
-        match conn.poll_frame(cx) {
+        match conn.poll_body(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 streaming.end();

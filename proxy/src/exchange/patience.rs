@@ -7,16 +7,21 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+use outrigger_http1::client::{OutgoingRequest, ResponseEvent};
 use outrigger_http1::head::ResponseHead;
 use outrigger_policy::deadline::Deadline;
 use outrigger_policy::outcome::Outcome;
 
 use super::attempt::Call;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::error::ProxyError;
-use crate::http::body::{TooSlow, Upstate};
-use crate::http::conn::{Patience, SendFailure};
+use crate::http::body::{Replay, TooSlow, Upstate};
+use crate::http::conn::{Conn, SendFailure};
 use crate::http::headers;
+
+/// How long an endpoint is waited for that does not say 100 before the body is sent all the same (RFC 9110 §10.1.1 leaves it to us; as curl does).
+const CONTINUE_MAX: Duration = Duration::from_secs(1);
 
 /// The patience with one attempt.
 pub(super) struct AttemptPatience<'a> {
@@ -40,6 +45,46 @@ impl<'a> AttemptPatience<'a> {
             Poll::Pending => self.poll_over(cx).map(Err),
         })
         .await
+    }
+
+    /// Sends `request` over `conn` and waits for its answer's head. The connection is lost when this fails or is dropped.
+    ///
+    /// # Errors
+    /// The outcome says what is proven about the request.
+    pub(super) async fn response(
+        &mut self,
+        mut conn: Conn,
+        request: OutgoingRequest<'_, Replay>,
+    ) -> Result<(ResponseHead, Conn), SendFailure> {
+        conn.begin(request);
+        let release_at = conn.is_held().then(|| clock::now() + CONTINUE_MAX);
+        let release = Alarm::default();
+        let head = std::future::poll_fn(|cx| {
+            loop {
+                if let Some(at) = release_at.filter(|_| conn.is_held())
+                    && release.poll_until(at, cx).is_ready()
+                {
+                    conn.release_body();
+                }
+                match conn.poll_response(cx) {
+                    Poll::Ready(Ok(ResponseEvent::Final(head))) => return Poll::Ready(Ok(head)),
+                    Poll::Ready(Ok(ResponseEvent::Informational(head))) => self.on_informational(head),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    // The answer goes first: one that is there is taken even at the last moment.
+                    Poll::Pending => return self.poll_over(cx).map(Err),
+                }
+            }
+        })
+        .await?;
+        Ok((head, conn))
+    }
+
+    /// The caller may make use of it, whatever comes of the attempt. A 100 ends at this hop.
+    fn on_informational(&self, mut head: ResponseHead) {
+        if head.status != StatusCode::CONTINUE {
+            headers::forward_answer(&mut head);
+            self.call.caller.conn.borrow_mut().send_informational(&head);
+        }
     }
 
     /// Until when the attempt may take as things stand, and whose fault it will be. `absent` is how long the worker has been absent by now.
@@ -66,9 +111,8 @@ impl<'a> AttemptPatience<'a> {
             _ => (end, fault),
         }
     }
-}
 
-impl Patience for AttemptPatience<'_> {
+    /// Ready once it is over.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<SendFailure> {
         // Looked at anew each time: when the upload has ended, the endpoint's time begins.
         let outcome = loop {
@@ -88,11 +132,5 @@ impl Patience for AttemptPatience<'_> {
             _ => ProxyError::AttemptTimeout,
         };
         Poll::Ready(SendFailure { outcome, error })
-    }
-
-    /// The caller may make use of it, whatever comes of the attempt.
-    fn on_interim(&mut self, mut head: ResponseHead) {
-        headers::forward_answer(&mut head);
-        self.call.caller.conn.borrow_mut().send_informational(&head);
     }
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 
 use outrigger_http1::head::ResponseHead;
-use outrigger_http1::transport::Transport;
 use outrigger_http1::tunnel::Tunnel;
 
 use super::attempt::Busy;
@@ -38,7 +37,7 @@ impl Passage {
         app.borrow_mut().begin_tunnel(&self.head);
         poll_fn(|cx| app.borrow_mut().poll_flush(cx)).await?;
         let mut tunnel = Tunnel::new(app.borrow_mut().take_early(), self.conn.take_early());
-        poll_fn(|cx| tunnel.poll(cx, app.borrow_mut().stream_mut(), self.conn.stream())).await?;
+        poll_fn(|cx| tunnel.poll(cx, app.borrow_mut().stream_mut(), self.conn.stream_mut())).await?;
         self.is_whole = true;
         Ok(())
     }
@@ -49,7 +48,7 @@ impl Drop for Passage {
         let caller = &self.record.caller;
         caller.worker.end_tunnel();
         if !self.is_whole {
-            self.conn.stream().abort();
+            self.conn.abort();
             caller.conn.borrow().abort();
         }
     }

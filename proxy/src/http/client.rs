@@ -129,13 +129,13 @@ impl Pool {
         let hinted = keep_alive.map(|hint| hint.saturating_sub(KEEP_ALIVE_MARGIN));
         let idle_time = hinted.unwrap_or(limits.idle_timeout).min(limits.idle_timeout);
         let expires_at = (now + idle_time).min(conn.born() + limits.age_max);
-        if self.is_closed.get() || !conn.is_ready() || expires_at <= now {
+        if self.is_closed.get() || !conn.is_reusable() || expires_at <= now {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.entry(conn.endpoint().id).or_default();
         if waiting.len() < limits.idle_max {
-            conn.rest();
+            conn.release_buffer();
             conn.endpoint().idle.fetch_add(1, Relaxed);
             waiting.push(Idle { conn, since: now, expires_at });
         }

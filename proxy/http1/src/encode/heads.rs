@@ -13,21 +13,17 @@ const LENGTH: Names = Names::new(&[Name::ContentLength]);
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// What a request's lines say beside its head.
-pub struct RequestLines<'a> {
+pub(crate) struct RequestLines<'a> {
     /// Goes out in place of the head's own `Host`.
-    pub host: Option<&'a [u8]>,
-    /// What is known of the body.
-    pub length: BodyLength,
-    /// Writes `Expect`.
-    pub expects_continue: bool,
-    /// Writes `TE`.
-    pub accepts_trailers: bool,
-    /// Writes `Upgrade`.
-    pub upgrade: Option<&'a [u8]>,
+    pub(crate) host: Option<&'a [u8]>,
+    pub(crate) length: BodyLength,
+    pub(crate) expects_continue: bool,
+    pub(crate) accepts_trailers: bool,
+    pub(crate) upgrade: Option<&'a [u8]>,
 }
 
 /// Writes a whole request head, framing included.
-pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, lines: &RequestLines<'_>) {
+pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, lines: &RequestLines<'_>) {
     out.reserve(head.fields.capacity() + ADDED_BYTES);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
@@ -57,7 +53,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, lines: &RequestLines
 }
 
 /// Writes status line and fields of a response, without framing and without the empty line at the end.
-pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead) {
+pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead) {
     out.reserve(head.fields.capacity() + ADDED_BYTES);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
@@ -70,7 +66,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead) {
 /// Writes the field that says where the response's body ends (RFC 9112 §6.3); returns how the body is framed, `None` if there is none.
 ///
 /// A `Content-Length` of the head itself is written only where it describes a body that is not sent: in the response to a HEAD, and in a 304.
-pub fn write_framing(
+pub(crate) fn write_framing(
     out: &mut Vec<u8>,
     head: &ResponseHead,
     length: BodyLength,

@@ -1,0 +1,237 @@
+//! A client's side of a connection: one request at a time, and its response.
+//!
+//! It has no task and no timer: whoever waits for something of it polls it, and between two requests nobody has to. It holds no buffer then. It writes the request and reads the
+//! response at the same time, because a response may come before its request is whole (RFC 9112 §9.5). It never sends a request twice; when there is no response,
+//! [`SendError`] says what is proven.
+//!
+//! The order of a request: [`ClientConn::begin`], [`ClientConn::poll_response`] until it gives the final head, [`ClientConn::poll_body`] to the end of the body. Then
+//! [`ClientConn::is_reusable`] says whether another may begin.
+
+mod request;
+mod sending;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Method;
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncReadExt, ReadBuf};
+
+pub use self::request::{OutgoingRequest, SendError, SendErrorKind};
+use self::sending::{Cut, Sending};
+use crate::head::ResponseHead;
+use crate::parse::{BodyError, Decoder, Heads, Limits, RequestKind};
+use crate::traits::says_close;
+use crate::transport::Transport;
+
+/// Room for what is read when little is expected, in bytes; on the stack.
+const READ_BYTES: usize = 8 * 1024;
+/// Room for what is read of a long body, in bytes.
+const READ_BYTES_MAX: usize = 32 * 1024;
+
+/// A connection that requests are sent over, whose bodies are `B`s. Dropped, it is closed at once. It is some hundred bytes large: box it where it is moved often.
+pub struct ClientConn<S, B> {
+    stream: S,
+    sending: Sending<B>,
+    /// Read and not yet taken.
+    incoming: BytesMut,
+    heads: Heads,
+    /// The body of the response under way.
+    body: Decoder,
+    /// A byte of the response has come.
+    has_read: bool,
+    /// There has been a request before the one under way.
+    is_reused: bool,
+    /// No further request may begin.
+    is_last: bool,
+}
+
+/// What comes in response to a request.
+pub enum ResponseEvent {
+    /// An informational response (1xx, but not 101). More will come. It has released a held body, be it a 100 or not.
+    Informational(ResponseHead),
+    /// The head of the final response, or of a 101 that was asked for.
+    Final(ResponseHead),
+}
+
+impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
+    /// A connection over `stream`, which has just been connected.
+    pub fn new(stream: S) -> ClientConn<S, B> {
+        ClientConn {
+            stream,
+            sending: Sending::default(),
+            incoming: BytesMut::new(),
+            heads: Heads::responses(Limits::default()), // each request brings its own
+            body: Decoder::Ended,
+            has_read: false,
+            is_reused: false,
+            is_last: false,
+        }
+    }
+
+    /// Begins a request; nothing is written before [`ClientConn::poll_response`]. The connection must be new or [reusable](ClientConn::is_reusable).
+    pub fn begin(&mut self, request: OutgoingRequest<'_, B>) {
+        let method = &request.head.method;
+        self.heads.set_limits(request.limits);
+        self.heads.expect_response(RequestKind {
+            is_head: *method == Method::HEAD,
+            is_connect: *method == Method::CONNECT,
+            is_upgrade: request.upgrade.is_some(),
+        });
+        (self.is_reused, self.has_read) = (self.sending.has_begun, false);
+        self.sending.begin(request);
+    }
+
+    /// Whether the body is held back because of `Expect: 100-continue`. How long to wait for the server is up to the caller (RFC 9110 §10.1.1).
+    pub fn is_held(&self) -> bool {
+        self.sending.is_held()
+    }
+
+    /// Lets a held body go; the next poll sends it.
+    pub fn release_body(&mut self) {
+        self.sending.release();
+    }
+
+    /// Sends the request and polls for its response; to be called until it gives [`ResponseEvent::Final`].
+    ///
+    /// # Errors
+    /// There will be no response. The connection cannot be used any further.
+    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, SendError>> {
+        match self.sending.poll(cx, &mut self.stream) {
+            Poll::Ready(Err(Cut::ByBody)) => return Poll::Ready(Err(self.error(SendErrorKind::Body))),
+            // A server may respond and take no more.
+            Poll::Ready(Ok(()) | Err(Cut::ByPeer)) | Poll::Pending => {}
+        }
+        let head = ready!(self.poll_head(cx)).map_err(|kind| self.error(kind))?;
+        if head.status.is_informational() && head.status != 101 {
+            self.sending.release();
+            return Poll::Ready(Ok(ResponseEvent::Informational(head)));
+        }
+        self.is_last = head.is_http10 || self.body.ends_with_connection() || says_close(&head.fields);
+        Poll::Ready(Ok(ResponseEvent::Final(head)))
+    }
+
+    /// Polls for the next piece of the response's body, or its trailers; meanwhile the request is sent on if it is not yet whole.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_sending() {
+            // If the source of the body fails, or the server takes no more, the connection ends with this response.
+            let _ = self.sending.poll(cx, &mut self.stream);
+        }
+        loop {
+            match self.body.next(&mut self.incoming, self.heads.limits()) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.body.has_ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(why) => return Poll::Ready(Some(Err(BodyError::Malformed(why)))),
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if self.body.ends_with_connection() => {
+                    self.body = Decoder::Ended;
+                    return Poll::Ready(None);
+                }
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Truncated))),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether the response's body has been read to its end.
+    pub fn has_body_ended(&self) -> bool {
+        self.body.has_ended()
+    }
+
+    /// How many bytes of the response's body are still to come, as far as known.
+    pub fn body_size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// Whether the request is still being sent, though its response may have come.
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_cut && self.sending.is_unfinished()
+    }
+
+    /// Sends the rest of the request after its response has come; ready when it is sent or cannot be.
+    pub fn poll_finish_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sending.poll(cx, &mut self.stream).map(|_| ())
+    }
+
+    /// Whether another request may begin: both messages have ended exactly, and neither side has said that the connection ends.
+    pub fn is_reusable(&self) -> bool {
+        let is_sent = !self.sending.is_cut && !self.sending.is_unfinished();
+        is_sent && !self.is_last && self.body.has_ended() && self.incoming.is_empty()
+    }
+
+    /// Gives up the read buffer of a reusable connection until its next request.
+    pub fn release_buffer(&mut self) {
+        debug_assert!(self.incoming.is_empty(), "bytes would be lost");
+        self.incoming = BytesMut::new();
+    }
+
+    /// Whether the server has neither closed an idle connection nor sent anything over it. Costs no system call unless something has happened.
+    pub fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut unexpected = [0];
+        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut unexpected)).is_pending()
+    }
+
+    /// Once dropped, the connection ends in a failure and never cleanly: for a tunnel that broke off.
+    pub fn abort(&self) {
+        self.stream.abort();
+    }
+
+    /// What has been read behind a head that begins a tunnel.
+    pub fn take_early(&mut self) -> BytesMut {
+        std::mem::take(&mut self.incoming)
+    }
+
+    /// The stream: for a tunnel, which no further request follows.
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// The next head, informational or final.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
+        loop {
+            if !self.incoming.is_empty()
+                && let Some(parsed) = self.heads.response(&self.incoming).map_err(SendErrorKind::Malformed)?
+            {
+                self.incoming.advance(parsed.bytes);
+                self.body = parsed.body;
+                return Poll::Ready(Ok(parsed.head));
+            }
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut room = ReadBuf::uninit(&mut room);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
+            let bytes = room.filled();
+            if read.is_err() || bytes.is_empty() {
+                return Poll::Ready(Err(SendErrorKind::Closed));
+            }
+            self.has_read = true;
+            // Most heads come whole, and are never copied into a buffer of the connection.
+            if self.incoming.is_empty()
+                && let Some(parsed) = self.heads.response(bytes).map_err(SendErrorKind::Malformed)?
+            {
+                self.body = parsed.body;
+                self.incoming.extend_from_slice(&bytes[parsed.bytes..]);
+                return Poll::Ready(Ok(parsed.head));
+            }
+            self.incoming.extend_from_slice(bytes);
+        }
+    }
+
+    /// Reads what is there of a body.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let most = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
+        if self.incoming.capacity() == self.incoming.len() {
+            self.incoming.reserve(most.unwrap_or(READ_BYTES_MAX).clamp(1, READ_BYTES_MAX));
+        }
+        pin!(self.stream.read_buf(&mut self.incoming)).poll(cx)
+    }
+
+    fn error(&self, kind: SendErrorKind) -> SendError {
+        SendError { kind, wrote: self.sending.has_written, read: self.has_read, reused: self.is_reused }
+    }
+}

@@ -1,0 +1,132 @@
+//! A request on its way: its head, its framing, and a body that is drawn from its source only as fast as the server takes it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Body;
+use tokio::io::AsyncWrite;
+
+use super::request::OutgoingRequest;
+use crate::encode::{BodyLength, Framing, WriteBuf, write_request};
+
+/// The request under way.
+pub(super) struct Sending<B> {
+    outgoing: WriteBuf,
+    /// Still to be drawn from.
+    body: Option<(B, Framing)>,
+    /// Nothing is drawn until the body is released.
+    is_held: bool,
+    /// There has been a request.
+    pub(super) has_begun: bool,
+    /// A byte of it has left.
+    pub(super) has_written: bool,
+    /// It cannot be sent on; its response may still come.
+    pub(super) is_cut: bool,
+}
+
+/// Who broke the request off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The source of its body.
+    ByBody,
+    /// The server, or the way to it.
+    ByPeer,
+}
+
+impl<B> Default for Sending<B> {
+    fn default() -> Sending<B> {
+        let outgoing = WriteBuf::default();
+        Sending { outgoing, body: None, is_held: false, has_begun: false, has_written: false, is_cut: false }
+    }
+}
+
+impl<B> Sending<B> {
+    /// Whether something of it is still to be written or drawn.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.body.is_some() || !self.outgoing.is_empty()
+    }
+
+    /// Puts the head into the buffer; nothing is written yet.
+    pub(super) fn begin(&mut self, request: OutgoingRequest<'_, B>) {
+        (self.has_begun, self.has_written) = (true, false);
+        self.outgoing = WriteBuf::default();
+        write_request(self.outgoing.buffer(), request.head, &request.lines());
+        self.is_held = request.expects_continue && request.length != BodyLength::None;
+        self.body = match request.length {
+            BodyLength::None => None,
+            BodyLength::Known(length) => Some((request.body, Framing::Length(length))),
+            BodyLength::Unknown => Some((request.body, Framing::Chunked)),
+        };
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    pub(super) fn release(&mut self) {
+        self.is_held = false;
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    /// Draws and writes until everything is written.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<Result<(), Cut>> {
+        loop {
+            // First what can be drawn at once, so that a head and a small body go out together.
+            while self.body.is_some() && !self.is_held && self.outgoing.has_room() {
+                match self.poll_draw(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(cut)) => {
+                        self.is_cut = true;
+                        return Poll::Ready(Err(cut));
+                    }
+                }
+            }
+            if self.outgoing.is_empty() {
+                return if self.body.is_some() { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            // Once anything of it is written, nobody can say what has arrived.
+            let before = self.outgoing.left();
+            let written = self.outgoing.poll_write(cx, stream);
+            self.has_written |= self.outgoing.left() < before;
+            if ready!(written).is_err() {
+                self.is_cut = true;
+                return Poll::Ready(Err(Cut::ByPeer));
+            }
+        }
+    }
+
+    /// Puts the next piece of the body into the buffer.
+    fn poll_draw(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let Some((body, framing)) = &mut self.body else { return Poll::Ready(Ok(())) };
+        let wrong_length = |_| Cut::ByBody;
+        let is_last = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Err(_)) => return Poll::Ready(Err(Cut::ByBody)),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.outgoing.push(data, framing).map_err(wrong_length)?;
+                    // The end is known with the last piece: it goes out with it.
+                    *framing == Framing::Length(0) && body.is_end_stream()
+                }
+                Err(frame) => {
+                    self.outgoing.end(*framing, frame.trailers_ref()).map_err(wrong_length)?;
+                    true
+                }
+            },
+            None => {
+                self.outgoing.end(*framing, None).map_err(wrong_length)?;
+                true
+            }
+        };
+        if is_last {
+            self.body = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
