@@ -83,10 +83,27 @@ pub(super) struct Seen {
     pub(super) body: String,
 }
 
-/// Runs a test in a runtime whose clock is paused.
+thread_local! {
+    /// A script of the test that runs in this thread has panicked.
+    static SCRIPT_PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test in a runtime whose clock is paused. A panic in an endpoint's script fails the test, too: its own task would keep it to itself.
 pub(super) fn paused<F: Future<Output = ()>>(test: F) {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build_local(LocalOptions::default());
     runtime.expect("a runtime").block_on(test);
+    assert!(!SCRIPT_PANICKED.take(), "an endpoint's script panicked; its message stands above");
+}
+
+/// Calls the function when a panic drops it.
+pub(super) struct OnPanic<F: Fn()>(pub(super) F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
 }
 
 impl Net {
@@ -95,7 +112,13 @@ impl Net {
     where
         F: Future<Output = ()> + 'static,
     {
-        let script: Script = Rc::new(move |n, peer| Box::pin(script(n, peer)));
+        let script: Script = Rc::new(move |n, peer| {
+            let script = script(n, peer);
+            Box::pin(async move {
+                let _told = OnPanic(|| SCRIPT_PANICKED.set(true));
+                script.await;
+            })
+        });
         self.0.scripts.borrow_mut().insert(address.parse().expect("an address"), (script, 0));
     }
 
@@ -391,28 +414,60 @@ pub(super) async fn read_head(pipe: &mut (impl AsyncRead + Unpin), unread: &mut 
     String::from_utf8(unread.drain(..head_end).collect()).ok()
 }
 
-/// `None` if the stream ends before the body is whole that `head` announces.
+/// `None` if the stream ends before the body is whole that `head` announces. Panics where a body is framed wrongly.
 pub(super) async fn read_body(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>, head: &str) -> Option<String> {
     let lower = head.to_ascii_lowercase();
-    if lower.contains("transfer-encoding: chunked") {
-        let end = loop {
-            if let Some(at) = find(unread, b"0\r\n\r\n") {
-                break at + 5;
-            }
-            fill(pipe, unread).await?;
-        };
-        let framed = String::from_utf8(unread.drain(..end).collect()).ok()?;
-        return Some(unchunk(&framed));
+    let body = if lower.contains("transfer-encoding: chunked") {
+        read_chunks(pipe, unread).await?
+    } else {
+        let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |length| length.parse().unwrap_or_else(|_| panic!("{length:?} is no length")));
+        read_bytes(pipe, unread, length).await?
+    };
+    String::from_utf8(body).ok()
+}
+
+/// The data of all chunks, up to the last one and behind its trailers.
+async fn read_chunks(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let line = read_line(pipe, unread).await?;
+        let size = line.split(';').next().unwrap_or_default();
+        assert!(size.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line:?} does not begin with a chunk's size");
+        match usize::from_str_radix(size, 16).unwrap_or_else(|error| panic!("{line:?}: {error}")) {
+            0 => break,
+            size => data.append(&mut read_bytes(pipe, unread, size).await?),
+        }
+        let end = read_line(pipe, unread).await?;
+        assert!(end.is_empty(), "a chunk of {size:?} bytes goes on with {end:?}");
     }
-    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    loop {
+        let trailer = read_line(pipe, unread).await?;
+        if trailer.is_empty() {
+            return Some(data);
+        }
+        assert!(trailer.contains(':'), "{trailer:?} is no trailer");
+    }
+}
+
+/// A line, without its CRLF.
+async fn read_line(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {
+    let length = loop {
+        if let Some(at) = find(unread, b"\r\n") {
+            break at;
+        }
+        fill(pipe, unread).await?;
+    };
+    let line = String::from_utf8_lossy(&unread[..length]).into_owned();
+    unread.drain(..length + 2);
+    Some(line)
+}
+
+async fn read_bytes(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
     while unread.len() < length {
         fill(pipe, unread).await?;
     }
-    String::from_utf8(unread.drain(..length).collect()).ok()
-}
-
-fn unchunk(framed: &str) -> String {
-    framed.split("\r\n").skip(1).step_by(2).collect()
+    Some(unread.drain(..length).collect())
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -27,13 +27,16 @@ fn every_method_keeps_its_body_whatever_its_framing() {
         net.answers(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         for method in ["GET", "DELETE", "POST", "PUT"] {
-            for framed in
-                ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
-            {
+            for (framed, body) in [
+                ("content-length: 5\r\n\r\nhello", "hello"),
+                ("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "hello"),
+                // The first chunk holds what would end the body.
+                ("transfer-encoding: chunked\r\n\r\n5\r\n0\r\n\r\n\r\n2\r\nok\r\n0\r\n\r\n", "0\r\n\r\nok"),
+            ] {
                 let mut caller = bench.connect();
                 caller.say(&format!("{method} / HTTP/1.1\r\nhost: backend\r\n{framed}")).await;
                 assert_eq!(caller.answer().await.expect("an answer").status, 200);
-                assert_eq!(net.arrived().pop(), Some(format!("{A} {method} / hello")), "{framed:?}");
+                assert_eq!(net.arrived().pop(), Some(format!("{A} {method} / {body}")), "{framed:?}");
             }
         }
     });

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf};
 
-use super::super::net::{read_body, read_head};
+use super::super::net::{OnPanic, read_body, read_head};
 use super::World;
 use crate::clock;
 use crate::http::client::Dial;
@@ -88,6 +88,7 @@ const FAULTS: [Fate; 11] = [
 ];
 
 async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
+    let _told = OnPanic(|| world.offence(format!("{address} panicked, probably at what it was sent")));
     let mut unread = Vec::new();
     loop {
         let patience = clock::now() + world.millis(4_000);
