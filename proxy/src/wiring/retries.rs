@@ -1,5 +1,8 @@
 //! Attempts after the first: which, where, how soon, how many.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::*;
 
 #[test]
@@ -25,18 +28,46 @@ fn a_failed_attempt_goes_to_the_other_endpoint_and_the_caller_is_told_how_many_i
 }
 
 #[test]
-fn the_wait_before_a_retry_stays_within_the_backoff() {
-    paused(async {
+fn the_waits_before_retries_fill_their_backoffs_and_stay_within_them() {
+    const SEEDS: u32 = 200;
+    // The backoffs double from 25 ms.
+    let intervals = [Duration::from_millis(25), Duration::from_millis(50)];
+    // How many waits fall into each quarter of their interval.
+    let mut quarters = [[0; 4]; 2];
+    for seed in 0..SEEDS {
+        for (retry, wait) in waits(seed.into()).into_iter().enumerate() {
+            // tokio's timers round up to the next millisecond.
+            assert!(wait <= intervals[retry] + Duration::from_millis(1), "seed {seed}: retry {retry} after {wait:?}");
+            let quarter = (wait.as_micros() * 4 / intervals[retry].as_micros()).min(3);
+            quarters[retry][quarter as usize] += 1;
+        }
+    }
+    let evenly = SEEDS / 8..=SEEDS * 3 / 8;
+    assert!(quarters.iter().flatten().all(|waits| evenly.contains(waits)), "{quarters:?}");
+}
+
+/// The times from the first attempt to the second, and to the third.
+fn waits(seed: u64) -> Vec<Duration> {
+    let arrivals = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&arrivals);
+    paused(async move {
         let net = Net::default();
-        net.answers(A, &[FAILED, FAILED, OK]);
+        net.endpoint(A, move |_, mut peer| {
+            let arrivals = Rc::clone(&arrivals);
+            async move {
+                while peer.request().await.is_some() {
+                    arrivals.borrow_mut().push(clock::now());
+                    peer.say(if arrivals.borrow().len() < 3 { FAILED } else { OK }).await;
+                }
+            }
+        });
         let bench = Bench::new(&net, ONE).await;
-        let started = clock::now();
-        let seen = bench.get("/").await;
-        assert_eq!(seen.status, 200);
-        assert!(seen.head.contains("outrigger-attempts: 3"));
-        // Two draws, from 0 to 25 ms and from 0 to 50 ms; tokio's timers round up to the next millisecond.
-        assert!(clock::now() - started <= Duration::from_millis(75 + 2));
+        bench.reseed(seed);
+        let answer = bench.get("/").await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.contains("outrigger-attempts: 3"), "{}", answer.head);
     });
+    seen.borrow().windows(2).map(|two| two[1] - two[0]).collect()
 }
 
 #[test]
@@ -70,13 +101,15 @@ fn an_attempt_that_is_not_answered_in_time_is_repeated_only_where_it_is_safe() {
             peer.request().await;
             peer.closed().await;
         });
-        let bench = Bench::new(&net, ONE).await;
+        // Three attempts would take 30 s.
+        let config = format!("{ONE}\n[upstreams.backend.timeouts]\nrequest = \"25s\"\nattempt = \"10s\"\n");
+        let bench = Bench::new(&net, &config).await;
         let started = clock::now();
         let seen = bench.get("/").await;
         assert_eq!((seen.status, net.arrived().len()), (504, 3));
         let took = clock::now() - started;
         assert!(
-            took <= seconds(30) + Duration::from_millis(100),
+            (seconds(25)..seconds(25) + Duration::from_millis(10)).contains(&took),
             "the request's deadline holds over all attempts: {took:?}"
         );
         let seen = bench.post("/", "x").await;

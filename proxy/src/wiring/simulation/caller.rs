@@ -119,7 +119,7 @@ async fn exchange(world: &World, (mut reader, mut writer): Line, wish: &Wish) ->
     };
     judge(world, wish, &head, &body);
     let limit = Duration::from_millis(REQUEST_MILLIS) + SLACK;
-    if wish.body.len() < 1_000 && is_written && body.len() < 1_000 && clock::now() - started > limit * 2 {
+    if wish.body.len() < 1_000 && is_written && body.len() < 1_000 && clock::now() - started > limit {
         world.offence(format!("{} {} took {:?}", wish.method, wish.path, clock::now() - started));
     }
     (is_written && !head.contains("connection: close")).then_some((reader, writer))

@@ -3,8 +3,8 @@
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// Time for a request's answer, all attempts together.
-pub(super) const REQUEST_MILLIS: u64 = 2_000;
+/// Time for a request's answer, all attempts together: less than four attempts that time out take.
+pub(super) const REQUEST_MILLIS: u64 = 1_200;
 
 /// The numbers of a run.
 #[derive(Clone, Debug)]
