@@ -49,21 +49,56 @@ skip() {
 # may_install: whether packages can be installed here.
 may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
-# needs NAME COMMAND=PACKAGE...: installs what is missing, or skips NAME. A PACKAGE may be several, separated by commas.
+# is_there COMMAND: whether it is on the PATH. A podman/PART is what podman starts itself, from folders of its own.
+is_there() {
+  local folder
+  case "$1" in
+    podman/*)
+      for folder in $(podman_folders); do
+        [ -x "$folder/${1#*/}" ] && return
+      done
+      # The only part that podman looks for on the PATH as well.
+      [ "$1" = podman/catatonit ] && command -v catatonit >/dev/null
+      ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+# podman_folders: where podman looks for its parts: as CONTAINERS_CONF says, or else where it is built to.
+podman_folders() {
+  local configured
+  configured=$(sed -n '/^ *helper_binaries_dir/,/]/p' "${CONTAINERS_CONF:-/dev/null}" | { grep -o '"[^"]*"' || true; } | tr -d '"' | tr '\n' ' ')
+  echo "${configured:-/usr/local/libexec/podman /usr/local/lib/podman /usr/libexec/podman /usr/lib/podman}"
+}
+
+# absent COMMAND=PACKAGE...: those of them whose command is not there.
+absent() {
+  local pair
+  for pair in "$@"; do is_there "${pair%%=*}" || echo "$pair"; done
+}
+
+# in_words COMMAND=PACKAGE...: what is missing, and which package brings it.
+in_words() {
+  local pair words=
+  for pair in "$@"; do words+=", ${pair%%=*} (package ${pair#*=})"; done
+  if [[ $* == *podman/* ]]; then words+="; podman looks for its parts in $(podman_folders)"; fi
+  echo "missing: ${words#, }"
+}
+
+# needs NAME COMMAND=PACKAGE...: installs what is missing, or skips NAME and says what that is. A PACKAGE may be several, separated by commas.
 needs() {
-  local name=$1 missing=() packages=() pair
+  local name=$1 missing packages
   shift
-  for pair in "$@"; do
-    command -v "${pair%%=*}" >/dev/null && continue
-    missing+=("${pair%%=*}")
-    IFS=, read -ra more <<<"${pair#*=}"
-    packages+=("${more[@]}")
-  done
+  mapfile -t missing < <(absent "$@")
   [ ${#missing[@]} = 0 ] && return
-  may_install || skip "$name" "missing: ${missing[*]}, and it may not be installed (no root, or no apt-get)"
+  IFS=, read -ra packages <<<"$(IFS=, && echo "${missing[*]#*=}")"
+  may_install || skip "$name" "$(in_words "${missing[@]}"). Install them; as root, where there is apt-get, this script does"
   echo "$name: installing ${packages[*]}"
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >/dev/null ||
-    skip "$name" "${packages[*]} cannot be installed"
+    skip "$name" "$(in_words "${missing[@]}"). apt-get cannot install them"
+  mapfile -t missing < <(absent "$@")
+  [ ${#missing[@]} = 0 ] ||
+    skip "$name" "$(in_words "${missing[@]}"). apt-get takes them for installed: apt-get install --reinstall ${packages[*]}"
 }
 
 # needs_venv NAME: Chaos Toolkit and what checks manifests, in .venv (VENV).
@@ -84,13 +119,20 @@ needs_kustomize() {
   PATH="$PWD/$VENV/bin:$PATH"
 }
 
-# needs_podman NAME: podman, and proof that it can start a container on a network of its own.
+# needs_podman NAME: podman with every part that a pod on a network of its own needs, before anything is started: catatonit holds a pod's network,
+# netavark makes it, by iptables, and aardvark-dns answers for names in it. Where one is missing podman starts what it can and says little: without
+# aardvark-dns, for instance, everything runs and no name is found.
 needs_podman() {
+  local backend
   [ "$(id -u)" = 0 ] || skip "$1" "pods of podman need root here"
-  needs "$1" podman=podman,runc,netavark,aardvark-dns,catatonit nsenter=util-linux ip=iproute2 nft=nftables curl=curl
-  needs_kustomize "$1"
   export CONTAINERS_CONF="${CONTAINERS_CONF:-$PWD/ci/containers.conf}"
+  needs "$1" podman=podman runc=runc podman/catatonit=catatonit podman/netavark=netavark podman/aardvark-dns=aardvark-dns iptables=iptables \
+    nsenter=util-linux ip=iproute2 nft=nftables curl=curl
+  needs_kustomize "$1"
   podman info >/dev/null 2>&1 || skip "$1" "podman does not work here: $(podman info 2>&1 | tail -n 1)"
+  backend=$(podman info --format '{{.Host.NetworkBackend}}' 2>/dev/null) || backend="older than netavark, as $(podman --version) is"
+  [ "$backend" = netavark ] ||
+    skip "$1" "podman's network backend is $backend; set network_backend = \"netavark\" in [network] of $CONTAINERS_CONF (podman 4 or newer)"
 }
 
 # leftovers STATE: what of ours podman still has, and what still runs with this folder as its state.
