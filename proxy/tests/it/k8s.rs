@@ -1,7 +1,6 @@
 //! The manifests of `k8s/` and the Dockerfiles against the code: ports, paths, names and times that must agree.
 //!
-//! Reads them as lines, by their indentation; needs neither kubectl nor podman. Whether Kubernetes' schemas take them is asked by `ci/manifests.sh`;
-//! `ci/pods.sh` plays them for real.
+//! Needs neither kubectl nor podman. Whether Kubernetes' schemas take the manifests is asked by `ci/manifests.sh`; `ci/pods.sh` plays them for real.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outrigger::config::Config;
+use yaml_rust2::{Yaml, YamlLoader};
 
 const ADMIN: &str = include_str!("../../src/admin.rs");
 const BACKEND: &str = "k8s/base/backend-deployment.yaml";
 const CLIENT: &str = "k8s/base/client-deployment.yaml";
 const JOB: &str = "k8s/examples/job/job.yaml";
 const JOB_FOLDERS: [&str; 2] = ["k8s/examples/job", "k8s/examples/job-pre-1.29"];
+const WORKLOADS: [(&str, &str); 3] = [(BACKEND, "Deployment"), (CLIENT, "Deployment"), (JOB, "Job")];
 const DOCKERFILES: [&str; 3] = ["proxy/Dockerfile", "backend/Dockerfile", "client/Dockerfile"];
 
 fn root() -> PathBuf {
@@ -33,62 +34,67 @@ fn config_of(folder: &str) -> Config {
     Config::load(&root().join(folder).join("config.toml")).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
+fn documents(text: &str) -> Vec<Yaml> {
+    YamlLoader::load_from_str(text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+}
+
+/// What a text says that is one document.
+fn yaml(text: &str) -> Yaml {
+    let [document] = <[Yaml; 1]>::try_from(documents(text)).expect("one document");
+    document
+}
+
+fn file(path: &str) -> Yaml {
+    yaml(&read(path))
+}
+
 /// The document of a manifest that has this kind.
-fn document(path: &str, kind: &str) -> String {
-    let text = read(path);
-    let found = text.split("\n---\n").find(|document| document.lines().any(|line| line == format!("kind: {kind}")));
-    found.unwrap_or_else(|| panic!("{path} has no {kind}")).to_owned()
+fn document(path: &str, kind: &str) -> Yaml {
+    let found = documents(&read(path)).into_iter().find(|document| document["kind"].as_str() == Some(kind));
+    found.unwrap_or_else(|| panic!("{path} has no {kind}"))
 }
 
-fn indent(line: &str) -> usize {
-    line.len() - line.trim_start().len()
+fn text(yaml: &Yaml) -> &str {
+    yaml.as_str().unwrap_or_else(|| panic!("{yaml:?} is no text"))
 }
 
-/// What stands below the first line that reads `head`; of an item of a list the rest of the item.
-fn below(yaml: &str, head: &str) -> String {
-    let mut lines = yaml.lines().skip_while(|line| line.trim() != head);
-    let first = lines.next().unwrap_or_else(|| panic!("no `{head}` in\n{yaml}"));
-    // A list may stand as deep as its key.
-    let deeper = |line: &&str| {
-        indent(line) > indent(first) || (!head.starts_with('-') && indent(line) == indent(first) && line.contains("- "))
-    };
-    lines.take_while(deeper).map(|line| format!("{line}\n")).collect()
+fn number<N: TryFrom<i64>>(yaml: &Yaml) -> N {
+    yaml.as_i64().and_then(|number| number.try_into().ok()).unwrap_or_else(|| panic!("{yaml:?} is no such number"))
 }
 
-/// The values of all lines `key: value`, without quotes.
-fn values(yaml: &str, key: &str) -> Vec<String> {
-    let entry = |line: &str| {
-        let (found, value) = line.trim().trim_start_matches("- ").split_once(": ")?;
-        (found == key).then(|| value.trim_matches('"').to_owned())
-    };
-    yaml.lines().filter_map(entry).collect()
+fn list(yaml: &Yaml) -> &[Yaml] {
+    yaml.as_vec().unwrap_or_else(|| panic!("{yaml:?} is no list"))
 }
 
-/// The value of the first line `key: value`.
-fn value(yaml: &str, key: &str) -> String {
-    values(yaml, key).into_iter().next().unwrap_or_else(|| panic!("no `{key}: …` in\n{yaml}"))
+/// The item of a list that has this name.
+fn named<'y>(yaml: &'y Yaml, name: &str) -> &'y Yaml {
+    let found = list(yaml).iter().find(|item| item["name"].as_str() == Some(name));
+    found.unwrap_or_else(|| panic!("no {name} in {yaml:?}"))
 }
 
-fn port(yaml: &str, key: &str) -> u16 {
-    value(yaml, key).parse().unwrap_or_else(|error| panic!("{key}: {error}"))
+/// The pod that a Deployment or a Job makes.
+fn pod(workload: &Yaml) -> &Yaml {
+    &workload["spec"]["template"]["spec"]
 }
 
-/// The value of a container's environment variable.
-fn variable(yaml: &str, name: &str) -> String {
-    value(&below(yaml, &format!("- name: {name}")), "value")
+/// All containers of a pod, those that start first in front.
+fn containers(pod: &Yaml) -> Vec<&Yaml> {
+    let init = pod["initContainers"].as_vec().into_iter().flatten();
+    init.chain(list(&pod["containers"])).collect()
 }
 
-fn sidecar() -> String {
-    below(&document(CLIENT, "Deployment"), "- name: outrigger")
+/// The ports that the rules of a NetworkPolicy open.
+fn ports(rules: &Yaml) -> Vec<u16> {
+    list(rules).iter().flat_map(|rule| list(&rule["ports"])).map(|port| number(&port["port"])).collect()
 }
 
-#[test]
-fn the_helpers_see_blocks_and_values() {
-    let yaml = "a:\n  - name: x\n    b: \"1\"\n  - name: y\n    b: 2\nc: 3\n";
-    assert_eq!(values(yaml, "b"), ["1", "2"]);
-    assert_eq!(below(yaml, "- name: x"), "    b: \"1\"\n");
-    assert_eq!(value(&below(yaml, "- name: y"), "b"), "2");
-    assert_eq!(values(&below(yaml, "a:"), "name"), ["x", "y"]);
+/// How long a pod may take to end.
+fn grace(workload: &Yaml) -> Duration {
+    Duration::from_secs(number(&pod(workload)["terminationGracePeriodSeconds"]))
+}
+
+fn sidecar(workload: &Yaml) -> &Yaml {
+    named(&pod(workload)["initContainers"], "outrigger")
 }
 
 #[test]
@@ -96,27 +102,27 @@ fn the_app_is_served_on_loopback_and_the_kubelet_on_the_pods_address() {
     let listen = config().listen;
     assert!(listen.app.ip().is_loopback(), "{}", listen.app);
     assert!(listen.admin.ip().is_unspecified(), "{}", listen.admin);
-    let args = value(&below(&document(CLIENT, "Deployment"), "- name: client"), "args");
-    assert!(args.contains(&format!("\"http://{}/\"", listen.app)), "{args}");
+    let deployment = document(CLIENT, "Deployment");
+    let args = list(&named(&pod(&deployment)["containers"], "client")["args"]);
+    assert!(args.contains(&Yaml::String(format!("http://{}/", listen.app))), "{args:?}");
 }
 
 #[test]
 fn probes_and_scrapes_ask_the_admin_port_for_what_it_answers() {
-    let (deployment, sidecar, admin) = (document(CLIENT, "Deployment"), sidecar(), config().listen.admin.port());
-    assert_eq!(value(&below(&sidecar, "ports:"), "name"), "admin");
-    assert_eq!(port(&sidecar, "containerPort"), admin);
-    assert_eq!(port(&deployment, "prometheus.io/port"), admin);
-    let mut paths = vec![value(&deployment, "prometheus.io/path")];
-    for (probe, path) in [("startupProbe:", "/readyz"), ("readinessProbe:", "/readyz"), ("livenessProbe:", "/livez")] {
-        let probe = below(&sidecar, probe);
-        assert_eq!((value(&probe, "path").as_str(), value(&probe, "port").as_str()), (path, "admin"));
-        paths.push(path.to_owned());
+    let (deployment, admin) = (document(CLIENT, "Deployment"), config().listen.admin.port());
+    let (sidecar, annotations) = (sidecar(&deployment), &deployment["spec"]["template"]["metadata"]["annotations"]);
+    assert_eq!(number::<u16>(&named(&sidecar["ports"], "admin")["containerPort"]), admin);
+    assert_eq!(text(&annotations["prometheus.io/port"]), admin.to_string());
+    let mut paths = vec![text(&annotations["prometheus.io/path"])];
+    for (probe, path) in [("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")] {
+        let probe = &sidecar[probe]["httpGet"];
+        assert_eq!((text(&probe["path"]), text(&probe["port"])), (path, "admin"));
+        paths.push(path);
     }
     for path in paths {
         assert!(ADMIN.contains(&format!("\"{path}\" =>")), "admin.rs answers no {path}");
     }
-    let ingress = below(&document(CLIENT, "NetworkPolicy"), "ingress:");
-    assert_eq!(port(&ingress, "port"), admin);
+    assert_eq!(ports(&document(CLIENT, "NetworkPolicy")["spec"]["ingress"]), [admin]);
 }
 
 #[test]
@@ -125,37 +131,39 @@ fn the_endpoint_is_the_service_and_the_service_is_the_backend() {
     let [upstream] = &config.upstreams[..] else { panic!("one upstream is enough for the demo") };
     let [endpoint] = &upstream.endpoints[..] else { panic!("one name is enough for a Service") };
     let (service, deployment) = (document(BACKEND, "Service"), document(BACKEND, "Deployment"));
-    assert_eq!((value(&service, "name"), port(&service, "port")), (endpoint.host.clone(), endpoint.port));
+    assert_eq!(text(&service["metadata"]["name"]), endpoint.host);
+    let [service_port] = list(&service["spec"]["ports"]) else { panic!("one port") };
+    assert_eq!(number::<u16>(&service_port["port"]), endpoint.port);
     // A headless Service does not translate ports.
-    assert_eq!(value(&service, "clusterIP"), "None");
-    assert_eq!(port(&deployment, "containerPort"), endpoint.port);
-    assert_eq!(value(&below(&deployment, "ports:"), "name"), value(&service, "targetPort"));
-    assert_eq!(value(&below(&service, "selector:"), "app"), value(&below(&deployment, "labels:"), "app"));
+    assert_eq!(text(&service["spec"]["clusterIP"]), "None");
+    let backend = named(&pod(&deployment)["containers"], "backend");
+    let target = named(&backend["ports"], text(&service_port["targetPort"]));
+    assert_eq!(number::<u16>(&target["containerPort"]), endpoint.port);
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(text(&service["spec"]["selector"]["app"]), text(&labels["app"]));
 
-    let listen: SocketAddr = variable(&deployment, "BACKEND_LISTEN").parse().expect("an address");
+    let address =
+        |variable| text(&named(&backend["env"], variable)["value"]).parse::<SocketAddr>().expect("an address");
+    let (listen, control) = (address("BACKEND_LISTEN"), address("BACKEND_CONTROL"));
     assert!(listen.ip().is_unspecified() && listen.port() == endpoint.port, "{listen}");
-    let control: SocketAddr = variable(&deployment, "BACKEND_CONTROL").parse().expect("an address");
     assert!(control.ip().is_loopback(), "whoever reaches {control} can break the service");
 
-    let egress = below(&document(CLIENT, "NetworkPolicy"), "egress:");
-    assert_eq!(values(&egress, "port"), [endpoint.port.to_string().as_str(), "53", "53"]);
-    assert_eq!(port(&below(&document(BACKEND, "NetworkPolicy"), "ingress:"), "port"), endpoint.port);
+    assert_eq!(ports(&document(CLIENT, "NetworkPolicy")["spec"]["egress"]), [endpoint.port, 53, 53]);
+    assert_eq!(ports(&document(BACKEND, "NetworkPolicy")["spec"]["ingress"]), [endpoint.port]);
 }
 
 #[test]
 fn the_drain_ends_before_the_pod_is_killed() {
-    let grace: u64 = value(&document(CLIENT, "Deployment"), "terminationGracePeriodSeconds").parse().expect("seconds");
-    assert!(Duration::from_secs(grace) > config().drain.timeout);
+    assert!(grace(&document(CLIENT, "Deployment")) > config().drain.timeout);
 }
 
 #[test]
 fn the_sidecar_is_a_native_one() {
     let deployment = document(CLIENT, "Deployment");
-    assert_eq!(value(&below(&deployment, "initContainers:"), "name"), "outrigger");
-    assert_eq!(value(&sidecar(), "restartPolicy"), "Always");
-    let app = below(&deployment, "containers:");
-    assert_eq!(value(&app, "name"), "client");
-    assert!(values(&app, "restartPolicy").is_empty());
+    assert_eq!(text(&sidecar(&deployment)["restartPolicy"]), "Always");
+    let [app] = list(&pod(&deployment)["containers"]) else { panic!("the app alone") };
+    assert_eq!(text(&app["name"]), "client");
+    assert!(app["restartPolicy"].is_badvalue());
 }
 
 #[test]
@@ -163,13 +171,15 @@ fn the_configuration_is_mounted_as_the_folder_where_the_image_looks_for_it() {
     let image = read("proxy/Dockerfile");
     let path = image.lines().find_map(|line| line.strip_prefix("ENV OUTRIGGER_CONFIG=")).expect("the image says where");
     let (folder, file) = path.rsplit_once('/').expect("a path");
-    let (deployment, sidecar) = (document(CLIENT, "Deployment"), sidecar());
-    assert_eq!(value(&sidecar, "mountPath"), folder);
-    assert!(values(&sidecar, "subPath").is_empty(), "a file mounted by subPath never changes");
-    let generator = below(&read("k8s/base/kustomization.yaml"), "configMapGenerator:");
-    assert_eq!(value(&below(&deployment, "configMap:"), "name"), value(&generator, "name"));
-    assert!(generator.lines().any(|line| line.trim() == format!("- {file}")), "{generator}");
-    assert_eq!(value(&generator, "disableNameSuffixHash"), "true");
+    let deployment = document(CLIENT, "Deployment");
+    let [mount] = list(&sidecar(&deployment)["volumeMounts"]) else { panic!("nothing else is mounted") };
+    assert_eq!(text(&mount["mountPath"]), folder);
+    assert!(mount["subPath"].is_badvalue(), "a file mounted by subPath never changes");
+    let volume = named(&pod(&deployment)["volumes"], text(&mount["name"]));
+    let kustomization = self::file("k8s/base/kustomization.yaml");
+    let generator = named(&kustomization["configMapGenerator"], text(&volume["configMap"]["name"]));
+    assert_eq!(list(&generator["files"]), [Yaml::String(file.to_owned())]);
+    assert_eq!(generator["options"]["disableNameSuffixHash"], Yaml::Boolean(true));
 }
 
 #[test]
@@ -182,28 +192,38 @@ fn a_jobs_sidecar_has_the_policies_of_the_demo_and_ends_with_its_work() {
         config.drain = deployed.drain;
         assert_eq!(config, deployed, "{folder}: nothing else differs");
     }
-    let (job, grace) = (document(JOB, "Job"), deployed.drain.timeout);
-    assert!(Duration::from_secs(value(&job, "terminationGracePeriodSeconds").parse().expect("seconds")) > grace);
-    let native = below(&job, "- name: outrigger");
-    assert_eq!(value(&native, "restartPolicy"), "Always");
-    assert_eq!(port(&native, "containerPort"), deployed.listen.admin.port());
-    let old = read("k8s/examples/job-pre-1.29/kustomization.yaml");
-    assert!(old.contains("value: --then-post}") && old.contains("command: [/outrigger, ready]"), "{old}");
-    let quit = format!("http://127.0.0.1:{}/quitquitquit", deployed.listen.admin.port());
-    assert!(old.contains(&format!("value: \"{quit}\"")) && ADMIN.contains("\"/quitquitquit\""), "{old}");
-    for policy in [BACKEND, CLIENT] {
-        let lets_in = "- {key: app, operator: In, values: [client, once]}";
-        assert!(document(policy, "NetworkPolicy").contains(lets_in), "{policy} lets the Job's pod through");
+    let (job, admin) = (document(JOB, "Job"), deployed.listen.admin.port());
+    assert!(grace(&job) > deployed.drain.timeout);
+    assert_eq!(text(&sidecar(&job)["restartPolicy"]), "Always");
+    assert_eq!(number::<u16>(&named(&sidecar(&job)["ports"], "admin")["containerPort"]), admin);
+    let quit = format!("http://127.0.0.1:{admin}/quitquitquit");
+    assert_eq!(added_before_1_29("/args/-"), [yaml("--then-post"), Yaml::String(quit)]);
+    assert_eq!(added_before_1_29("/lifecycle"), [yaml("{postStart: {exec: {command: [/outrigger, ready]}}}")]);
+    assert!(ADMIN.contains("\"/quitquitquit\""));
+    let (into_backend, of_client) = (document(BACKEND, "NetworkPolicy"), document(CLIENT, "NetworkPolicy"));
+    for selector in [&into_backend["spec"]["ingress"][0]["from"][0]["podSelector"], &of_client["spec"]["podSelector"]] {
+        let wanted = yaml("{matchExpressions: [{key: app, operator: In, values: [client, once]}]}");
+        assert_eq!(*selector, wanted, "the Job's pod is let through");
     }
-    assert_eq!(values(&job, "app"), ["once", "once"]);
+    for labels in [&job["metadata"]["labels"], &job["spec"]["template"]["metadata"]["labels"]] {
+        assert_eq!(text(&labels["app"]), "once");
+    }
+}
+
+/// What the patch for clusters without native sidecars adds to the Job at places that end in this.
+fn added_before_1_29(place: &str) -> Vec<Yaml> {
+    let kustomization = file("k8s/examples/job-pre-1.29/kustomization.yaml");
+    let [patch] = list(&kustomization["patches"]) else { panic!("one patch") };
+    let patch = yaml(text(&patch["patch"]));
+    let added = list(&patch).iter().filter(|step| text(&step["op"]) == "add" && text(&step["path"]).ends_with(place));
+    added.map(|step| step["value"].clone()).collect()
 }
 
 #[test]
 fn scripts_know_how_many_backends_there_are() {
-    let replicas = value(&document(BACKEND, "Deployment"), "replicas");
+    let replicas: u32 = number(&document(BACKEND, "Deployment")["spec"]["replicas"]);
     assert!(read("chaos/kubectl.sh").contains(&format!("\nREPLICAS={replicas}\n")));
-    let numbers: Vec<String> =
-        (1..=replicas.parse().expect("a number")).map(|number: u32| number.to_string()).collect();
+    let numbers: Vec<String> = (1..=replicas).map(|number| number.to_string()).collect();
     assert!(read("chaos/processes.sh").contains(&format!("\nBACKENDS=\"{}\"", numbers.join(" "))));
 }
 
@@ -230,23 +250,24 @@ fn rules_dashboard_and_experiments_ask_only_for_metrics_that_there_are() {
 
 #[test]
 fn every_container_fits_the_restricted_profile() {
-    let namespace = read("k8s/base/namespace.yaml");
-    assert_eq!(value(&namespace, "pod-security.kubernetes.io/enforce"), "restricted");
-    assert_eq!(value(&namespace, "name"), value(&read("k8s/base/kustomization.yaml"), "namespace"));
-    for (path, kind) in [(BACKEND, "Deployment"), (CLIENT, "Deployment"), (JOB, "Job")] {
-        let deployment = document(path, kind);
-        let containers = values(&deployment, "image").len();
-        assert!(containers > 0, "{path}");
-        for (key, wanted) in
-            [("allowPrivilegeEscalation", "false"), ("readOnlyRootFilesystem", "true"), ("drop", "[ALL]")]
-        {
-            assert_eq!(values(&deployment, key), vec![wanted; containers], "{path}: {key}");
+    let metadata = &file("k8s/base/namespace.yaml")["metadata"];
+    assert_eq!(text(&metadata["labels"]["pod-security.kubernetes.io/enforce"]), "restricted");
+    assert_eq!(metadata["name"], file("k8s/base/kustomization.yaml")["namespace"]);
+    let confined = yaml("{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}");
+    for (path, kind) in WORKLOADS {
+        let workload = document(path, kind);
+        let pod = pod(&workload);
+        for container in containers(pod) {
+            assert_eq!(container["securityContext"], confined, "{path}: {:?}", container["name"]);
+            for bound in ["requests", "limits"] {
+                text(&container["resources"][bound]["memory"]);
+            }
         }
-        assert_eq!(values(&deployment, "memory").len(), 2 * containers, "{path}: a request and a limit each");
-        assert_eq!(values(&deployment, "runAsNonRoot"), ["true"], "{path}");
-        assert_eq!(value(&below(&deployment, "seccompProfile:"), "type"), "RuntimeDefault", "{path}");
-        assert_eq!(value(&deployment, "automountServiceAccountToken"), "false", "{path}");
-        let user = format!("USER {0}:{0}", value(&deployment, "runAsUser"));
+        let security = &pod["securityContext"];
+        assert_eq!(security["runAsNonRoot"], Yaml::Boolean(true), "{path}");
+        assert_eq!(text(&security["seccompProfile"]["type"]), "RuntimeDefault", "{path}");
+        assert_eq!(pod["automountServiceAccountToken"], Yaml::Boolean(false), "{path}");
+        let user = format!("USER {0}:{0}", number::<u32>(&security["runAsUser"]));
         assert!(DOCKERFILES.iter().all(|path| read(path).lines().any(|line| line == user)), "{path}: {user}");
     }
 }
@@ -254,9 +275,9 @@ fn every_container_fits_the_restricted_profile() {
 #[test]
 fn images_have_the_version_of_the_workspace_and_are_built_by_its_compiler() {
     let version = env!("CARGO_PKG_VERSION");
-    let workloads = [(BACKEND, "Deployment"), (CLIENT, "Deployment"), (JOB, "Job")];
-    let images: Vec<String> =
-        workloads.iter().flat_map(|(path, kind)| values(&document(path, kind), "image")).collect();
+    let workloads = WORKLOADS.map(|(path, kind)| document(path, kind));
+    let images: Vec<&str> =
+        workloads.iter().flat_map(|workload| containers(pod(workload))).map(|c| text(&c["image"])).collect();
     let wanted = ["outrigger-backend", "outrigger", "outrigger-client", "outrigger", "outrigger-client"]
         .map(|name| format!("{name}:{version}"));
     assert_eq!(images, wanted);
