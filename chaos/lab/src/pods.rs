@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn images_are_those_that_the_manifests_name() {
-        let client = include_str!("../../k8s/base/client-deployment.yaml");
-        let backend = include_str!("../../k8s/base/backend-deployment.yaml");
+        let client = include_str!("../../../k8s/base/client-deployment.yaml");
+        let backend = include_str!("../../../k8s/base/backend-deployment.yaml");
         for (manifest, program) in [(client, "client"), (client, "outrigger"), (backend, "backend")] {
             let line = format!("image: {}", image(program));
             assert!(manifest.lines().any(|found| found.trim() == line), "{line}");
