@@ -6,11 +6,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lab::error::{Error, Outcome};
 use lab::interrupt::Interrupt;
+use report::block::Missing;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, RunArgs};
-use crate::measure::{Bench, Error};
+use crate::measure::Bench;
 use crate::peers::{Peer, Programs};
 use crate::results::{Results, SCHEMA};
 use crate::scenario::{self, Case, Scenario};
@@ -19,52 +21,45 @@ use crate::{counts, docs, goals, load, origin, page, relay, syscalls, table, wor
 /// For 9 900 connections from the app: the proxy keeps two descriptors for each place, and 128 beside them.
 const DESCRIPTORS: u64 = 20_000;
 
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// As hoped.
-    Well,
-    /// A goal is missed, a page has drifted, a count exceeds its bound.
-    Otherwise,
-}
-
 /// Does it.
 ///
 /// # Errors
 /// What could not be done.
-pub(crate) fn main(cli: Cli) -> Result<Ended, Error> {
-    let done = |result: io::Result<()>| result.map(|()| Ended::Well).map_err(|cause| at("this process", cause));
+pub(crate) fn main(cli: Cli) -> Result<Outcome, Error> {
+    let done = |result: io::Result<()>| result.map(|()| Outcome::Passed).map_err(Error::io("this process"));
     match cli.command {
         None => run(&cli.run),
         Some(Command::Page { write, page, results }) => hold_page(&page, &results, write),
         Some(Command::Counts { write, bounds, bin_dir }) => {
-            let held = counts::main(&bounds, write, bin_dir.as_deref()).map_err(Error::Unfit)?;
-            Ok(if held { Ended::Well } else { Ended::Otherwise })
+            let held = counts::main(&bounds, write, bin_dir.as_deref()).map_err(Error::Unexpected)?;
+            Ok(Outcome::of(held))
         }
         Some(Command::Syscalls { bin_dir, out }) => print_syscalls(bin_dir, out),
         Some(Command::Origin { ports }) => done(origin::serve(ports)),
         Some(Command::Relay { listen, to }) => done(relay::serve(listen, to)),
         Some(Command::Load(args)) => done(load::run(&args)),
-        Some(Command::Work { name, times }) => work::run(&name, times).map(|()| Ended::Well).map_err(Error::Unfit),
+        Some(Command::Work { name, times }) => {
+            work::run(&name, times).map(|()| Outcome::Passed).map_err(Error::Unexpected)
+        }
     }
 }
 
-fn print_syscalls(bin_dir: Option<PathBuf>, out: PathBuf) -> Result<Ended, Error> {
+fn print_syscalls(bin_dir: Option<PathBuf>, out: PathBuf) -> Result<Outcome, Error> {
     let bench = prepare(programs(bin_dir, None, out)?, 1)?;
     let text = syscalls::table(&bench)?;
-    io::stdout().write_all(text.as_bytes()).map_err(|cause| at("stdout", cause))?;
-    Ok(Ended::Well)
+    io::stdout().write_all(text.as_bytes()).map_err(Error::io("stdout"))?;
+    Ok(Outcome::Passed)
 }
 
 /// What every measurement needs, each load of it lasting so many seconds.
 fn prepare(programs: Programs, seconds: u32) -> Result<Bench, Error> {
-    let interrupt = Interrupt::listen().map_err(|cause| at("signals", cause))?;
-    fs::create_dir_all(&programs.folder).map_err(|cause| at(&programs.folder.display().to_string(), cause))?;
+    let interrupt = Interrupt::listen().map_err(Error::io("signals"))?;
+    fs::create_dir_all(&programs.folder).map_err(Error::io(programs.folder.display()))?;
     raise_descriptors();
     Ok(Bench { programs, lasts: Duration::from_secs(u64::from(seconds)), interrupt })
 }
 
-fn run(args: &RunArgs) -> Result<Ended, Error> {
+fn run(args: &RunArgs) -> Result<Outcome, Error> {
     let (rounds, seconds) = if args.quick { (1, 1) } else { (args.rounds, args.seconds) };
     let bench = prepare(programs(args.bin_dir.clone(), args.outrigger.clone(), args.out.clone())?, seconds)?;
     let mut results = Results {
@@ -73,7 +68,7 @@ fn run(args: &RunArgs) -> Result<Ended, Error> {
         machine: machine(),
         seconds: bench.lasts.as_secs_f64(),
         versions: BTreeMap::new(),
-        binary_bytes: fs::metadata(&bench.programs.outrigger).map_err(|cause| at("outrigger", cause))?.len(),
+        binary_bytes: fs::metadata(&bench.programs.outrigger).map_err(Error::io("outrigger"))?.len(),
         figures: BTreeMap::new(),
     };
     let scenarios: Vec<(&Scenario, Vec<Case>)> = chosen(args);
@@ -97,9 +92,9 @@ fn run(args: &RunArgs) -> Result<Ended, Error> {
         args.out.join("results.json").display(),
         args.out.join("index.html").display()
     );
-    io::stdout().write_all(text.as_bytes()).map_err(|cause| at("stdout", cause))?;
-    let is_missed = goals::verdicts(&results).iter().any(|verdict| verdict.is_met == Some(false));
-    Ok(if args.check && is_missed { Ended::Otherwise } else { Ended::Well })
+    io::stdout().write_all(text.as_bytes()).map_err(Error::io("stdout"))?;
+    let is_missed = goals::all(&results).iter().any(|goal| goal.is_met == Some(false));
+    Ok(Outcome::of(!(args.check && is_missed)))
 }
 
 /// The scenarios with those of their cases whose peers are wanted.
@@ -138,7 +133,7 @@ fn present(bench: &Bench, scenarios: &[(&Scenario, Vec<Case>)], results: &mut Re
                 );
                 results.versions.insert(case.peer.name().to_owned(), "not found, not measured".to_owned());
             }
-            Err(error) => return Err(at(case.peer.name(), error)),
+            Err(error) => return Err(Error::io(case.peer.name())(error)),
         }
     }
     Ok(peers)
@@ -146,11 +141,14 @@ fn present(bench: &Bench, scenarios: &[(&Scenario, Vec<Case>)], results: &mut Re
 
 /// `outrigger` and this program, raw files to go to `out`.
 fn programs(bin_dir: Option<PathBuf>, outrigger: Option<PathBuf>, out: PathBuf) -> Result<Programs, Error> {
-    let bench = std::env::current_exe().map_err(|cause| at("this program", cause))?;
+    let bench = std::env::current_exe().map_err(Error::io("this program"))?;
     let folder = bin_dir.or_else(|| bench.parent().map(Path::to_owned)).unwrap_or_else(|| PathBuf::from("."));
     let outrigger = outrigger.unwrap_or_else(|| folder.join("outrigger"));
     if !outrigger.is_file() {
-        return Err(Error::Unfit(format!("no {}; `cargo build --release --workspace` makes it", outrigger.display())));
+        return Err(Error::Unexpected(format!(
+            "no {}; `cargo build --release --workspace` makes it",
+            outrigger.display()
+        )));
     }
     Ok(Programs { bench, outrigger, folder: out })
 }
@@ -159,24 +157,25 @@ fn write(args: &RunArgs, results: &Results) -> Result<(), Error> {
     let json = serde_json::to_string_pretty(results).expect("figures are JSON") + "\n";
     for (name, text) in [("results.json", json), ("index.html", page::page(results))] {
         let path = args.out.join(name);
-        fs::write(&path, text).map_err(|cause| at(&path.display().to_string(), cause))?;
+        fs::write(&path, text).map_err(Error::io(path.display()))?;
     }
     Ok(())
 }
 
-fn hold_page(path: &Path, results: &Path, writes: bool) -> Result<Ended, Error> {
-    let results = Results::read(results).map_err(Error::Unfit)?;
-    let of_page = |cause| at(&path.display().to_string(), cause);
-    let text = fs::read_to_string(path).map_err(of_page)?;
+fn hold_page(path: &Path, results: &Path, writes: bool) -> Result<Outcome, Error> {
+    let results = Results::read(results).map_err(Error::Unexpected)?;
+    let unmarked = |missing: Missing| Error::Unexpected(format!("{}: {missing}", path.display()));
+    let of_page = Error::io(path.display());
+    let text = fs::read_to_string(path).map_err(&of_page)?;
     if writes {
-        fs::write(path, docs::write(&text, &results).map_err(Error::Unfit)?).map_err(of_page)?;
-        return Ok(Ended::Well);
+        fs::write(path, docs::write(&text, &results).map_err(unmarked)?).map_err(&of_page)?;
+        return Ok(Outcome::Passed);
     }
-    let drifted = docs::drift(&text, &results).map_err(Error::Unfit)?;
+    let drifted = docs::drift(&text, &results).map_err(unmarked)?;
     if let Some(line) = &drifted {
         eprintln!("{}: {line}", path.display());
     }
-    Ok(if drifted.is_none() { Ended::Well } else { Ended::Otherwise })
+    Ok(Outcome::of(drifted.is_none()))
 }
 
 /// Children have what we have.
@@ -198,8 +197,4 @@ fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel: String = kernel.trim().split('-').next().unwrap_or_default().to_owned();
     format!("{processors} processors, Linux {kernel}, all on loopback")
-}
-
-fn at(what: &str, cause: io::Error) -> Error {
-    Error::Io { what: what.to_owned(), cause }
 }

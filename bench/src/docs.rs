@@ -1,27 +1,26 @@
 //! The tables of docs/performance.md, written from the results of a run that are kept beside it, and held against them.
 
+use report::block::{Block, Missing};
+
 use crate::results::Results;
 use crate::table;
 
-/// The block lies between these lines.
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
+const TABLES: Block = Block("bench");
 
 /// The page with its block replaced by these results.
 ///
 /// # Errors
-/// A sentence if there is no block.
-pub(crate) fn write(page: &str, results: &Results) -> Result<String, String> {
-    let (before, _, after) = split(page)?;
-    Ok(format!("{before}{BEGIN}\n{}{END}{after}", table::markdown(results)))
+/// There is no block.
+pub(crate) fn write(page: &str, results: &Results) -> Result<String, Missing> {
+    TABLES.replace(page, &table::markdown(results))
 }
 
 /// The first line of the page that these results contradict.
 ///
 /// # Errors
-/// A sentence if there is no block.
-pub(crate) fn drift(page: &str, results: &Results) -> Result<Option<String>, String> {
-    let (_, block, _) = split(page)?;
+/// There is no block.
+pub(crate) fn drift(page: &str, results: &Results) -> Result<Option<String>, Missing> {
+    let block = TABLES.read(page)?;
     let wanted = table::markdown(results);
     let (mut written, mut wanted) = (block.trim().lines(), wanted.trim().lines());
     loop {
@@ -37,13 +36,6 @@ pub(crate) fn drift(page: &str, results: &Results) -> Result<Option<String>, Str
             }
         }
     }
-}
-
-fn split(page: &str) -> Result<(&str, &str, &str), String> {
-    let missing = || format!("no lines {BEGIN} and {END}, in this order");
-    let (before, rest) = page.split_once(BEGIN).ok_or_else(missing)?;
-    let (block, after) = rest.split_once(END).ok_or_else(missing)?;
-    Ok((before, block, after))
 }
 
 #[cfg(test)]

@@ -1,18 +1,28 @@
 //! The goals, in the order of the table that they come from, and whether a run meets them.
 
+use report::verdict::Verdict;
+
 use crate::results::{Results, Spread};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// A goal and what a run says of it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct Goal {
     pub(crate) text: String,
     /// With what lies around it.
     pub(crate) measured: String,
     pub(crate) wanted: String,
     /// Absent if it was not measured.
     pub(crate) is_met: Option<bool>,
+}
+
+impl Goal {
+    /// As tables and pages show it.
+    pub(crate) fn verdict(&self) -> Verdict<'_> {
+        let Self { text, measured, wanted, is_met } = self;
+        Verdict { name: "", text, measured, wanted, holds: *is_met }
+    }
 }
 
 /// Where a figure must lie.
@@ -35,7 +45,7 @@ enum Unit {
 }
 
 /// All of them.
-pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
+pub(crate) fn all(results: &Results) -> Vec<Goal> {
     let latencies = [("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us")];
     let latencies = latencies.map(|(name, figure)| added(results, name, figure)).into();
     [saturation(results), latencies, loads(results), footprint(results), growth(results)].concat()
@@ -46,15 +56,15 @@ fn ratio(results: &Results, scenario: &str, figure: &str, pair: [&str; 2]) -> Op
     results.combined(scenario, figure, pair, |case, other| case / other)
 }
 
-fn saturation(results: &Results) -> Vec<Verdict> {
+fn saturation(results: &Results) -> Vec<Goal> {
     let cpu = |name: &str, peer, limit| {
         let figure = ratio(results, "saturation", "cpu_us", ["outrigger", peer]);
-        verdict(&format!("CPU per request against {name}"), figure, Unit::Times, Bound::AtMost(limit))
+        goal(&format!("CPU per request against {name}"), figure, Unit::Times, Bound::AtMost(limit))
     };
     let rate = |name: &str, peer, limit| {
         let figure = ratio(results, "saturation", "per_second", ["outrigger", peer]);
         let text = format!("Requests a second at saturation against {name}");
-        verdict(&text, figure, Unit::Times, Bound::AtLeast(limit))
+        goal(&text, figure, Unit::Times, Bound::AtLeast(limit))
     };
     vec![
         cpu("HAProxy", "haproxy", 0.80),
@@ -66,9 +76,9 @@ fn saturation(results: &Results) -> Vec<Verdict> {
     ]
 }
 
-fn loads(results: &Results) -> Vec<Verdict> {
+fn loads(results: &Results) -> Vec<Goal> {
     let cpu = |text, scenario, bound| {
-        verdict(text, ratio(results, scenario, "cpu_us", ["outrigger", "haproxy"]), Unit::Times, bound)
+        goal(text, ratio(results, scenario, "cpu_us", ["outrigger", "haproxy"]), Unit::Times, bound)
     };
     let success = results.spread("faults", "outrigger", "success");
     vec![
@@ -77,11 +87,11 @@ fn loads(results: &Results) -> Vec<Verdict> {
         cpu("Answers of 64 KiB against HAProxy, CPU", "answer_64k", Bound::AtMost(1.0)),
         cpu("Answers of 1 MiB against HAProxy, CPU", "answer_1m", Bound::AtMost(1.0)),
         cpu("One attempt in ten fails: CPU against HAProxy", "faults", Bound::AtMost(0.75)),
-        verdict("One attempt in ten fails: success", success, Unit::Percent, Bound::AtLeast(0.999)),
+        goal("One attempt in ten fails: success", success, Unit::Percent, Bound::AtLeast(0.999)),
     ]
 }
 
-fn footprint(results: &Results) -> Vec<Verdict> {
+fn footprint(results: &Results) -> Vec<Goal> {
     let memory = |figure| results.rounds("memory", "outrigger", figure);
     let left: Vec<f64> = memory("after_mib").iter().zip(memory("idle_mib")).map(|(after, idle)| after - idle).collect();
     let start = results.spread("saturation", "outrigger", "start_ms");
@@ -89,17 +99,17 @@ fn footprint(results: &Results) -> Vec<Verdict> {
     let binary = Spread::of(&[results.binary_bytes as f64 / MIB]);
     let open = Spread::of(memory("open_mib"));
     vec![
-        verdict("Memory, idle", Spread::of(memory("idle_mib")), Unit::Mib, Bound::AtMost(8.0)),
-        verdict("Memory with 1 000 open connections", open, Unit::Mib, Bound::AtMost(20.0)),
-        verdict("Memory after them, above idle", Spread::of(&left), Unit::Mib, Bound::AtMost(2.0)),
-        verdict("Start to first answer", start, Unit::Ms, Bound::AtMost(10.0)),
-        verdict("Binary, stripped", binary, Unit::Mib, Bound::AtMost(6.0)),
+        goal("Memory, idle", Spread::of(memory("idle_mib")), Unit::Mib, Bound::AtMost(8.0)),
+        goal("Memory with 1 000 open connections", open, Unit::Mib, Bound::AtMost(20.0)),
+        goal("Memory after them, above idle", Spread::of(&left), Unit::Mib, Bound::AtMost(2.0)),
+        goal("Start to first answer", start, Unit::Ms, Bound::AtMost(10.0)),
+        goal("Binary, stripped", binary, Unit::Mib, Bound::AtMost(6.0)),
     ]
 }
 
-fn growth(results: &Results) -> Vec<Verdict> {
+fn growth(results: &Results) -> Vec<Goal> {
     let cpu = |text, scenario, [from, to]: [&str; 2], limit| {
-        verdict(text, ratio(results, scenario, "cpu_us", [to, from]), Unit::Times, Bound::AtMost(limit))
+        goal(text, ratio(results, scenario, "cpu_us", [to, from]), Unit::Times, Bound::AtMost(limit))
     };
     vec![
         cpu("All policies over the bare forward path, CPU", "policies", ["off", "on"], 1.15),
@@ -112,13 +122,13 @@ fn growth(results: &Results) -> Vec<Verdict> {
     ]
 }
 
-fn verdict(text: &str, figure: Option<Spread>, unit: Unit, bound: Bound) -> Verdict {
+fn goal(text: &str, figure: Option<Spread>, unit: Unit, bound: Bound) -> Goal {
     let wanted = match bound {
         Bound::AtMost(limit) => format!("≤ {}", unit.write(limit)),
         Bound::AtLeast(limit) => format!("≥ {}", unit.write(limit)),
         Bound::Below(limit) => format!("< {}", unit.write(limit)),
     };
-    Verdict {
+    Goal {
         text: text.to_owned(),
         measured: figure.map_or_else(|| "–".to_owned(), |figure| unit.spread(figure)),
         wanted,
@@ -127,13 +137,13 @@ fn verdict(text: &str, figure: Option<Spread>, unit: Unit, bound: Bound) -> Verd
 }
 
 /// What the proxy adds to a latency, held against what HAProxy and Envoy add.
-fn added(results: &Results, name: &str, figure: &str) -> Verdict {
+fn added(results: &Results, name: &str, figure: &str) -> Goal {
     let by = |peer| results.combined("latency", figure, [peer, "direct"], |through, direct| through - direct);
     let (ours, others) = (by("outrigger"), [("HAProxy", by("haproxy")), ("Envoy", by("envoy"))]);
     let wanted = others.iter().filter_map(|(name, spread)| Some(format!("{name} {:+.0} µs", (*spread)?.median)));
     let wanted: Vec<String> = wanted.collect();
     let is_below = |ours: Spread| others.iter().filter_map(|other| other.1).all(|other| ours.median < other.median);
-    Verdict {
+    Goal {
         text: format!("Added latency {name}, 2 000/s"),
         measured: ours.map_or_else(|| "–".to_owned(), |ours| Unit::Micro.spread(ours)),
         wanted: if wanted.is_empty() { "< HAProxy, Envoy".to_owned() } else { format!("< {}", wanted.join(", ")) },
@@ -178,18 +188,18 @@ mod tests {
     use super::*;
     use crate::results::tests::example;
 
-    fn of<'v>(verdicts: &'v [Verdict], text: &str) -> &'v Verdict {
-        verdicts.iter().find(|verdict| verdict.text == text).expect(text)
+    fn of<'v>(goals: &'v [Goal], text: &str) -> &'v Goal {
+        goals.iter().find(|goal| goal.text == text).expect(text)
     }
 
     #[test]
     fn a_goal_is_met_missed_or_not_measured() {
-        let verdicts = verdicts(&example());
-        let haproxy = of(&verdicts, "CPU per request against HAProxy");
+        let goals = all(&example());
+        let haproxy = of(&goals, "CPU per request against HAProxy");
         assert_eq!((haproxy.measured.as_str(), haproxy.is_met), ("0.76 [0.75..0.76]", Some(true)));
-        assert_eq!(of(&verdicts, "CPU per request against the byte relay").is_met, Some(false));
-        assert_eq!(of(&verdicts, "CPU per request against Envoy").is_met, None);
-        assert_eq!(of(&verdicts, "Added latency p99, 2 000/s").is_met, None);
+        assert_eq!(of(&goals, "CPU per request against the byte relay").is_met, Some(false));
+        assert_eq!(of(&goals, "CPU per request against Envoy").is_met, None);
+        assert_eq!(of(&goals, "Added latency p99, 2 000/s").is_met, None);
     }
 
     #[test]
@@ -198,8 +208,8 @@ mod tests {
         for (case, p50_us) in [("direct", 90.0), ("outrigger", 200.0), ("haproxy", 260.0), ("envoy", 199.0)] {
             results.add("latency", case, [("p50_us".to_owned(), p50_us)]);
         }
-        let verdicts = verdicts(&results);
-        let verdict = of(&verdicts, "Added latency p50, 2 000/s");
-        assert_eq!((verdict.wanted.as_str(), verdict.is_met), ("< HAProxy +170 µs, Envoy +109 µs", Some(false)));
+        let goals = all(&results);
+        let goal = of(&goals, "Added latency p50, 2 000/s");
+        assert_eq!((goal.wanted.as_str(), goal.is_met), ("< HAProxy +170 µs, Envoy +109 µs", Some(false)));
     }
 }

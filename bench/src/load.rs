@@ -18,7 +18,7 @@ use client::clock::Clock;
 use client::load::{End, Rate};
 use client::tickets::{Pacer, Queue, Tickets};
 use lab::clock::Stopwatch;
-use lab::rows::quantile;
+use report::quantile::quantile;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};

@@ -13,13 +13,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::app::Ended;
-use crate::cli::Cli;
-use crate::measure::Error;
-
 mod app;
 mod cli;
-mod clock;
 mod counts;
 mod docs;
 mod goals;
@@ -38,16 +33,6 @@ mod table;
 mod wire;
 mod work;
 
-/// By custom of shells: 128 and the number of SIGINT.
-const INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
-    match app::main(Cli::parse()) {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Otherwise) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            if matches!(error, Error::Interrupted) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
-        }
-    }
+    lab::error::exit("bench", app::main(cli::Cli::parse()))
 }

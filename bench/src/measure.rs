@@ -7,12 +7,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use lab::clock::Stopwatch;
+use lab::clock::{self, Stopwatch};
+use lab::error::Error;
 use lab::http;
 use lab::interrupt::Interrupt;
-use lab::process::{Failed, Process};
+use lab::process::Process;
 
-use crate::clock;
 use crate::load::Measured;
 use crate::origin::Stats;
 use crate::peers::{Peer, Programs, Running};
@@ -30,23 +30,6 @@ const HELD: usize = 1_000;
 const HELD_AT_ONCE: usize = 64;
 /// Until the last look at memory: longer than idle upstream connections are kept.
 const SETTLE: Duration = Duration::from_secs(6);
-
-/// Why a measurement came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A program did not do what it should.
-    #[error(transparent)]
-    Process(#[from] Failed),
-    /// A file, a port, or the kernel's word on a process.
-    #[error("{what}: {cause}")]
-    Io { what: String, cause: io::Error },
-    /// A peer is none.
-    #[error("{0}")]
-    Unfit(String),
-    /// Somebody wants to stop.
-    #[error("interrupted")]
-    Interrupted,
-}
 
 /// What all measurements share.
 #[derive(Debug, Clone)]
@@ -115,9 +98,9 @@ impl Bench {
         process.wait(Duration::ZERO)?;
         let measured: Option<Measured> = process.stdout().first().and_then(|line| serde_json::from_str(line).ok());
         let measured = measured
-            .ok_or_else(|| Error::Unfit(format!("the load on {} failed{}", case.peer.name(), process.tail())))?;
+            .ok_or_else(|| Error::Unexpected(format!("the load on {} failed{}", case.peer.name(), process.tail())))?;
         if measured.requests == 0 {
-            return Err(Error::Unfit(format!("{} answered nothing: {:?}", case.peer.name(), measured.failures)));
+            return Err(Error::Unexpected(format!("{} answered nothing: {:?}", case.peer.name(), measured.failures)));
         }
         Ok(measured)
     }
@@ -153,22 +136,22 @@ impl Bench {
 
     /// Resident memory: when it has answered once, with many connections that have made a request each, and when they have gone.
     fn memory(&self, running: &Running) -> Result<Vec<(&'static str, f64)>, Error> {
-        let at = |cause| Error::Io { what: "memory".to_owned(), cause };
+        let at = Error::io("memory");
         let resident = || -> io::Result<f64> {
             let bytes = proc::resident_bytes(&running.pid().map(proc::tree).unwrap_or_default())?;
             #[expect(clippy::cast_precision_loss, reason = "memory is less than 2^53 bytes")]
             Ok(bytes as f64 / (1024.0 * 1024.0))
         };
         clock::pause(Duration::from_millis(500));
-        let idle = resident().map_err(at)?;
-        let held = hold(running.address).map_err(at)?;
-        let open = resident().map_err(at)?;
+        let idle = resident().map_err(&at)?;
+        let held = hold(running.address).map_err(&at)?;
+        let open = resident().map_err(&at)?;
         drop(held);
         let watch = Stopwatch::start();
         while watch.elapsed() < SETTLE && !self.interrupt.is_set() {
             clock::pause(Duration::from_millis(50));
         }
-        Ok(vec![("idle_mib", idle), ("open_mib", open), ("after_mib", resident().map_err(at)?)])
+        Ok(vec![("idle_mib", idle), ("open_mib", open), ("after_mib", resident().map_err(&at)?)])
     }
 
     /// Whether a peer is one: it answers with the origin's status and body, sends a body on, keeps its connections to the origin, and hides a failed
@@ -180,16 +163,16 @@ impl Bench {
         let origin = self.origin(3)?;
         let setup = crate::setup::Setup::Standard;
         let running = peer.start(setup, &self.programs, &origin.addresses)?;
-        let at = |cause| Error::Io { what: format!("{} does not proxy", peer.name()), cause };
+        let at = Error::io(format!("{} does not proxy", peer.name()));
         let unfit =
-            |what: String| Err(Error::Unfit(format!("{} does not proxy as the others do: {what}", peer.name())));
-        let answer = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(at)?;
+            |what: String| Err(Error::Unexpected(format!("{} does not proxy as the others do: {what}", peer.name())));
+        let answer = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(&at)?;
         if (answer.status, answer.body.as_slice()) != (200, &[b'o'; 40][..]) {
             return unfit(format!("GET answered {} with {} bytes", answer.status, answer.body.len()));
         }
         let before = origin.stats()?;
         let answer =
-            http::ask(running.address, "POST", "/40", &[("host", "backend")], &"i".repeat(1024)).map_err(at)?;
+            http::ask(running.address, "POST", "/40", &[("host", "backend")], &"i".repeat(1024)).map_err(&at)?;
         let sent = origin.stats()?.body_bytes - before.body_bytes;
         if (answer.status, sent) != (200, 1024) {
             return unfit(format!("POST answered {}, and {sent} bytes of 1024 arrived", answer.status));
@@ -214,7 +197,7 @@ impl Bench {
         }
         if peer.retries() {
             let before = origin.order("fail_next/1")?;
-            let answer = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(at)?;
+            let answer = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(&at)?;
             let after = origin.stats()?;
             let (attempts, failed) = (after.requests - before.requests, after.failed - before.failed);
             if (answer.status, attempts, failed) != (200, 2, 1) {
@@ -232,8 +215,8 @@ impl Origin {
     }
 
     fn order(&self, order: &str) -> Result<Stats, Error> {
-        let at = |cause| Error::Io { what: "origin".to_owned(), cause };
-        let answer = http::get(self.addresses[0], &format!("/-/{order}")).map_err(at)?;
+        let at = Error::io("origin");
+        let answer = http::get(self.addresses[0], &format!("/-/{order}")).map_err(&at)?;
         serde_json::from_slice(&answer.body).map_err(|error| at(io::Error::other(error)))
     }
 }

@@ -1,11 +1,11 @@
-//! The page: goals, a bar for each peer in each scenario, latencies by percentile, and the cost as work grows. One file without scripts or outside
-//! hosts, framed and drawn by the client's page module.
+//! The page: goals, a bar for each peer in each scenario, latencies by percentile, and the cost as work grows.
 
-use client::page::document;
-use client::page::html::escape;
-use client::page::plot::{Axis, Content, Plot, Scale, Series, Stroke, Tone};
+use report::html::escape;
+use report::page::{document, header, section};
+use report::plot::{Plot, Series, Stroke, Tone};
+use report::verdict;
 
-use crate::goals::{self, Verdict};
+use crate::goals::{self, Goal};
 use crate::measure::figure_of;
 use crate::peers::Peer;
 use crate::results::{Results, Spread};
@@ -18,60 +18,29 @@ const BAR_WIDTH: f64 = 1_000.0;
 
 /// The page of these results.
 pub(crate) fn page(results: &Results) -> String {
-    let sections: String = scenario::ALL.iter().map(|scenario| section(results, scenario)).collect();
+    let facts = format!("{} · {} · {} s a load", results.started, results.machine, results.seconds);
     let body = [
-        format!("<style>\n{STYLE}</style>\n"),
-        format!(
-            "<header>\n<p class=\"kicker\">Outrigger bench</p>\n<h1>What the proxy costs</h1>\n<p class=\"facts\">{} · {} · {} s a load</p>\n</header>\n",
-            escape(&results.started),
-            escape(&results.machine),
-            results.seconds
-        ),
-        goals_of(&goals::verdicts(results)),
+        header("Outrigger bench", "What the proxy costs", &facts),
+        goals_of(&goals::all(results)),
         percentiles(results).map(|plot| plot.figure()).unwrap_or_default(),
-        sections,
-        versions(results),
+        scenario::ALL.iter().map(|scenario| section_of(results, scenario)).collect(),
+        section("", "Who was measured", &table::versions(results).html("versions")),
     ];
-    document(&format!("Outrigger bench · {}", results.started), &body.concat())
+    document(&format!("Outrigger bench · {}", results.started), STYLE, &body.concat())
 }
 
-fn goals_of(verdicts: &[Verdict]) -> String {
-    let measured: Vec<_> = verdicts.iter().filter(|verdict| verdict.is_met.is_some()).collect();
-    let lines: String = measured
-        .iter()
-        .map(|verdict| {
-            let class = if verdict.is_met == Some(true) { "good" } else { "bad" };
-            format!(
-                "<li class=\"{class}\"><b>{}</b> {}: <b>{}</b> <small>goal {}</small></li>\n",
-                table::mark(verdict),
-                escape(&verdict.text),
-                escape(&verdict.measured),
-                escape(&verdict.wanted)
-            )
-        })
-        .collect();
-    let met = measured.iter().filter(|verdict| verdict.is_met == Some(true)).count();
-    format!("<section>\n<h2>{met} of {} goals</h2>\n<ul class=\"goals\">\n{lines}</ul>\n</section>\n", measured.len())
+fn goals_of(goals: &[Goal]) -> String {
+    let measured = || goals.iter().filter(|goal| goal.is_met.is_some());
+    let met = measured().filter(|goal| goal.is_met == Some(true)).count();
+    section("", &format!("{met} of {} goals", measured().count()), &verdict::list(measured().map(Goal::verdict)))
 }
 
-fn section(results: &Results, scenario: &Scenario) -> String {
-    let rows = table::rows(results, scenario);
-    let Some((heads, rows)) = rows.split_first() else { return String::new() };
-    let heads: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", escape(head))).collect();
-    let lines: String = rows
-        .iter()
-        .filter_map(|row| {
-            let (name, cells) = row.split_first()?;
-            let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
-            Some(format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(name)))
-        })
-        .collect();
-    format!(
-        "<section id=\"{}\">\n<h2>{}</h2>\n{}<div class=\"wide-table\"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}</tbody>\n</table></div>\n</section>\n",
-        scenario.name,
-        escape(scenario.title),
-        bars(results, scenario)
-    )
+fn section_of(results: &Results, scenario: &Scenario) -> String {
+    let table = table::of(results, scenario);
+    if table.is_empty() {
+        return String::new();
+    }
+    section(scenario.name, scenario.title, &(bars(results, scenario) + &table.html("")))
 }
 
 /// Processor time per request, the user's part and the kernel's, with a whisker from the cheapest round to the dearest.
@@ -134,28 +103,9 @@ fn percentiles(results: &Results) -> Option<Plot> {
         })
         .filter(|series: &Series| series.points.iter().any(|(_, latency)| latency.is_some()))
         .collect();
-    let scale = Scale::latency(series.iter().flat_map(|series| &series.points).filter_map(|point| point.1));
-    let label = if scale.is_logarithmic() { "latency, ms (logarithmic)" } else { "latency, ms" };
-    (!series.is_empty()).then(|| Plot {
-        title: "Latency by percentile".to_owned(),
-        note: "Open loop, 2 000 requests a second; a request's latency counts from the moment it was due. Medians of rounds.".to_owned(),
-        x: Axis { label: "share of requests".to_owned(), scale: Scale::tail(10_000) },
-        y: Axis { label: label.to_owned(), scale },
-        content: Content::Lines(series),
-        events: Vec::new(),
-        hints: Vec::new(),
-    })
-}
-
-fn versions(results: &Results) -> String {
-    let rows: String = results
-        .versions
-        .iter()
-        .map(|(peer, version)| {
-            format!("<tr><th scope=\"row\">{}</th><td class=\"version\">{}</td></tr>\n", escape(peer), escape(version))
-        })
-        .collect();
-    format!("<section>\n<h2>Who was measured</h2>\n<table>\n<tbody>\n{rows}</tbody>\n</table>\n</section>\n")
+    let note =
+        "Open loop, 2 000 requests a second; a request's latency counts from the moment it was due. Medians of rounds.";
+    (!series.is_empty()).then(|| Plot::percentiles(note, 10_000, series))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lab::clock::Stopwatch;
+use lab::clock::{self, Stopwatch};
 use lab::process::{Failed, Process};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -132,7 +132,7 @@ impl Peer {
                     .wait_for("answer", Duration::ZERO, |_| None::<()>)
                     .expect_err("nothing is looked for"));
             }
-            crate::clock::pause(LOOK_INTERVAL);
+            clock::pause(LOOK_INTERVAL);
         }
         Ok(Running { address, start_ms: watch.elapsed().as_secs_f64() * 1_000.0, group: Some(group) })
     }

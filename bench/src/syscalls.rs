@@ -2,14 +2,16 @@
 //! noisy machine cannot bend. Tracing makes everything slower, so nothing else is measured meanwhile.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::iter;
 use std::process::Command;
 use std::time::Duration;
 
-use lab::clock::Deadline;
+use lab::clock::{self, Deadline};
+use lab::error::Error;
 use lab::process::{Process, Signal};
+use report::table::Table;
 
-use crate::measure::{Bench, Error};
+use crate::measure::Bench;
 use crate::peers::Peer;
 use crate::proc;
 use crate::scenario::{PLAIN, Work};
@@ -36,8 +38,8 @@ const KINDS: &[(&str, &[&str])] = &[
 /// # Errors
 /// strace is not there, or a peer is not as it should be.
 pub(crate) fn table(bench: &Bench) -> Result<String, Error> {
-    let heads: String = KINDS.iter().map(|(kind, _)| format!("{kind} | ")).collect();
-    let mut text = format!("| peer | {heads}other | all |\n|---|{}--:|--:|\n", "--:|".repeat(KINDS.len()));
+    let heads = KINDS.iter().map(|(kind, _)| *kind);
+    let mut table = Table::new(1, iter::once("peer").chain(heads).chain(["other", "all"]));
     for peer in [Peer::Relay, Peer::Outrigger, Peer::Nginx, Peer::Haproxy, Peer::Envoy] {
         if peer.version(&bench.programs).is_err() {
             eprintln!("{}: NOT FOUND; the table goes on without it", peer.name().to_uppercase());
@@ -47,12 +49,11 @@ pub(crate) fn table(bench: &Bench) -> Result<String, Error> {
         let sum = |names: &[&str]| names.iter().filter_map(|name| calls.get(*name)).fold(0.0, |sum, calls| sum + calls);
         let all: f64 = calls.values().sum();
         let known: Vec<f64> = KINDS.iter().map(|(_, names)| sum(names)).collect();
-        let cells: String = known.iter().map(|count| format!("{count:.2} | ")).collect();
-        // Writing to a String cannot fail.
-        let _ =
-            writeln!(text, "| {} | {cells}{:.2} | {all:.2} |", peer.name(), (all - known.iter().sum::<f64>()).abs());
+        let other = (all - known.iter().sum::<f64>()).abs();
+        let counts = known.into_iter().chain([other, all]).map(|count| format!("{count:.2}"));
+        table.push(iter::once(peer.name().to_owned()).chain(counts));
     }
-    Ok(text)
+    Ok(table.markdown())
 }
 
 fn per_request(bench: &Bench, peer: Peer) -> Result<BTreeMap<String, f64>, Error> {
@@ -61,7 +62,7 @@ fn per_request(bench: &Bench, peer: Peer) -> Result<BTreeMap<String, f64>, Error
     let lasting = Bench { lasts: 4 * TRACED, ..bench.clone() };
     let case = crate::scenario::Case { name: String::new(), peer, setup: Setup::Standard, work: Work::Load(PLAIN) };
     let _load = lasting.start_load(&case, &PLAIN, &running, &origin)?;
-    crate::clock::pause(BEGINNING);
+    clock::pause(BEGINNING);
     let mut command = Command::new("strace");
     command.args(["-c", "-f"]);
     for pid in running.pid().map(proc::tree).unwrap_or_default() {
@@ -71,17 +72,17 @@ fn per_request(bench: &Bench, peer: Peer) -> Result<BTreeMap<String, f64>, Error
     // From here on its calls are counted.
     let is_attached = || strace.stderr().iter().any(|line| line.contains("attached")).then_some(());
     if Deadline::after(TABLE_MAX).poll(is_attached).is_none() {
-        return Err(Error::Unfit(format!("strace did not attach to {}{}", peer.name(), strace.tail())));
+        return Err(Error::Unexpected(format!("strace did not attach to {}{}", peer.name(), strace.tail())));
     }
     let before = origin.stats()?.requests;
-    crate::clock::pause(TRACED);
+    clock::pause(TRACED);
     strace.signal(Signal::INT);
     #[expect(clippy::cast_precision_loss, reason = "requests of seconds are fewer than 2^53")]
     let requests = (origin.stats()?.requests - before) as f64;
     strace.wait(TABLE_MAX)?;
     let calls = parse(&strace.stderr());
     if calls.is_empty() || requests < 1.0 {
-        return Err(Error::Unfit(format!("strace saw nothing of {}{}", peer.name(), strace.tail())));
+        return Err(Error::Unexpected(format!("strace saw nothing of {}{}", peer.name(), strace.tail())));
     }
     Ok(calls.into_iter().map(|(name, count)| (name, count / requests)).collect())
 }

@@ -1,8 +1,8 @@
 //! The results as rows: for the terminal, for docs/performance.md and for the page.
 
-use std::fmt::Write as _;
+use report::table::Table;
 
-use crate::goals::{self, Verdict};
+use crate::goals;
 use crate::results::{Results, Spread};
 use crate::scenario::{self, Scenario};
 
@@ -28,24 +28,20 @@ const COLUMNS: &[Column] = &[
 /// These columns tell what lies around their medians.
 const SPREAD: &[&str] = &["cpu_us", "per_second", "p50_us", "p99_us", "p999_us"];
 
-/// The rows of one scenario, heads first.
-pub(crate) fn rows(results: &Results, scenario: &Scenario) -> Vec<Vec<String>> {
+/// The table of one scenario; empty if nothing of it was measured.
+pub(crate) fn of(results: &Results, scenario: &Scenario) -> Table {
     let cases: Vec<String> = scenario.cases().into_iter().map(|case| case.name).collect();
     let has = |figure: &str| cases.iter().any(|case| !results.rounds(scenario.name, case, figure).is_empty());
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| has(column.0)).collect();
-    if columns.is_empty() {
-        return Vec::new();
-    }
     let first = if scenario.cases().iter().all(|case| case.name == case.peer.name()) { "peer" } else { scenario.name };
-    let heads = [first].into_iter().chain(columns.iter().map(|column| column.1)).map(str::to_owned).collect();
-    let mut rows = vec![heads];
+    let mut table = Table::new(1, [first].into_iter().chain(columns.iter().map(|column| column.1)));
     for case in &cases {
         let cells: Vec<String> = columns.iter().map(|column| cell(results, scenario.name, case, column)).collect();
         if cells.iter().any(|cell| cell != "–") {
-            rows.push([case.clone()].into_iter().chain(cells).collect());
+            table.push([case.clone()].into_iter().chain(cells));
         }
     }
-    rows
+    table
 }
 
 fn cell(results: &Results, scenario: &str, case: &str, (figure, _, decimals): &Column) -> String {
@@ -59,68 +55,38 @@ fn cell(results: &Results, scenario: &str, case: &str, (figure, _, decimals): &C
     }
 }
 
+/// All scenarios that were measured, with their titles.
+fn measured(results: &Results) -> impl Iterator<Item = (&'static str, Table)> {
+    let tables = scenario::ALL.iter().map(|scenario| (scenario.title, of(results, scenario)));
+    tables.filter(|(_, table)| !table.is_empty())
+}
+
+fn goals(results: &Results) -> Table {
+    let row = |goal: &goals::Goal| {
+        [goal.verdict().mark().to_owned(), goal.text.clone(), goal.wanted.clone(), goal.measured.clone()]
+    };
+    Table::new(4, ["", "figure", "goal", "measured"]).with(goals::all(results).iter().map(row))
+}
+
+/// Who was measured, by version.
+pub(crate) fn versions(results: &Results) -> Table {
+    Table::new(2, ["peer", "version"])
+        .with(results.versions.iter().map(|(peer, version)| [peer.clone(), version.clone()]))
+}
+
 /// Everything, for the terminal.
 pub(crate) fn text(results: &Results) -> String {
-    let mut text = String::new();
-    for scenario in scenario::ALL {
-        let rows = rows(results, scenario);
-        if !rows.is_empty() {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}\n{}", scenario.title, aligned(&rows));
-        }
-    }
-    let goals: Vec<Vec<String>> = goals::verdicts(results).iter().map(|verdict| goal(verdict).into()).collect();
-    text + &aligned(&goals)
-}
-
-fn goal(verdict: &Verdict) -> [String; 4] {
-    [mark(verdict).to_owned(), verdict.text.clone(), verdict.wanted.clone(), verdict.measured.clone()]
-}
-
-/// A tick, a cross, or nothing for what was not measured.
-pub(crate) fn mark(verdict: &Verdict) -> &'static str {
-    match verdict.is_met {
-        Some(true) => "✓",
-        Some(false) => "✗",
-        None => "·",
-    }
-}
-
-fn aligned(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    let tables = measured(results).map(|(title, table)| format!("{title}\n{}\n", table.text()));
+    tables.collect::<String>() + &goals(results).text()
 }
 
 /// Everything, for docs/performance.md.
 pub(crate) fn markdown(results: &Results) -> String {
-    let goals =
-        goals::verdicts(results).iter().map(goal).fold(String::new(), |text, [mark, goal, wanted, measured]| {
-            text + &format!("| {mark} | {goal} | {wanted} | {measured} |\n")
-        });
-    let peers = results
-        .versions
-        .iter()
-        .fold(String::new(), |text, (peer, version)| text + &format!("| {peer} | {version} |\n"));
-    let mut text = format!(
-        "Run of {} on {}; each load measured for {} s.\n\n| | figure | goal | measured |\n|---|---|---|---|\n{goals}\n| peer | version |\n|---|---|\n{peers}",
-        results.started, results.machine, results.seconds
-    );
-    for scenario in scenario::ALL {
-        let rows = rows(results, scenario);
-        let Some((heads, rows)) = rows.split_first() else { continue };
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let rule = "|---".to_owned() + &"|--:".repeat(heads.len() - 1) + "|\n";
-        let rows: String = rows.iter().map(|row| line(row)).collect();
-        let _ = write!(text, "\n**{}**\n\n{}{rule}{rows}", scenario.title, line(heads));
-    }
-    text
+    let Results { started, machine, seconds, .. } = results;
+    let (goals, versions) = (goals(results).markdown(), versions(results).markdown());
+    let head = format!("Run of {started} on {machine}; each load measured for {seconds} s.\n\n{goals}\n{versions}");
+    let tables = measured(results).map(|(title, table)| format!("\n**{title}**\n\n{}", table.markdown()));
+    head + &tables.collect::<String>()
 }
 
 #[cfg(test)]
@@ -131,8 +97,8 @@ mod tests {
     #[test]
     fn a_row_has_the_figures_that_were_measured() {
         let text = text(&example());
-        assert!(text.contains("peer       CPU µs             user  system  requests/s"), "{text}");
-        assert!(text.contains("\noutrigger  18.5 [18.0..19.0]  6.2"), "{text}");
+        assert!(text.contains("peer                  CPU µs  user  system  "), "{text}");
+        assert!(text.contains("\noutrigger  18.5 [18.0..19.0]   6.2"), "{text}");
         assert!(!text.contains("envoy  "), "{text}");
         assert!(text.contains("\n✗  CPU per request against the byte relay"), "{text}");
     }

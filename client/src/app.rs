@@ -10,9 +10,9 @@ use crate::cli::{Cli, Command, CompareArgs, RunArgs};
 use crate::clock::Clock;
 use crate::csv::Rows;
 use crate::progress::Progress;
-use crate::report::Report;
 use crate::run::Plan;
 use crate::{page, run, table};
+use report::run::Report;
 
 /// Does what the arguments say.
 ///

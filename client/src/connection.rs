@@ -17,7 +17,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
+use report::run::Failure;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -25,46 +25,6 @@ use crate::target::Target;
 
 /// The header by which the proxy tells how many attempts an answer took. Only reported, never acted on.
 const ATTEMPTS_HEADER: &str = "outrigger-attempts";
-
-/// Why a request has no complete answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Failure {
-    /// No connection could be made: refused, unreachable, or the name is unknown.
-    Refused,
-    /// The connection was torn down (RST).
-    Reset,
-    /// The client's patience ended first, be it before or within the answer.
-    Timeout,
-    /// The answer began, and the connection was closed in good order (FIN) before its end.
-    Truncated,
-    /// The connection was closed in good order (FIN) before an answer.
-    Closed,
-    /// What came is not HTTP/1.1.
-    Protocol,
-    /// Never sent: the client's own queue was full.
-    Overload,
-}
-
-impl Failure {
-    /// All of them, in the order in which reports show them.
-    pub const ALL: [Self; 7] =
-        [Self::Refused, Self::Reset, Self::Timeout, Self::Truncated, Self::Closed, Self::Protocol, Self::Overload];
-
-    /// The word in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Truncated => "truncated",
-            Self::Closed => "closed",
-            Self::Protocol => "protocol",
-            Self::Overload => "overload",
-        }
-    }
-}
 
 /// What became of one request. A status and a failure together: the answer began and did not end well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -231,12 +191,5 @@ mod tests {
         check("300", None);
         check("many", None);
         assert_eq!(attempts(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn every_failure_is_named_in_reports_as_in_json() {
-        for failure in Failure::ALL {
-            assert_eq!(serde_json::to_value(failure).expect("a string"), failure.name());
-        }
     }
 }

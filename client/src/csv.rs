@@ -59,8 +59,9 @@ mod tests {
     use hyper::StatusCode;
 
     use super::*;
-    use crate::connection::{Failure, Outcome};
+    use crate::connection::Outcome;
     use crate::load::Ticket;
+    use report::run::Failure;
 
     #[test]
     fn a_line_leaves_empty_what_there_is_not() {

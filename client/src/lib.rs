@@ -1,12 +1,12 @@
-//! The plain client: sends requests at a fixed rate or as fast as the answers come, measures, and reports.
+//! The plain client: sends requests at a fixed rate or as fast as the responses come, measures, and reports.
 //!
 //! It is the ruler the proxy is held against, so it has nothing that could bend the reading: no retry, no circuit breaker,
 //! no pooled client that resends behind one's back. Each request is written to one connection at most once, and in open loop
 //! its latency starts when it was *due*, not when a connection became free, so a stalled server cannot hide its stall.
 //!
 //! The way of one request: [`load`] says when it is due, [`tickets`] hands it to a free worker of [`run`], [`connection`]
-//! exchanges it, [`record`] counts it. At the end [`report`] is the value that [`table`] and [`page`] show and the
-//! JSON file holds; [`csv`] has each request by itself. Other crates use [`report`] to read a run and [`page::plot`] to draw their own.
+//! exchanges it, [`record`] counts it. At the end [`report::run::Report`] is the value that [`table`] and [`page`] show and the
+//! JSON file holds; [`csv`] has each request by itself.
 //!
 //! Everything async runs on one thread; open loop adds one thread that only waits for the next due moment.
 
@@ -15,12 +15,10 @@ pub mod cli;
 pub mod clock;
 pub mod connection;
 pub mod csv;
-pub mod format;
 pub mod load;
 pub mod page;
 pub mod progress;
 pub mod record;
-pub mod report;
 pub mod run;
 pub mod table;
 pub mod target;

@@ -1,36 +1,18 @@
-//! The page: a report, or two side by side, as one HTML file that needs nothing else.
-//!
-//! No script and no outside host: the plots are SVG drawn here, their tooltips are the browser's own, light and dark follow
-//! the reader's system, so the file can be mailed or kept for years. Every text that comes from a report is escaped.
-//!
-//! [`plot`] draws, [`document`] frames; both are free of reports and meant for other programs' pages as well.
+//! The page: a report, or two side by side, as one HTML file that needs nothing else. Every text that comes from a report is escaped.
 
 mod charts;
-pub mod html;
-pub mod plot;
 
 use std::fmt::Display;
 
-use crate::connection::Failure;
-use crate::format;
-use crate::report::{Latencies, Report, Setting};
+use report::format;
+use report::html::escape;
+use report::page::{document, header, section};
+use report::run::{Failure, Latencies, Report, Setting};
+use report::table::Table;
+
 use crate::table;
-use html::escape;
 
-const STYLE: &str = include_str!("page/style.css");
-
-/// A whole HTML page with this title (plain text) around this body (HTML).
-#[must_use]
-pub fn document(title: &str, body: &str) -> String {
-    let title = escape(title);
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <style>\n{STYLE}{}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n",
-        plot::STYLE,
-    )
-}
+const KICKER: &str = "Client report";
 
 /// The page of one run.
 #[must_use]
@@ -38,11 +20,7 @@ pub fn run(report: &Report) -> String {
     let setting = &report.setting;
     let title = format!("{} · {}", setting.target, setting.started());
     let body = [
-        format!(
-            "<header>\n<p class=\"kicker\">Client report</p>\n<h1>{}</h1>\n{}</header>\n",
-            escape(&setting.target),
-            facts(setting)
-        ),
+        header(KICKER, &setting.target, &facts(setting)),
         tiles(report),
         charts::latency_over_time(&[("", report)]).figure(),
         charts::percentiles(&[("", report)]).figure(),
@@ -50,7 +28,7 @@ pub fn run(report: &Report) -> String {
         format!("<div class=\"pair\">\n{}{}</div>\n", latency_table(report), outcome_table(report)),
         READING.to_owned(),
     ];
-    document(&title, &body.concat())
+    document(&title, "", &body.concat())
 }
 
 /// The page of two runs.
@@ -62,24 +40,22 @@ pub fn compare(a: &Report, b: &Report) -> String {
         notes + &format!("<li>The runs differ in {}</li>\n", escape(difference))
     });
     let notes = if notes.is_empty() { notes } else { format!("<ul class=\"notes\">\n{notes}</ul>\n") };
-    let head = |name: &str, report: &Report| {
-        format!(
-            "<section>\n<h2>Run {name}</h2>\n<p class=\"target\">{}</p>\n{}</section>\n",
-            escape(&report.setting.target),
-            facts(&report.setting)
-        )
+    let head = |name: &str, Report { setting, .. }: &Report| {
+        let (target, facts) = (escape(&setting.target), facts(setting));
+        let body = format!("<p class=\"target\">{target}</p>\n<p class=\"facts\">{}</p>\n", escape(&facts));
+        section("", &format!("Run {name}"), &body)
     };
     let body = [
-        "<header>\n<p class=\"kicker\">Client report</p>\n<h1>Two runs compared</h1>\n</header>\n".to_owned(),
+        header(KICKER, "Two runs compared", ""),
         format!("<div class=\"pair\">\n{}{}</div>\n{notes}", head("A", a), head("B", b)),
         charts::percentiles(&both).figure(),
         charts::latency_over_time(&both).figure(),
         charts::outcomes_over_time("Run A: outcomes over time", a, &[a, b]).figure(),
         charts::outcomes_over_time("Run B: outcomes over time", b, &[a, b]).figure(),
-        comparison_table(a, b),
+        section("", "All numbers", &table::comparison(a, b).html("")),
         READING.to_owned(),
     ];
-    document(&title, &body.concat())
+    document(&title, "", &body.concat())
 }
 
 /// How to read the page; the same for every run.
@@ -98,8 +74,7 @@ seconds within 1 %; the maximum is exact. Rows and plots over time go by the sec
 ";
 
 fn facts(setting: &Setting) -> String {
-    let via = setting.via.as_ref().map_or_else(|| "direct".to_owned(), |via| format!("through {via}"));
-    format!("<p class=\"facts\">{} · {} · {}</p>\n", escape(&via), escape(&setting.load()), escape(&setting.started()))
+    format!("{} · {} · {}", setting.way(), setting.load(), setting.started())
 }
 
 /// The numbers to see first.
@@ -125,51 +100,33 @@ fn tiles(report: &Report) -> String {
 
 fn latency_table(report: &Report) -> String {
     let rows = Latencies::named(&report.latency_ms).into_iter().zip(report.latency_ok_ms.named());
-    let rows = rows.map(|((name, all), (_, ok))| vec![name.to_owned(), format::ms(all), format::ms(ok)]);
-    table_of("Latency, ms", &["", "all", "succeeded"], rows)
+    let rows = rows.map(|((name, all), (_, ok))| [name.to_owned(), format::ms(all), format::ms(ok)]);
+    section("", "Latency, ms", &Table::new(1, ["", "all", "succeeded"]).with(rows).html(""))
 }
 
 fn outcome_table(report: &Report) -> String {
     let counts = &report.counts;
     let row = |name: &dyn Display, count: u64| {
-        vec![name.to_string(), format::count(count), format::share(count, counts.requests)]
+        [name.to_string(), format::count(count), format::share(count, counts.requests)]
     };
     let statuses = counts.statuses.iter().map(|(status, &count)| row(&format_args!("status {status}"), count));
     let errors =
         Failure::ALL.into_iter().filter_map(|failure| Some(row(&failure.name(), *counts.errors.get(&failure)?)));
-    let outcomes = table_of("Outcomes", &["", "requests", "share"], statuses.chain(errors));
-    if report.attempts_by_proxy.is_empty() {
-        return outcomes;
-    }
+    let outcomes = Table::new(1, ["", "requests", "share"]).with(statuses.chain(errors));
     let attempts =
         report.attempts_by_proxy.iter().map(|(attempts, &count)| row(&format_args!("{attempts} attempts"), count));
-    outcomes + &table_of("Attempts, as the proxy tells", &["", "answers", "share"], attempts)
-}
-
-fn comparison_table(a: &Report, b: &Report) -> String {
-    let rows = table::rows(a, b).into_iter().map(|row| vec![row.name, row.a, row.b, row.change]);
-    table_of("All numbers", &["", "A", "B", "B to A"], rows)
-}
-
-fn table_of(title: &str, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let heads: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", escape(head))).collect();
-    let rows: String = rows
-        .map(|row| {
-            let (name, cells) = row.split_first().expect("each row has a name");
-            let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
-            format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(name))
-        })
-        .collect();
-    format!(
-        "<section>\n<h2>{}</h2>\n<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</section>\n",
-        escape(title)
-    )
+    let attempts = Table::new(1, ["", "responses", "share"]).with(attempts);
+    let outcomes = section("", "Outcomes", &outcomes.html(""));
+    if attempts.is_empty() {
+        return outcomes;
+    }
+    outcomes + &section("", "Attempts, as the proxy reports them", &attempts.html(""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::example;
+    use crate::table::tests::example;
 
     #[test]
     fn nothing_from_a_report_becomes_markup() {
@@ -198,7 +155,7 @@ mod tests {
     #[test]
     fn a_run_without_requests_has_a_page_too() {
         let mut report = example();
-        report.counts = crate::report::Counts::default();
+        report.counts = report::run::Counts::default();
         (report.series, report.quantiles) = (Vec::new(), Vec::new());
         for page in [run(&report), compare(&report, &report)] {
             assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");

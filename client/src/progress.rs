@@ -4,8 +4,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::format;
-use crate::report::Second;
+use report::format;
+use report::run::Second;
 
 /// Where progress goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

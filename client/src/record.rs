@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 
 use crate::connection::Outcome;
 use crate::load::Ticket;
-use crate::report::{Counts, Latencies, Report, Second, Setting};
+use report::run::{Counts, Latencies, Report, Second, Setting};
 
 /// How many seconds are kept one by one, the latest: an hour, some 30 MB at most.
 pub const SECONDS_MAX: usize = 3_600;
@@ -66,7 +66,7 @@ impl Default for Recorder {
 impl Recorder {
     /// Counts one request.
     pub fn record(&mut self, sample: &Sample) {
-        self.counts.add(&sample.outcome);
+        count(&mut self.counts, &sample.outcome);
         if let Some(attempts) = sample.outcome.attempts {
             *self.attempts.entry(attempts).or_default() += 1;
         }
@@ -135,7 +135,7 @@ impl Default for Tally {
 
 impl Tally {
     fn add(&mut self, sample: &Sample) {
-        self.counts.add(&sample.outcome);
+        count(&mut self.counts, &sample.outcome);
         if let Some(latency) = sample.latency {
             self.latency.record(latency);
         }
@@ -152,15 +152,13 @@ impl Tally {
     }
 }
 
-impl Counts {
-    fn add(&mut self, outcome: &Outcome) {
-        self.requests += 1;
-        self.succeeded += u64::from(outcome.is_success());
-        if let Some(failure) = outcome.failure {
-            *self.errors.entry(failure).or_default() += 1;
-        } else if let Some(status) = outcome.status {
-            *self.statuses.entry(status.as_u16()).or_default() += 1;
-        }
+fn count(counts: &mut Counts, outcome: &Outcome) {
+    counts.requests += 1;
+    counts.succeeded += u64::from(outcome.is_success());
+    if let Some(failure) = outcome.failure {
+        *counts.errors.entry(failure).or_default() += 1;
+    } else if let Some(status) = outcome.status {
+        *counts.statuses.entry(status.as_u16()).or_default() += 1;
     }
 }
 
@@ -241,7 +239,7 @@ mod tests {
     use hyper::StatusCode;
 
     use super::*;
-    use crate::connection::Failure;
+    use report::run::Failure;
 
     fn sample(n: u64, due_ms: u64, latency_ms: u64, status: u16) -> Sample {
         Sample {
@@ -254,7 +252,7 @@ mod tests {
     fn recorded(samples: impl IntoIterator<Item = Sample>) -> Report {
         let mut recorder = Recorder::default();
         samples.into_iter().for_each(|sample| recorder.record(&sample));
-        recorder.report(Setting::default())
+        recorder.report(crate::run::tests::setting())
     }
 
     #[test]

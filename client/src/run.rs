@@ -18,14 +18,15 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
-use crate::connection::{Connection, Failure, Outcome};
+use crate::connection::{Connection, Outcome};
 use crate::csv;
 use crate::load::{End, Load, Ticket};
 use crate::progress::Progress;
 use crate::record::{Recorder, Sample};
-use crate::report::{Report, Setting};
 use crate::target::Target;
 use crate::tickets::{Counter, Pacer, Queue, Tickets};
+use report::run::Failure;
+use report::run::{Mode, Report, SCHEMA, Setting};
 
 /// Carries the request's id, by which the backend can count how often it came.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -151,8 +152,19 @@ pub async fn run(plan: Plan, clock: Clock, rows: Option<csv::Rows>, progress: Pr
 
 fn setting(plan: &Plan, clock: Clock) -> Setting {
     let started_unix_ms = u64::try_from(clock.started_unix().as_millis()).unwrap_or(u64::MAX);
-    let via = plan.via.as_ref().map(ToString::to_string);
-    Setting { via, started_unix_ms, ..Setting::new(plan.target.to_string(), plan.load, plan.connections) }
+    let (mode, rate) = match plan.load {
+        Load::Open(rate) => (Mode::Open, Some(rate.get())),
+        Load::Closed => (Mode::Closed, None),
+    };
+    Setting {
+        schema: SCHEMA,
+        target: plan.target.to_string(),
+        via: plan.via.as_ref().map(ToString::to_string),
+        mode,
+        rate,
+        connections: plan.connections,
+        started_unix_ms,
+    }
 }
 
 fn refuser(ledger: SharedLedger) -> impl Fn(Ticket) + Send + 'static {
@@ -221,5 +233,23 @@ impl Template {
         let id = HeaderValue::from_str(&format!("{}-{n}", self.id_prefix)).expect("the prefix is fit for a header");
         request.headers_mut().insert(ID_HEADER, id);
         request
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Of a run in closed loop over one connection, through a proxy.
+    pub(crate) fn setting() -> Setting {
+        Setting {
+            schema: SCHEMA,
+            target: "http://127.0.0.1:5001/".to_owned(),
+            via: Some("http://127.0.0.1:4140/".to_owned()),
+            mode: Mode::Closed,
+            rate: None,
+            connections: 1,
+            started_unix_ms: 0,
+        }
     }
 }

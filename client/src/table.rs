@@ -1,10 +1,12 @@
 //! Reports as plain text for the terminal: one run, or two side by side.
 
 use std::fmt::{self, Display, Write as _};
+use std::iter;
 
-use crate::connection::Failure;
-use crate::format;
-use crate::report::{Counts, Latencies, Report};
+use report::format;
+use report::run::Failure;
+use report::run::{Counts, Latencies, Report};
+use report::table::Table;
 
 /// One run.
 #[must_use]
@@ -18,38 +20,34 @@ pub fn run(report: &Report) -> String {
 /// Two runs side by side, with the change from the first to the second.
 #[must_use]
 pub fn compare(a: &Report, b: &Report) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = write_compare(&mut text, a, b);
-    text
+    let notes = differences(a, b).into_iter().map(|difference| format!("note: the runs differ in {difference}\n"));
+    notes.collect::<String>() + &comparison(a, b).text()
 }
 
 fn write_run(out: &mut String, report: &Report) -> fmt::Result {
     let (setting, counts) = (&report.setting, &report.counts);
-    let via = setting.via.as_ref().map_or_else(|| "direct".to_owned(), |via| format!("through {via}"));
-    writeln!(out, "target      {} ({via})", setting.target)?;
+    writeln!(out, "target      {} ({})", setting.target, setting.way())?;
     writeln!(out, "load        {}, {:.1} s", setting.load(), report.elapsed_s)?;
     let (requests, rate) = (format::count(counts.requests), format::per_second(report.throughput()));
     writeln!(out, "requests    {requests} ({rate})")?;
     let share = format::share(counts.succeeded, counts.requests);
     writeln!(out, "succeeded   {} ({share})", format::count(counts.succeeded))?;
     if !counts.statuses.is_empty() {
-        writeln!(out, "answers     {}", pairs(&counts.statuses))?;
+        writeln!(out, "responses   {}", pairs(&counts.statuses))?;
     }
     if !counts.errors.is_empty() {
         writeln!(out, "errors      {}", pairs(counts.errors.iter().map(|(failure, count)| (failure.name(), count))))?;
     }
     if !report.attempts_by_proxy.is_empty() {
-        writeln!(out, "attempts    {} (as the proxy tells)", pairs(&report.attempts_by_proxy))?;
+        writeln!(out, "attempts    {} (as the proxy reports them)", pairs(&report.attempts_by_proxy))?;
     }
     writeln!(out)?;
-    write!(out, "latency, ms")?;
-    Latencies::default().named().iter().try_for_each(|(name, _)| write!(out, "{name:>10}"))?;
-    for (name, latencies) in [("all", &report.latency_ms), ("succeeded", &report.latency_ok_ms)] {
-        write!(out, "\n{name:<11}")?;
-        latencies.named().iter().try_for_each(|&(_, value)| write!(out, "{:>10}", format::ms(value)))?;
-    }
-    writeln!(out)
+    let heads = iter::once("latency, ms").chain(Latencies::default().named().map(|(name, _)| name));
+    let row = |(name, latencies): (&str, &Latencies)| {
+        iter::once(name.to_owned()).chain(latencies.named().map(|(_, value)| format::ms(value))).collect::<Vec<_>>()
+    };
+    let latencies = [("all", &report.latency_ms), ("succeeded", &report.latency_ok_ms)];
+    out.write_str(&Table::new(1, heads).with(latencies.map(row)).text())
 }
 
 /// `200: 1,700   503: 12`
@@ -58,34 +56,10 @@ fn pairs<'a, K: Display>(counts: impl IntoIterator<Item = (K, &'a u64)>) -> Stri
     parts.collect::<Vec<_>>().join("   ")
 }
 
-fn write_compare(out: &mut String, a: &Report, b: &Report) -> fmt::Result {
-    for difference in differences(a, b) {
-        writeln!(out, "note: the runs differ in {difference}")?;
-    }
-    writeln!(out, "{:<22}{:>14}{:>14}{:>12}", "", "A", "B", "B to A")?;
-    for row in rows(a, b) {
-        writeln!(out, "{:<22}{:>14}{:>14}{:>12}", row.name, row.a, row.b, row.change)?;
-    }
-    Ok(())
-}
-
-/// One line of a comparison.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// What is compared.
-    pub name: String,
-    /// In the first run.
-    pub a: String,
-    /// In the second.
-    pub b: String,
-    /// From the first to the second; empty if there is nothing to say.
-    pub change: String,
-}
-
 /// The lines of a comparison, for text and page alike.
 #[must_use]
-pub fn rows(a: &Report, b: &Report) -> Vec<Row> {
-    let row = |name: &str, a: String, b: String, change: String| Row { name: name.to_owned(), a, b, change };
+pub fn comparison(a: &Report, b: &Report) -> Table {
+    let row = |name: &str, a: String, b: String, change: String| [name.to_owned(), a, b, change];
     let count = |name: &str, pick: &dyn Fn(&Counts) -> u64| {
         let (a, b) = (pick(&a.counts), pick(&b.counts));
         row(name, format::count(a), format::count(b), String::new())
@@ -113,7 +87,7 @@ pub fn rows(a: &Report, b: &Report) -> Vec<Row> {
             rows.push(count(failure.name(), &errors));
         }
     }
-    rows
+    Table::new(1, ["", "A", "B", "B to A"]).with(rows)
 }
 
 /// `× 1.25`; nothing where there is no number to compare with.
@@ -124,24 +98,43 @@ fn factor(a: Option<f64>, b: Option<f64>) -> String {
     }
 }
 
-/// What was not the same in the two runs and may explain what they show.
+/// How the two runs were set up differently, which may explain the numbers.
 #[must_use]
 pub fn differences(a: &Report, b: &Report) -> Vec<String> {
-    let direct = || "direct".to_owned();
     let (a, b) = (&a.setting, &b.setting);
-    let settings = [
-        ("target", a.target.clone(), b.target.clone()),
-        ("way", a.via.clone().unwrap_or_else(direct), b.via.clone().unwrap_or_else(direct)),
-        ("load", a.load(), b.load()),
-    ];
+    let settings =
+        [("target", a.target.clone(), b.target.clone()), ("way", a.way(), b.way()), ("load", a.load(), b.load())];
     let differing = settings.into_iter().filter(|(_, a, b)| a != b);
     differing.map(|(what, a, b)| format!("{what}: A {a}, B {b}")).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use report::run::Second;
+
     use super::*;
-    use crate::report::tests::example;
+
+    pub(crate) fn example() -> Report {
+        let counts = Counts {
+            requests: 3,
+            succeeded: 1,
+            statuses: BTreeMap::from([(200, 1), (503, 1)]),
+            errors: BTreeMap::from([(Failure::Reset, 1)]),
+        };
+        Report {
+            setting: crate::run::tests::setting(),
+            elapsed_s: 0.5,
+            success_rate: counts.success_rate(),
+            latency_ok_ms: Latencies::default(),
+            latency_ms: Latencies { mean: Some(1.5), p50: Some(1.0), max: Some(4.0), ..Latencies::default() },
+            attempts_by_proxy: BTreeMap::from([(2, 1)]),
+            series: vec![Second { t_s: 0, counts: counts.clone(), p50_ms: Some(1.0), p99_ms: None, max_ms: Some(4.0) }],
+            quantiles: vec![(0.0, 0.5), (1.0, 4.0)],
+            counts,
+        }
+    }
 
     #[test]
     fn the_table_of_a_run_shows_what_happened() {
@@ -150,13 +143,13 @@ target      http://127.0.0.1:5001/ (through http://127.0.0.1:4140/)
 load        closed loop over 1 connection, 0.5 s
 requests    3 (6.0/s)
 succeeded   1 (33.33 %)
-answers     200: 1   503: 1
+responses   200: 1   503: 1
 errors      reset: 1
-attempts    2: 1 (as the proxy tells)
+attempts    2: 1 (as the proxy reports them)
 
-latency, ms      mean       p50       p90       p95       p99     p99.9       max
-all              1.50      1.00         –         –         –         –      4.00
-succeeded           –         –         –         –         –         –         –
+latency, ms  mean   p50  p90  p95  p99  p99.9   max
+all          1.50  1.00    –    –    –      –  4.00
+succeeded       –     –    –    –    –      –     –
 ";
         assert_eq!(run(&example()), expected);
     }
@@ -166,7 +159,7 @@ succeeded           –         –         –         –         –         
         let (a, mut b) = (example(), example());
         assert_eq!(differences(&a, &b), [""; 0]);
         b.setting.via = None;
-        assert_eq!(differences(&a, &b), ["way: A http://127.0.0.1:4140/, B direct"]);
+        assert_eq!(differences(&a, &b), ["way: A through http://127.0.0.1:4140/, B direct"]);
     }
 
     #[test]
@@ -175,8 +168,8 @@ succeeded           –         –         –         –         –         
         b.latency_ms.p50 = Some(2.5);
         b.success_rate = Some(1.0);
         let change = |name: &str| {
-            let row = rows(&a, &b).into_iter().find(|row| row.name == name);
-            row.expect(name).change
+            let rows = report::table::parse_markdown(&comparison(&a, &b).markdown());
+            rows.into_iter().find(|row| row[0] == name).expect(name)[3].clone()
         };
         assert_eq!(change("p50 of all, ms"), "× 2.50");
         assert_eq!(change("p90 of all, ms"), "");

@@ -6,29 +6,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, RunArgs};
+use crate::error::{Error, Outcome};
 use crate::experiment::{ALL, Experiment};
 use crate::interrupt::Interrupt;
 use crate::pods::Pods;
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::results::{Results, SCHEMA};
-use crate::run::{Error, Lab};
-use crate::{clock, expect, readme, report, soak, table};
-
-/// How the lab ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// As hoped.
-    Well,
-    /// An expectation does not hold, or a cell has drifted.
-    Otherwise,
-}
+use crate::run::Lab;
+use crate::{clock, expect, page, readme, soak, table};
 
 /// Does it.
 ///
 /// # Errors
 /// What could not be done.
-pub fn main(cli: Cli) -> Result<Ended, Error> {
+pub fn main(cli: Cli) -> Result<Outcome, Error> {
     match cli.command {
         None => run(cli.run),
         Some(Command::Soak { minutes, out }) => soak(Duration::from_secs(60 * minutes), &out),
@@ -37,19 +29,19 @@ pub fn main(cli: Cli) -> Result<Ended, Error> {
     }
 }
 
-fn run(args: RunArgs) -> Result<Ended, Error> {
+fn run(args: RunArgs) -> Result<Outcome, Error> {
     // First, so that from here on a signal ends everything in order.
-    let interrupt = Interrupt::listen().map_err(|cause| io_error("signals", cause))?;
+    let interrupt = Interrupt::listen().map_err(Error::io("signals"))?;
     let programs = match args.bin_dir {
         _ if args.pods => Pods::on_a_network().map(Programs::Pods),
         Some(folder) => Programs::in_folder(folder),
         None => Programs::beside_this(),
     };
-    let programs = programs.map_err(Error::Unreadable)?;
-    let of_folder = |cause| io_error(&args.out.display().to_string(), cause);
-    fs::create_dir_all(&args.out).map_err(of_folder)?;
+    let programs = programs.map_err(Error::Unexpected)?;
+    let of_folder = Error::io(args.out.display());
+    fs::create_dir_all(&args.out).map_err(&of_folder)?;
     // A folder has the same name in a container, for which it must be a whole one.
-    let folder = if args.pods { args.out.canonicalize().map_err(of_folder)? } else { args.out.clone() };
+    let folder = if args.pods { args.out.canonicalize().map_err(&of_folder)? } else { args.out.clone() };
     let (rate, lasts, seed) = (args.rate, args.seconds, args.seed);
     let lab = Lab { programs, folder, rate, lasts, seed, interrupt, progress: Progress::to_stderr() };
     let is_wanted = |experiment: &&Experiment| {
@@ -67,41 +59,37 @@ fn run(args: RunArgs) -> Result<Ended, Error> {
         serde_json::to_writer_pretty(&mut file, &results)?;
         file.write_all(b"\n")
     })?;
-    let page = report::page(&results, &lab.folder).map_err(Error::Unreadable)?;
+    let page = page::page(&results, &lab.folder).map_err(Error::Unexpected)?;
     let page = lab.write("report.html", |mut file| file.write_all(page.as_bytes()))?;
     let text = format!("{}\nresults  {}\nreport   {}\n", table::text(&results), json.display(), page.display());
-    io::stdout().write_all(text.as_bytes()).map_err(|cause| io_error("stdout", cause))?;
+    io::stdout().write_all(text.as_bytes()).map_err(Error::io("stdout"))?;
     let all_hold = results.expectations.iter().all(|claim| claim.holds);
-    Ok(if all_hold || args.no_check { Ended::Well } else { Ended::Otherwise })
+    Ok(Outcome::of(all_hold || args.no_check))
 }
 
-fn soak(lasts: Duration, out: &Path) -> Result<Ended, Error> {
-    let programs = Programs::beside_this().map_err(Error::Unreadable)?;
-    let interrupt = Interrupt::listen().map_err(|cause| io_error("signals", cause))?;
-    fs::create_dir_all(out).map_err(|cause| io_error(&out.display().to_string(), cause))?;
+fn soak(lasts: Duration, out: &Path) -> Result<Outcome, Error> {
+    let programs = Programs::beside_this().map_err(Error::Unexpected)?;
+    let interrupt = Interrupt::listen().map_err(Error::io("signals"))?;
+    fs::create_dir_all(out).map_err(Error::io(out.display()))?;
     let broken = soak::run(&programs, out, lasts, &interrupt)?;
     broken.iter().take(20).for_each(|promise| println!("BROKEN {promise}"));
-    Ok(if broken.is_empty() { Ended::Well } else { Ended::Otherwise })
+    Ok(Outcome::of(broken.is_empty()))
 }
 
-fn check_readme(readme: &Path, results: &Path, some: bool) -> Result<Ended, Error> {
-    let results = Results::read(results).map_err(Error::Unreadable)?;
-    let text = fs::read_to_string(readme).map_err(|cause| io_error(&readme.display().to_string(), cause))?;
-    let named = |message| Error::Unreadable(format!("{}: {message}", readme.display()));
+fn check_readme(readme: &Path, results: &Path, some: bool) -> Result<Outcome, Error> {
+    let results = Results::read(results).map_err(Error::Unexpected)?;
+    let text = fs::read_to_string(readme).map_err(Error::io(readme.display()))?;
+    let named = |message| Error::Unexpected(format!("{}: {message}", readme.display()));
     let drifted = readme::drift(&text, &results, some).map_err(named)?;
     drifted.iter().for_each(|cell| eprintln!("{}: {cell}", readme.display()));
-    Ok(if drifted.is_empty() { Ended::Well } else { Ended::Otherwise })
+    Ok(Outcome::of(drifted.is_empty()))
 }
 
-fn write_readme(readme: &Path, results: &Path) -> Result<Ended, Error> {
-    let results = Results::read(results).map_err(Error::Unreadable)?;
-    let of_file = |cause| io_error(&readme.display().to_string(), cause);
-    let text = fs::read_to_string(readme).map_err(of_file)?;
-    let named = |message| Error::Unreadable(format!("{}: {message}", readme.display()));
-    fs::write(readme, readme::write(&text, &results).map_err(named)?).map_err(of_file)?;
-    Ok(Ended::Well)
-}
-
-fn io_error(what: &str, cause: io::Error) -> Error {
-    Error::Io { what: what.to_owned(), cause }
+fn write_readme(readme: &Path, results: &Path) -> Result<Outcome, Error> {
+    let results = Results::read(results).map_err(Error::Unexpected)?;
+    let of_file = Error::io(readme.display());
+    let text = fs::read_to_string(readme).map_err(&of_file)?;
+    let named = |message| Error::Unexpected(format!("{}: {message}", readme.display()));
+    fs::write(readme, readme::write(&text, &results).map_err(named)?).map_err(&of_file)?;
+    Ok(Outcome::Passed)
 }

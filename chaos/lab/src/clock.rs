@@ -6,6 +6,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Between two looks at something that is awaited: short against everything that is measured here.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Waits for so long.
+pub fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Milliseconds since 1970, as the client's CSV has them.
 #[must_use]
 pub fn unix_ms() -> f64 {

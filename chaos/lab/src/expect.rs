@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use client::format;
-use serde::{Deserialize, Serialize};
+use report::format;
 
 use crate::experiment::HANG_ATTEMPT;
 use crate::outage::Outage;
-use crate::results::{Part, Results, Sidecar, number};
+use crate::results::{Expectation, Part, Results, Sidecar, number};
 
 /// Part b and b_tuned: the share of requests that must succeed.
 const SUCCESS_MIN: f64 = 0.99;
@@ -30,21 +29,6 @@ const CONSECUTIVE_FAILURES: u64 = 20;
 /// Part c_hang: so many times fewer requests must wait for long than straight.
 const WAITING_FACTOR: f64 = 10.0;
 
-/// One claim.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Expectation {
-    /// Begins with the part's name.
-    pub name: String,
-    /// The claim as a sentence.
-    pub text: String,
-    /// Whether it was seen to be true.
-    pub holds: bool,
-    /// What was seen.
-    pub measured: String,
-    /// What would be true.
-    pub wanted: String,
-}
-
 /// All claims about the parts that were run.
 #[must_use]
 pub fn all(results: &Results) -> Vec<Expectation> {
@@ -58,7 +42,7 @@ pub fn all(results: &Results) -> Vec<Expectation> {
     ] {
         if let Some(part) = results.part(name) {
             let wanted = format!("≥ {} %", SUCCESS_MIN * 100.0);
-            claims.add(&format!("{name}.success"), text, part.success_rate >= SUCCESS_MIN, [succeeded(part), wanted]);
+            claims.add(&format!("{name}.success"), text, part.success_rate >= SUCCESS_MIN, [part.success(), wanted]);
         }
     }
     if let Some((part, sidecar)) = through(results, "b_storm") {
@@ -118,7 +102,7 @@ impl Claims {
         let holds = (part.success_rate - BASELINE).abs() <= slack;
         let wanted = format!("{:.0} % ± {:.1} points", BASELINE * 100.0, slack * 100.0);
         let text = "without a sidecar 15 % errors are 15 % failures";
-        self.add("a.success", text, holds, [succeeded(part), wanted]);
+        self.add("a.success", text, holds, [part.success(), wanted]);
         let text = "the client itself repeats nothing: the backend is asked once for each request";
         let received = format!("{} of {} requests", part.backend_received, part.requests);
         self.add("a.once", text, part.backend_received == part.requests, [received, "the same".to_owned()]);
@@ -134,7 +118,7 @@ impl Claims {
         let text = "retries still help as far as the budget goes";
         let plain = 1.0 - crate::experiment::Experiment::named("b_storm").map_or(0.0, |storm| storm.faults.errors);
         let wanted = format!("> {}", percent(plain));
-        self.add("b_storm.success", text, part.success_rate > plain, [succeeded(part), wanted]);
+        self.add("b_storm.success", text, part.success_rate > plain, [part.success(), wanted]);
     }
 
     fn bound(&mut self, name: &str, part: &Part, sidecar: &Sidecar) {
@@ -164,7 +148,7 @@ impl Claims {
         let failed_max = ((down_s + recovery_max_ms / 1_000.0) / part.elapsed_s).min(1.0);
         let failed = number(part.failed()) / number(part.requests.max(1));
         let text = format!("no more fails than the time down, one open time and {slack} explain");
-        let share = format::share(part.failed(), part.requests);
+        let share = part.failure();
         let pair = [format!("{share} failed"), format!("≤ {}", percent(failed_max))];
         self.add(&format!("{name}.kept"), &text, failed <= failed_max, pair);
     }
@@ -172,7 +156,7 @@ impl Claims {
     fn redundancy(&mut self, part: &Part, sidecar: &Sidecar) {
         let wanted = format!("≥ {} %", THREE_SUCCESS_MIN * 100.0);
         let text = "with two more backends a kill of one goes unnoticed";
-        self.add("c_three.success", text, part.success_rate >= THREE_SUCCESS_MIN, [succeeded(part), wanted]);
+        self.add("c_three.success", text, part.success_rate >= THREE_SUCCESS_MIN, [part.success(), wanted]);
         let moves = &sidecar.breaker.transitions;
         let probes = moves.iter().filter(|moved| moved.scope == "endpoint" && moved.to == "half_open").count();
         let opened = moves.iter().any(|moved| moved.scope == "endpoint" && moved.to == "open");
@@ -193,14 +177,10 @@ impl Claims {
 
     /// A claim that something took no longer; what did not happen is not quick.
     fn within(&mut self, name: &str, text: &str, took_ms: Option<f64>, max_ms: f64) {
-        let measured = took_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ms", format::ms(Some(ms))));
+        let measured = took_ms.map_or_else(|| "never".to_owned(), |ms| format::with_ms(Some(ms)));
         let holds = took_ms.is_some_and(|ms| ms <= max_ms);
         self.add(name, text, holds, [measured, format!("≤ {max_ms:.0} ms")]);
     }
-}
-
-fn succeeded(part: &Part) -> String {
-    format::share(part.succeeded, part.requests)
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -187,6 +187,12 @@ impl Experiment {
         ALL.iter().find(|experiment| experiment.name == name)
     }
 
+    /// The one of this name, which is known to be in the table.
+    #[must_use]
+    pub fn known(name: &str) -> &'static Self {
+        Self::named(name).expect("the code names experiments of the table only")
+    }
+
     /// How long its load lasts if `asked` is asked for.
     #[must_use]
     pub fn lasts(&self, asked: Duration) -> Duration {
@@ -211,6 +217,12 @@ impl Experiment {
 }
 
 impl Faults {
+    /// Attempts per request if every error were retried, up to `max_attempts` in all: 1 + p + p² + …
+    #[must_use]
+    pub fn attempts_without_budget(&self, max_attempts: u32) -> f64 {
+        (0..max_attempts).map(|attempt| self.errors.powi(i32::try_from(attempt).unwrap_or(i32::MAX))).sum()
+    }
+
     /// For the backend's `--faults`.
     #[must_use]
     pub fn json(&self) -> String {
@@ -256,5 +268,12 @@ mod tests {
     #[test]
     fn the_attempt_timeout_is_the_one_that_is_written() {
         assert!(HANG_POLICIES.contains(&format!("attempt = \"{}ms\"", HANG_ATTEMPT.as_millis())));
+    }
+
+    #[test]
+    fn retrying_every_error_costs_a_geometric_sum() {
+        let attempts = |errors| Faults { errors, ..NONE }.attempts_without_budget(3);
+        assert!((attempts(0.3) - 1.39).abs() < 1e-12);
+        assert!((attempts(1.0) - 3.0).abs() < 1e-12);
     }
 }

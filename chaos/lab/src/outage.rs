@@ -1,9 +1,10 @@
 //! The story of a backend that was killed or hung and came back, read from the client's rows and the breakers' moves. Pure.
 
+use report::quantile::quantile;
 use serde::{Deserialize, Serialize};
 
 use crate::proxy_log::{self, Transition};
-use crate::rows::{Row, quantile};
+use crate::rows::Row;
 
 /// A request that took longer kept somebody waiting.
 pub const SLOW_MS: f64 = 1_000.0;

@@ -1,6 +1,7 @@
 //! The table of outages on a page, beside the one of [`readme`](crate::readme): what callers and breakers saw of each. Pure.
 
-use client::format;
+use report::format;
+use report::table::Table;
 
 use crate::outage::Outage;
 use crate::results::Results;
@@ -23,10 +24,8 @@ const COUNT_SHARE: f64 = 0.25;
 const COUNT_SLACK: f64 = 20.0;
 
 /// One row for each outage.
-pub(crate) fn markdown(results: &Results) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let rows: String = outages(results).map(|(name, outage)| line(&cells(name, outage))).collect();
-    format!("{}|---|--:|--:|--:|--:|--:|\n{rows}", line(&HEADS.map(str::to_owned)))
+pub(crate) fn table(results: &Results) -> Table {
+    Table::new(1, HEADS).with(outages(results).map(|(name, outage)| cells(name, outage)))
 }
 
 /// The cells of these rows that the results contradict; with `some`, rows may be of parts that were not run.
@@ -55,14 +54,13 @@ fn outages(results: &Results) -> impl Iterator<Item = (&'static str, &Outage)> {
 }
 
 fn cells(name: &str, outage: &Outage) -> [String; 6] {
-    let ms = |value: Option<f64>| if value.is_some() { format!("{} ms", format::ms(value)) } else { "–".to_owned() };
     [
         name.to_owned(),
-        ms(outage.detected_after_ms),
-        ms(outage.failed_while_open_p99_ms),
+        format::with_ms(outage.detected_after_ms),
+        format::with_ms(outage.failed_while_open_p99_ms),
         format!("{:.1} s", outage.waited_in_vain_s),
         format::count(outage.slow),
-        ms(outage.recovered_after_ms),
+        format::with_ms(outage.recovered_after_ms),
     ]
 }
 
@@ -87,6 +85,8 @@ fn agrees(written: &str, measured: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use report::table::parse_markdown;
+
     use crate::results::Part;
     use crate::results::tests::{example, part};
 
@@ -97,21 +97,16 @@ mod tests {
         results
     }
 
-    fn rows(text: &str) -> Vec<Vec<String>> {
-        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
-        text.lines().skip(2).map(cells).collect()
-    }
-
     #[test]
     fn a_written_table_agrees_with_its_own_results_and_names_what_has_drifted() {
         let results = with_outage();
-        let text = markdown(&results);
+        let text = table(&results).markdown();
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert_eq!(drift(&rows(&text), &results, false), Vec::<String>::new());
-        let edited = rows(&text.replace("| 0.0 s |", "| 40.0 s |"));
+        assert_eq!(drift(&parse_markdown(&text), &results, false), Vec::<String>::new());
+        let edited = parse_markdown(&text.replace("| 0.0 s |", "| 40.0 s |"));
         assert_eq!(drift(&edited, &results, false).len(), 1);
-        assert_eq!(drift(&rows(&text), &example(), false).len(), 1, "a row too many");
-        assert_eq!(drift(&rows(&text), &example(), true).len(), 0, "unless it was not run");
+        assert_eq!(drift(&parse_markdown(&text), &example(), false).len(), 1, "a row too many");
+        assert_eq!(drift(&parse_markdown(&text), &example(), true).len(), 0, "unless it was not run");
         assert_eq!(drift(&[], &results, true).len(), 1, "a row too few");
     }
 

@@ -3,17 +3,18 @@
 //! Numbers that depend on machine and moment are judged in bands, so that the README is wrong when it misleads and not when it is a
 //! millisecond off. Pure: text in; text, or a list of what has drifted, out.
 
+use report::block::{Block, Missing};
+use report::table::parse_markdown;
+
 use crate::experiment::Experiment;
 use crate::outages;
 use crate::results::Results;
 use crate::table::{self, HEADS};
 
-/// The block lies between these lines.
-const BEGIN: &str = "<!-- lab:begin -->";
-const END: &str = "<!-- lab:end -->";
-/// And that of outages between these, where a page has one.
-const OUTAGES_BEGIN: &str = "<!-- outages:begin -->";
-const OUTAGES_END: &str = "<!-- outages:end -->";
+/// The table of all parts.
+const PARTS: Block = Block("lab");
+/// The table of outages, on pages that have one.
+const OUTAGES: Block = Block("outages");
 
 /// Points by which a share of successes may differ.
 const SUCCESS_POINTS: f64 = 1.5;
@@ -34,29 +35,23 @@ const RECEIVED_SHARE: f64 = 0.1;
 /// Requests per request by which it may differ there: what succeeds has been received.
 const OUTAGE_RECEIVED: f64 = OUTAGE_POINTS / 100.0;
 
-/// README with its block replaced by these results.
+/// README with its blocks replaced by these results.
 ///
 /// # Errors
-/// A sentence if there is no block.
-pub fn write(readme: &str, results: &Results) -> Result<String, String> {
-    let (before, _, after) = split(readme, BEGIN, END)?;
-    let page = format!("{before}{BEGIN}\n{}{END}{after}", markdown(results));
-    Ok(match split(&page, OUTAGES_BEGIN, OUTAGES_END) {
-        Ok((before, _, after)) => {
-            format!("{before}{OUTAGES_BEGIN}\n{}{OUTAGES_END}{after}", outages::markdown(results))
-        }
-        Err(_) => page,
-    })
+/// There is no block for the parts.
+pub fn write(readme: &str, results: &Results) -> Result<String, Missing> {
+    let page = PARTS.replace(readme, &table::parts(results).markdown())?;
+    Ok(OUTAGES.replace(&page, &outages::table(results).markdown()).unwrap_or(page))
 }
 
 /// The cells of the block that these results contradict, a sentence each. With `some` the results may have fewer parts than the block.
 ///
 /// # Errors
-/// A sentence if there is no block.
-pub fn drift(readme: &str, results: &Results, some: bool) -> Result<Vec<String>, String> {
-    let (_, block, _) = split(readme, BEGIN, END)?;
+/// There is no block for the parts.
+pub fn drift(readme: &str, results: &Results, some: bool) -> Result<Vec<String>, Missing> {
+    let block = PARTS.read(readme)?;
     let mut drifted = Vec::new();
-    let written = rows(block);
+    let written = parse_markdown(block);
     for (name, part) in results.in_order() {
         let Some(row) = written.iter().find(|row| row.first().is_some_and(|cell| cell == name)) else {
             drifted.push(format!("{name}: not in the table"));
@@ -74,31 +69,10 @@ pub fn drift(readme: &str, results: &Results, some: bool) -> Result<Vec<String>,
     let is_known = |row: &Vec<String>| row.first().is_some_and(|name| results.part(name).is_some());
     let unknown = written.iter().filter(|row| !some && !is_known(row));
     drifted.extend(unknown.map(|row| format!("{}: in the table, not in the results", row.join(" | "))));
-    if let Ok((_, block, _)) = split(readme, OUTAGES_BEGIN, OUTAGES_END) {
-        drifted.extend(outages::drift(&rows(block), results, some));
+    if let Ok(block) = OUTAGES.read(readme) {
+        drifted.extend(outages::drift(&parse_markdown(block), results, some));
     }
     Ok(drifted)
-}
-
-fn split<'a>(readme: &'a str, begin: &str, end: &str) -> Result<(&'a str, &'a str, &'a str), String> {
-    let missing = || format!("no lines {begin} and {end}, in this order");
-    let (before, rest) = readme.split_once(begin).ok_or_else(missing)?;
-    let (block, after) = rest.split_once(end).ok_or_else(missing)?;
-    Ok((before, block, after))
-}
-
-fn markdown(results: &Results) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let heads = line(&HEADS.map(str::to_owned));
-    let rule = "|---|---|--:|--:|--:|--:|--:|--:|\n";
-    let rows: String = results.in_order().map(|(name, part)| line(&table::cells(name, part))).collect();
-    format!("{heads}{rule}{rows}")
-}
-
-/// The rows below the rule.
-fn rows(block: &str) -> Vec<Vec<String>> {
-    let lines = block.lines().map(str::trim).filter(|line| line.starts_with('|')).skip(2);
-    lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
 /// Whether the written cell may stand beside what was measured.

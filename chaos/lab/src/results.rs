@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use report::format;
+use report::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
-use crate::expect::Expectation;
 use crate::outage::Outage;
 use crate::programs::BudgetStatus;
 use crate::proxy_log::Transition;
@@ -103,6 +104,30 @@ pub struct Breaker {
     pub open_s: f64,
 }
 
+/// A claim of the product, held against what was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// Begins with the part's name.
+    pub name: String,
+    /// The claim as a sentence.
+    pub text: String,
+    /// Whether the run confirms it.
+    pub holds: bool,
+    /// What was measured, with its unit.
+    pub measured: String,
+    /// What the claim allows, with its unit.
+    pub wanted: String,
+}
+
+impl Expectation {
+    /// As tables and pages show it.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict<'_> {
+        let Self { name, text, holds, measured, wanted } = self;
+        Verdict { name, text, measured, wanted, holds: Some(*holds) }
+    }
+}
+
 impl Results {
     /// Reads `results.json`.
     ///
@@ -135,6 +160,18 @@ impl Part {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.succeeded
+    }
+
+    /// The share that succeeded: `99.70 %`.
+    #[must_use]
+    pub fn success(&self) -> String {
+        format::share(self.succeeded, self.requests)
+    }
+
+    /// The share that failed: `0.30 %`.
+    #[must_use]
+    pub fn failure(&self) -> String {
+        format::share(self.failed(), self.requests)
     }
 
     /// How often the backend was asked for each request.

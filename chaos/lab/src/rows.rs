@@ -5,6 +5,8 @@ use std::path::Path;
 /// One request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    /// The `x-request-id` it carried.
+    pub id: String,
     /// When it was due, in seconds since the start of the load.
     pub due_s: f64,
     /// Absent if it was never sent.
@@ -48,28 +50,15 @@ fn parse(text: &str, load_began_unix_ms: f64) -> Result<Vec<Row>, &str> {
 /// `n,id,due_unix_ms,latency_ms,status,error`
 fn row(line: &str, load_began_unix_ms: f64) -> Option<Row> {
     let fields: Vec<&str> = line.split(',').collect();
-    let &[_, _, due, latency, status, error] = fields.as_slice() else { return None };
+    let &[_, id, due, latency, status, error] = fields.as_slice() else { return None };
     let due_unix_ms: f64 = due.parse().ok()?;
     Some(Row {
+        id: id.to_owned(),
         due_s: (due_unix_ms - load_began_unix_ms) / 1_000.0,
         latency_ms: if latency.is_empty() { None } else { Some(latency.parse().ok()?) },
         status: if status.is_empty() { None } else { Some(status.parse().ok()?) },
         error: error.to_owned(),
     })
-}
-
-/// The smallest value that so many of the values (0 to 1) do not exceed; `None` of nothing.
-#[must_use]
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "ranks are small"
-)]
-pub fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let rank = (share * values.len() as f64).ceil() as usize;
-    values.get(rank.clamp(1, values.len().max(1)) - 1).copied()
 }
 
 #[cfg(test)]
@@ -79,27 +68,23 @@ pub(crate) mod tests {
     /// A row of an answer, or of none if `status` is 0.
     pub(crate) fn row_at(due_s: f64, latency_ms: f64, status: u16) -> Row {
         let error = if status == 0 { "refused" } else { "" };
-        Row { due_s, latency_ms: Some(latency_ms), status: (status > 0).then_some(status), error: error.to_owned() }
+        Row {
+            id: String::new(),
+            due_s,
+            latency_ms: Some(latency_ms),
+            status: (status > 0).then_some(status),
+            error: error.to_owned(),
+        }
     }
 
     #[test]
     fn rows_are_sorted_by_due_time_and_empty_fields_are_absent() {
         let text = "n,id,due_unix_ms,latency_ms,status,error\n1,x-1,1500.000,2.5,200,\n0,x-0,1000.250,,,overload\n";
         let rows = parse(text, 1_000.0).expect("valid");
-        assert_eq!(rows[0], Row { due_s: 0.00025, latency_ms: None, status: None, error: "overload".to_owned() });
+        let unsent =
+            Row { id: "x-0".to_owned(), due_s: 0.00025, latency_ms: None, status: None, error: "overload".to_owned() };
+        assert_eq!(rows[0], unsent);
         assert_eq!((rows[1].due_s, rows[1].is_success(), rows[1].ended_s()), (0.5, true, 0.5025));
         assert_eq!(parse("head\n1,2,3\n", 0.0), Err("1,2,3"));
-    }
-
-    #[test]
-    fn a_quantile_is_one_of_the_values() {
-        let check = |values: &[f64], share: f64, expected: Option<f64>| {
-            assert_eq!(quantile(values.to_vec(), share), expected, "{values:?} {share}");
-        };
-        check(&[], 0.5, None);
-        check(&[7.0], 0.99, Some(7.0));
-        check(&[3.0, 1.0, 2.0, 4.0], 0.5, Some(2.0));
-        check(&[3.0, 1.0, 2.0, 4.0], 0.0, Some(1.0));
-        check(&[3.0, 1.0, 2.0, 4.0], 1.0, Some(4.0));
     }
 }

@@ -7,17 +7,18 @@ use std::fs::{self, File};
 use std::io;
 use std::iter;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use client::report::Report;
+use report::run::Report;
 
 use crate::clock::{self, Deadline, Stopwatch};
+use crate::error::Error;
 use crate::experiment::{Cause, DOWN_FOR, Experiment, Faults, KILL_AFTER};
 use crate::exposition::Samples;
 use crate::interrupt::Interrupt;
 use crate::outage::Outage;
-use crate::process::{Failed, Process, Signal};
+use crate::process::{Process, Signal};
 use crate::programs::{Backend, BudgetStatus, Programs, Proxy};
 use crate::progress::Progress;
 use crate::proxy_log;
@@ -28,28 +29,6 @@ use crate::rows;
 const CLIENT_MAX: Duration = Duration::from_secs(20);
 /// For a proxy that has nothing left to do.
 const STOP_MAX: Duration = Duration::from_secs(10);
-
-/// Why an experiment came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A program did not do what it should.
-    #[error(transparent)]
-    Process(#[from] Failed),
-    /// A file or a control port.
-    #[error("{what}: {cause}")]
-    Io {
-        /// Which.
-        what: String,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// A program wrote what cannot be read.
-    #[error("{0}")]
-    Unreadable(String),
-    /// Somebody wants to stop.
-    #[error("interrupted")]
-    Interrupted,
-}
 
 /// What all experiments share.
 #[derive(Debug)]
@@ -116,7 +95,7 @@ impl Lab {
         self.progress.end();
         let status = load.client.wait(Duration::ZERO)?;
         if !status.success() {
-            return Err(Error::Unreadable(format!("client failed ({status}){}", load.client.tail())));
+            return Err(Error::Unexpected(format!("client failed ({status}){}", load.client.tail())));
         }
         let backends: Vec<_> = iter::once(&backend).chain(&others).collect();
         self.read(experiment, &backends, proxy.as_mut(), down)
@@ -129,7 +108,7 @@ impl Lab {
     fn start_proxy(&self, experiment: &Experiment, endpoints: &[SocketAddr]) -> Result<Option<Proxy>, Error> {
         let Some(config) = experiment.config(endpoints, self.programs.reachable()) else { return Ok(None) };
         let path = self.file(experiment, "toml");
-        fs::write(&path, config).map_err(|cause| at(&path, cause))?;
+        fs::write(&path, config).map_err(Error::io(path.display()))?;
         Ok(Some(self.programs.proxy(&path)?))
     }
 
@@ -160,7 +139,7 @@ impl Lab {
     /// Kills the backend under load and starts it again on its port.
     fn kill_and_return(&self, backend: &mut Backend, load: &mut Load) -> Result<Down, Error> {
         self.let_pass(load, KILL_AFTER, "")?;
-        let received = backend.received().map_err(|cause| named("the backend's control port", cause))?;
+        let received = backend.received().map_err(Error::io("the backend's control port"))?;
         let from_unix_ms = clock::unix_ms();
         backend.process.signal(Signal::KILL);
         backend.process.wait(STOP_MAX)?;
@@ -173,9 +152,7 @@ impl Lab {
     /// Has the backend answer nothing for a while. What it has taken by then stays unanswered for ever.
     fn hang_and_return(&self, backend: &Backend, load: &mut Load) -> Result<Down, Error> {
         let faults = load.experiment.faults;
-        let set = |faults: Faults| {
-            backend.set_faults(&faults.json()).map_err(|cause| named("the backend's control port", cause))
-        };
+        let set = |faults: Faults| backend.set_faults(&faults.json()).map_err(Error::io("the backend's control port"));
         self.let_pass(load, KILL_AFTER, "")?;
         let from_unix_ms = clock::unix_ms();
         set(Faults { hangs: 1.0, ..faults })?;
@@ -213,7 +190,7 @@ impl Lab {
         proxy: Option<&mut Proxy>,
         down: Option<Down>,
     ) -> Result<Part, Error> {
-        let report = Report::read(&self.file(experiment, "json")).map_err(Error::Unreadable)?;
+        let report = Report::read(&self.file(experiment, "json")).map_err(Error::Unexpected)?;
         let began = number(report.setting.started_unix_ms);
         let (retries, sidecar) = match proxy {
             Some(proxy) => {
@@ -222,11 +199,11 @@ impl Lab {
             None => (0, None),
         };
         let received = backends.iter().map(|backend| backend.received()).collect::<Result<Vec<_>, _>>();
-        let received = received.map_err(|cause| named("a backend's control port", cause))?;
+        let received = received.map_err(Error::io("a backend's control port"))?;
         let outage = match down {
             None => None,
             Some(down) => {
-                let rows = rows::read(&self.file(experiment, "csv"), began).map_err(Error::Unreadable)?;
+                let rows = rows::read(&self.file(experiment, "csv"), began).map_err(Error::Unexpected)?;
                 let moves = sidecar.as_ref().map_or(&[][..], |sidecar| &sidecar.breaker.transitions);
                 let at = |unix_ms: f64| (unix_ms - began) / 1_000.0;
                 Some(Outage::read(&rows, moves, at(down.from_unix_ms), at(down.until_unix_ms)))
@@ -260,19 +237,19 @@ impl Lab {
 
     /// The proxy's retries, its other counters and its log, which are kept as files, too; then it is stopped.
     fn read_proxy(&self, experiment: &Experiment, proxy: &mut Proxy, report: &Report) -> Result<(u64, Sidecar), Error> {
-        let admin = |cause| named("the proxy's admin port", cause);
-        let (metrics, status) = (proxy.metrics().map_err(admin)?, proxy.status().map_err(admin)?);
+        let admin = Error::io("the proxy's admin port");
+        let (metrics, status) = (proxy.metrics().map_err(&admin)?, proxy.status().map_err(admin)?);
         proxy.process.signal(Signal::TERM);
         let stopped = proxy.process.wait(STOP_MAX);
         self.keep(experiment, "proxy.log", &(proxy.process.stdout().join("\n") + "\n"))?;
         let stopped = stopped?;
         if !stopped.success() {
-            return Err(Error::Unreadable(format!("the proxy ended badly ({stopped}){}", proxy.process.tail())));
+            return Err(Error::Unexpected(format!("the proxy ended badly ({stopped}){}", proxy.process.tail())));
         }
         let route = status.upstreams.first().and_then(|upstream| upstream.routes.first());
         let (max_attempts, budget) = route
             .and_then(|route| Some((route.max_attempts, route.budget?)))
-            .ok_or_else(|| Error::Unreadable("the proxy's /status has no budget".to_owned()))?;
+            .ok_or_else(|| Error::Unexpected("the proxy's /status has no budget".to_owned()))?;
         let transitions = proxy_log::transitions(&proxy.log(), number(report.setting.started_unix_ms));
         let open = proxy_log::spans(&transitions, "open", report.elapsed_s);
         let open_s = open.iter().map(|(from, to)| to - from).sum();
@@ -300,7 +277,7 @@ impl Lab {
 
     fn keep(&self, experiment: &Experiment, ending: &str, text: &str) -> Result<(), Error> {
         let path = self.file(experiment, ending);
-        fs::write(&path, text).map_err(|cause| at(&path, cause))
+        fs::write(&path, text).map_err(Error::io(path.display()))
     }
 
     /// Writes a file of the whole run.
@@ -309,7 +286,7 @@ impl Lab {
     /// Those of the file.
     pub fn write(&self, name: &str, write: impl FnOnce(File) -> io::Result<()>) -> Result<PathBuf, Error> {
         let path = self.folder.join(name);
-        File::create(&path).and_then(write).map_err(|cause| at(&path, cause))?;
+        File::create(&path).and_then(write).map_err(Error::io(path.display()))?;
         Ok(path)
     }
 }
@@ -327,12 +304,4 @@ fn by_label(metrics: &Samples, name: &str, label: &str) -> std::collections::BTr
 
 fn number_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-fn at(path: &Path, cause: io::Error) -> Error {
-    named(&path.display().to_string(), cause)
-}
-
-fn named(what: &str, cause: io::Error) -> Error {
-    Error::Io { what: what.to_owned(), cause }
 }

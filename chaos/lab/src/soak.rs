@@ -5,19 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::clock::Deadline;
+use crate::clock::{self, Deadline};
+use crate::error::Error;
 use crate::http;
 use crate::interrupt::Interrupt;
 use crate::process::{Process, Signal};
 use crate::programs::{Backend, Programs, Proxy};
-use crate::run::Error;
+use crate::rows;
 
 /// Of each of the two loads, a second.
 const RATE: &str = "150";
@@ -80,7 +79,7 @@ struct Counted {
 pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Interrupt) -> Result<Vec<String>, Error> {
     let backend = programs.backend(FAULTS)?;
     let config = folder.join("soak.toml");
-    fs::write(&config, config_text(&backend)).map_err(|cause| of("soak.toml", cause))?;
+    fs::write(&config, config_text(&backend)).map_err(Error::io("soak.toml"))?;
     let mut proxy = programs.proxy(&config)?;
     let over = Deadline::after(lasts);
     let (mut gets, mut posts) =
@@ -90,12 +89,12 @@ pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Inte
         if interrupt.is_set() {
             return Err(Error::Interrupted);
         }
-        thread::sleep(PAUSE.min(over.left()));
+        clock::pause(PAUSE.min(over.left()));
         turn += 1;
         proxy.process.signal(Signal::HUP);
         if turn.is_multiple_of(4) {
             proxy.process.signal(Signal::STOP);
-            thread::sleep(STANDSTILL);
+            clock::pause(STANDSTILL);
             proxy.process.signal(Signal::CONT);
         }
         let bytes = proxy.process.resident_bytes();
@@ -118,8 +117,8 @@ pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Inte
     for (csv, is_post) in [(gets.1, false), (posts.1, true)] {
         read(&csv, is_post, &mut told, &mut broken)?;
     }
-    let answer = http::get(backend.control, "/received").map_err(|cause| of("the backend", cause))?;
-    let arrived = serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable(cause.to_string()))?;
+    let answer = http::get(backend.control, "/received").map_err(Error::io("the backend"))?;
+    let arrived = serde_json::from_slice(&answer.body).map_err(|cause| Error::Unexpected(cause.to_string()))?;
     broken.extend(account(&told, &arrived, &counted));
     let succeeded = told.values().filter(|told| told.succeeded).count();
     println!(
@@ -163,7 +162,7 @@ fn account(told: &BTreeMap<String, Told>, arrived: &Arrived, counted: &Counted) 
 }
 
 fn counts(proxy: &Proxy) -> Result<Counted, Error> {
-    let metrics = proxy.metrics().map_err(|cause| of("the admin port", cause))?;
+    let metrics = proxy.metrics().map_err(Error::io("the admin port"))?;
     let ended = |outcome| metrics.count("outrigger_attempts_total", &[("outcome", outcome)]);
     let attempts = metrics.count("outrigger_attempts_total", &[]);
     Ok(Counted {
@@ -210,25 +209,15 @@ fn load(
     Ok((client, csv))
 }
 
-/// The lines of one client: `n,id,due_unix_ms,latency_ms,status,error`.
+/// The rows of one client.
 fn read(csv: &Path, is_post: bool, told: &mut BTreeMap<String, Told>, broken: &mut Vec<String>) -> Result<(), Error> {
-    let text = fs::read_to_string(csv).map_err(|cause| of("a client's lines", cause))?;
-    for line in text.lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let [_, id, _, latency, status, error] = fields[..] else {
-            return Err(Error::Unreadable(format!("{}: {line}", csv.display())));
-        };
-        let succeeded = status == "200" && error.is_empty();
-        let request = Told { succeeded, is_post, was_sent: !latency.is_empty() };
-        if told.insert(id.to_owned(), request).is_some() {
-            broken.push(format!("{id} is there twice"));
+    for row in rows::read(csv, 0.0).map_err(Error::Unexpected)? {
+        let request = Told { succeeded: row.is_success(), is_post, was_sent: row.latency_ms.is_some() };
+        if told.insert(row.id.clone(), request).is_some() {
+            broken.push(format!("{} is there twice", row.id));
         }
     }
     Ok(())
-}
-
-fn of(what: &str, cause: io::Error) -> Error {
-    Error::Io { what: what.to_owned(), cause }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The results as text: one row a part for terminal, README and page, and the claims with a tick or a cross.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
-use client::format;
+use report::format;
+use report::table::Table;
 
-use crate::expect::Expectation;
 use crate::results::{Part, Results};
 
 /// The columns of a row.
@@ -17,53 +17,46 @@ const SHORT_HEADS: [&str; 8] = ["part", "what", "success", "p50 ms", "p95 ms", "
 /// One row.
 #[must_use]
 pub fn cells(name: &str, part: &Part) -> [String; 8] {
-    let ms = |value: Option<f64>| if value.is_some() { format!("{} ms", format::ms(value)) } else { format::ms(value) };
     [
         name.to_owned(),
         part.title.clone(),
         format::share(part.succeeded, part.requests),
-        ms(part.p50_ms),
-        ms(part.p95_ms),
-        ms(part.p99_ms),
+        format::with_ms(part.p50_ms),
+        format::with_ms(part.p95_ms),
+        format::with_ms(part.p99_ms),
         part.sidecar.as_ref().map_or_else(|| "–".to_owned(), |_| format::count(part.retries)),
         format!("{:.2}", part.received_per_request()),
     ]
 }
 
+/// All parts that were run.
+#[must_use]
+pub fn parts(results: &Results) -> Table {
+    of(HEADS, results)
+}
+
+fn of(heads: [&str; 8], results: &Results) -> Table {
+    Table::new(2, heads).with(results.in_order().map(|(name, part)| cells(name, part)))
+}
+
 /// Everything, for the terminal.
 #[must_use]
 pub fn text(results: &Results) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = write_all(&mut text, results);
-    text
-}
-
-fn write_all(out: &mut String, results: &Results) -> fmt::Result {
-    let rows: Vec<_> = results.in_order().map(|(name, part)| cells(name, part)).collect();
-    let heads = SHORT_HEADS.map(str::to_owned);
-    let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    for row in [&heads].into_iter().chain(&rows) {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Words to the left, numbers to the right.
-            if column < 2 { write!(out, "{cell:<width$}  ")? } else { write!(out, "{cell:>width$}  ")? }
-        }
-        writeln!(out)?;
+    let mut text = of(SHORT_HEADS, results).text() + "\n";
+    for claim in &results.expectations {
+        let verdict = claim.verdict();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{} {:<19} {}: {} (wanted {})",
+            verdict.mark(),
+            verdict.name,
+            verdict.text,
+            verdict.measured,
+            verdict.wanted
+        );
     }
-    writeln!(out)?;
-    results.expectations.iter().try_for_each(|claim| writeln!(out, "{}", line(claim)))
-}
-
-fn line(claim: &Expectation) -> String {
-    let Expectation { name, text, measured, wanted, .. } = claim;
-    format!("{} {name:<19} {text}: {measured} (wanted {wanted})", mark(claim))
-}
-
-/// A tick or a cross.
-#[must_use]
-pub fn mark(claim: &Expectation) -> &'static str {
-    if claim.holds { "✓" } else { "✗" }
+    text
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Which plots a report has, and what is in them.
 
-use super::plot::{Axis, Content, Layer, Plot, Scale, Series, Stroke, Tone};
-use crate::connection::Failure;
-use crate::format;
-use crate::report::{Counts, Report, Second};
+use report::format;
+use report::plot::{self, Axis, Content, Layer, Plot, Scale, Series, Stroke, Tone};
+use report::run::Failure;
+use report::run::{Counts, Report, Second};
 
 /// p50 and p99 of each second, for one run or for runs with names.
 pub(super) fn latency_over_time(runs: &[(&str, &Report)]) -> Plot {
@@ -24,7 +24,6 @@ pub(super) fn latency_over_time(runs: &[(&str, &Report)]) -> Plot {
             series.push(Series { name, tone: tones[index % 2], stroke, points });
         }
     }
-    let scale = Scale::latency(series.iter().flat_map(|series| &series.points).filter_map(|point| point.1));
     let hints = match runs {
         [(_, report)] => report.series.iter().map(latency_hint).collect(),
         _ => Vec::new(),
@@ -33,7 +32,7 @@ pub(super) fn latency_over_time(runs: &[(&str, &Report)]) -> Plot {
         title: "Latency over time".to_owned(),
         note: "All requests, failed ones too, by the second in which they were due.".to_owned(),
         x: time_axis(runs.iter().map(|(_, report)| *report)),
-        y: Axis { label: label_of_latency(&scale), scale },
+        y: Axis::latency(plot::values(&series)),
         content: Content::Lines(series),
         events: Vec::new(),
         hints,
@@ -54,18 +53,9 @@ pub(super) fn percentiles(runs: &[(&str, &Report)]) -> Plot {
             points: report.quantiles.iter().map(|&(quantile, ms)| (quantile, Some(ms))).collect(),
         })
         .collect();
-    let scale = Scale::latency(series.iter().flat_map(|series| &series.points).filter_map(|point| point.1));
     let requests = runs.iter().map(|(_, report)| report.counts.requests).max().unwrap_or_default();
-    Plot {
-        title: "Latency by percentile".to_owned(),
-        note: "How many requests took no longer than this; each nine further to the right is ten times rarer."
-            .to_owned(),
-        x: Axis { label: "share of requests".to_owned(), scale: Scale::tail(requests) },
-        y: Axis { label: label_of_latency(&scale), scale },
-        content: Content::Lines(series),
-        events: Vec::new(),
-        hints: Vec::new(),
-    }
+    let note = "How many requests took no longer than this; each nine further to the right is ten times rarer.";
+    Plot::percentiles(note, requests, series)
 }
 
 /// How the requests of each second ended, one upon the other; on axes that fit all of `runs`, to be compared with them.
@@ -137,10 +127,6 @@ fn time_axis<'a>(runs: impl Iterator<Item = &'a Report> + Clone) -> Axis {
     let from = runs.clone().filter_map(|report| report.series.first()).map(start).fold(f64::INFINITY, f64::min);
     let to = runs.filter_map(|report| report.series.last()).map(|row| start(row) + 1.0).fold(1.0, f64::max);
     Axis::time(if from.is_finite() { from } else { 0.0 }, to)
-}
-
-fn label_of_latency(scale: &Scale) -> String {
-    if scale.is_logarithmic() { "latency, ms (logarithmic)" } else { "latency, ms" }.to_owned()
 }
 
 fn latency_hint(row: &Second) -> (f64, f64, String) {

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use client::connection::Failure;
-use client::report::Report;
+use report::run::{Failure, Report};
 use server::{Reply, Server};
 
 /// Where a test writes; named after it, so that tests do not meet.

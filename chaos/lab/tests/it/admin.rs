@@ -174,7 +174,7 @@ fn a_storm_of_scrapes_waits_for_its_turns_while_requests_and_probes_go_on() {
     let most = 50.0 + 20.0 * (seconds + 2.0);
     assert!(f64::from(served) <= most && served >= 50, "{served} in {seconds} s");
     assert!(refused > 0, "fifty at a time are more than may wait");
-    let counts = client::report::Report::read(&json).expect("a report").counts;
+    let counts = report::run::Report::read(&json).expect("a report").counts;
     assert_eq!((counts.requests, counts.succeeded), (300, 300), "{counts:?}");
 }
 

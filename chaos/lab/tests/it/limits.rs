@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::report::Report;
 use lab::programs::{Backend, Programs, Proxy};
+use report::run::Report;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::origin::{Origin, read_head, say};

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use client::report::Report;
 use lab::process::Signal;
+use report::run::Report;
 
 use crate::stage::{PATIENCE, Site, start_client, wait_until};
 

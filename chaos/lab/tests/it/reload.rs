@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use client::report::Report;
 use lab::http;
 use lab::process::Signal;
 use lab::programs::Proxy;
+use report::run::Report;
 
 use crate::stage::{Dead, Folder, PATIENCE, Site, config, programs, start_client, wait_until};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
-use client::report::Report;
 use lab::http;
 use lab::process::{Process, Signal};
 use lab::programs::{Backend, Programs, Proxy};
+use report::run::Report;
 use socket2::{Domain, Socket, Type};
 
 use crate::stage::{Folder, PATIENCE, config, programs, start_client, wait_until};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use client::report::Report;
 use lab::clock::Deadline;
 use lab::http::{self, Answer};
 use lab::programs::{Backend, Programs, Proxy};
+use report::run::Report;
 use socket2::{Domain, Socket, Type};
 
 /// For anything that should happen soon: a broken promise is told by this, a busy machine is not.

@@ -1,8 +1,8 @@
 //! The end: an egress sidecar is still needed while its app winds down.
 
-use client::report::Report;
 use lab::http;
 use lab::process::Signal;
+use report::run::Report;
 
 use crate::stage::{PATIENCE, Site, start_client, wait_until};
 

@@ -21,6 +21,14 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// Latencies in ms, on a scale that fits these.
+    #[must_use]
+    pub fn latency(values: impl Iterator<Item = f64>) -> Self {
+        let scale = Scale::latency(values);
+        let label = if matches!(scale, Scale::Log { .. }) { "latency, ms (logarithmic)" } else { "latency, ms" };
+        Self { label: label.to_owned(), scale }
+    }
+
     /// Seconds since the start, in minutes and seconds if there are many.
     #[must_use]
     pub fn time(from_s: f64, to_s: f64) -> Self {
@@ -74,8 +82,7 @@ impl Scale {
     }
 
     /// For latencies in ms: from zero, or logarithmic if they are far apart.
-    #[must_use]
-    pub fn latency(values: impl Iterator<Item = f64>) -> Self {
+    fn latency(values: impl Iterator<Item = f64>) -> Self {
         let positive = values.map(|value| value.max(LATENCY_MIN_MS));
         let (min, max) = positive.fold((f64::INFINITY, 0.0_f64), |(min, max), value| (min.min(value), max.max(value)));
         if max / min > LOGARITHMIC_FROM_RATIO { Self::log(min, max) } else { Self::from_zero(max) }
@@ -95,12 +102,6 @@ impl Scale {
     #[expect(clippy::cast_precision_loss, reason = "only its logarithm is used")]
     pub fn tail(requests: u64) -> Self {
         Self::Tail { nines: (requests as f64).log10().clamp(1.0, 7.0) }
-    }
-
-    /// Whether equal steps are equal factors.
-    #[must_use]
-    pub fn is_logarithmic(&self) -> bool {
-        matches!(self, Self::Log { .. })
     }
 
     /// Where the value lies, 0 to 1.

@@ -11,9 +11,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::connection::Failure;
-use crate::load::Load;
-
 /// The form of the JSON that this program writes and reads.
 pub const SCHEMA: u32 = 1;
 
@@ -84,6 +81,46 @@ pub struct Counts {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without a complete answer, by reason.
     pub errors: BTreeMap<Failure, u64>,
+}
+
+/// Why a request has no complete response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failure {
+    /// No connection could be made: refused, unreachable, or the name is unknown.
+    Refused,
+    /// The connection was torn down (RST).
+    Reset,
+    /// The client's patience ended first, be it before or within the answer.
+    Timeout,
+    /// The answer began, and the connection was closed in good order (FIN) before its end.
+    Truncated,
+    /// The connection was closed in good order (FIN) before an answer.
+    Closed,
+    /// What came is not HTTP/1.1.
+    Protocol,
+    /// Never sent: the client's own queue was full.
+    Overload,
+}
+
+impl Failure {
+    /// All of them, in the order in which reports show them.
+    pub const ALL: [Self; 7] =
+        [Self::Refused, Self::Reset, Self::Timeout, Self::Truncated, Self::Closed, Self::Protocol, Self::Overload];
+
+    /// The word in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::Closed => "closed",
+            Self::Protocol => "protocol",
+            Self::Overload => "overload",
+        }
+    }
 }
 
 impl Counts {
@@ -170,16 +207,6 @@ impl Report {
 }
 
 impl Setting {
-    /// Begins to describe a run of this load.
-    #[must_use]
-    pub fn new(target: String, load: Load, connections: usize) -> Self {
-        let (mode, rate) = match load {
-            Load::Open(rate) => (Mode::Open, Some(rate.get())),
-            Load::Closed => (Mode::Closed, None),
-        };
-        Self { schema: SCHEMA, target, via: None, mode, rate, connections, started_unix_ms: 0 }
-    }
-
     /// The load in words, such as `open loop, 200/s over 32 connections`.
     #[must_use]
     pub fn load(&self) -> String {
@@ -191,17 +218,16 @@ impl Setting {
         format!("{pace} over {} {noun}", self.connections)
     }
 
+    /// `direct`, or which proxy the requests went through.
+    #[must_use]
+    pub fn way(&self) -> String {
+        self.via.as_ref().map_or_else(|| "direct".to_owned(), |via| format!("through {via}"))
+    }
+
     /// The start as a date in GMT.
     #[must_use]
     pub fn started(&self) -> String {
         httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(self.started_unix_ms))
-    }
-}
-
-#[cfg(test)]
-impl Default for Setting {
-    fn default() -> Self {
-        Self::new("http://127.0.0.1:5001/".to_owned(), Load::Closed, 1)
     }
 }
 
@@ -221,62 +247,47 @@ fn known_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    pub(crate) fn example() -> Report {
-        let counts = Counts {
-            requests: 3,
-            succeeded: 1,
-            statuses: BTreeMap::from([(200, 1), (503, 1)]),
-            errors: BTreeMap::from([(Failure::Reset, 1)]),
-        };
-        let latencies = Latencies { mean: Some(1.5), p50: Some(1.0), max: Some(4.0), ..Latencies::default() };
-        Report {
-            setting: Setting { via: Some("http://127.0.0.1:4140/".to_owned()), ..Setting::default() },
-            elapsed_s: 0.5,
-            success_rate: counts.success_rate(),
-            latency_ok_ms: Latencies::default(),
-            latency_ms: latencies,
-            attempts_by_proxy: BTreeMap::from([(2, 1)]),
-            series: vec![Second { t_s: 0, counts: counts.clone(), p50_ms: Some(1.0), p99_ms: None, max_ms: Some(4.0) }],
-            quantiles: vec![(0.0, 0.5), (1.0, 4.0)],
-            counts,
-        }
-    }
+    const JSON: &str = r#"{
+        "schema": 1, "target": "http://127.0.0.1:5001/", "via": "http://127.0.0.1:4140/", "mode": "closed", "rate": null,
+        "connections": 1, "started_unix_ms": 0, "elapsed_s": 0.5, "success_rate": 0.5,
+        "requests": 3, "succeeded": 1, "statuses": {"200": 1, "503": 1}, "errors": {"reset": 1},
+        "latency_ms": {"mean": 1.5, "p50": 1.0, "p90": null, "p95": null, "p99": null, "p999": null, "max": 4.0},
+        "latency_ok_ms": {"mean": null, "p50": null, "p90": null, "p95": null, "p99": null, "p999": null, "max": null},
+        "attempts_by_proxy": {"2": 1},
+        "series": [{
+            "t_s": 0, "requests": 3, "succeeded": 1, "statuses": {"200": 1, "503": 1}, "errors": {"reset": 1},
+            "p50_ms": 1.0, "p99_ms": null, "max_ms": 4.0
+        }],
+        "quantiles": [[0.0, 0.5], [1.0, 4.0]]
+    }"#;
 
     #[test]
-    fn what_is_written_is_read_back() {
-        let report = example();
-        let json = serde_json::to_string(&report).expect("serializable");
-        assert_eq!(serde_json::from_str::<Report>(&json).expect("readable"), report);
-    }
-
-    #[test]
-    fn the_json_has_the_keys_of_the_contract() {
-        let json = serde_json::to_value(example()).expect("serializable");
-        let check = |pointer: &str, expected: serde_json::Value| {
-            assert_eq!(json.pointer(pointer), Some(&expected), "{pointer}");
-        };
-        check("/schema", 1.into());
-        check("/mode", "closed".into());
-        check("/rate", serde_json::Value::Null);
-        check("/via", "http://127.0.0.1:4140/".into());
-        check("/requests", 3.into());
-        check("/statuses/503", 1.into());
-        check("/errors/reset", 1.into());
-        check("/latency_ms/p50", 1.0.into());
-        check("/latency_ok_ms/p50", serde_json::Value::Null);
-        check("/attempts_by_proxy/2", 1.into());
-        check("/series/0/t_s", 0.into());
-        check("/series/0/errors/reset", 1.into());
-        check("/quantiles/1/1", 4.0.into());
+    fn the_json_of_the_contract_is_read_and_written_back_with_all_its_keys() {
+        let report: Report = serde_json::from_str(JSON).expect("readable");
+        assert_eq!((report.counts.statuses[&503], report.counts.errors[&Failure::Reset]), (1, 1));
+        assert_eq!(
+            (report.setting.mode, report.latency_ms.p50, report.attempts_by_proxy[&2]),
+            (Mode::Closed, Some(1.0), 1)
+        );
+        assert_eq!((report.series[0].max_ms, report.quantiles[1]), (Some(4.0), (1.0, 4.0)));
+        let contract: serde_json::Value = serde_json::from_str(JSON).expect("valid JSON");
+        assert_eq!(serde_json::to_value(report).expect("serializable"), contract);
     }
 
     #[test]
     fn another_schema_is_refused_by_name() {
-        let json = serde_json::to_string(&example()).expect("serializable").replace("\"schema\":1", "\"schema\":2");
+        let json = JSON.replace("\"schema\": 1", "\"schema\": 2");
         let error = serde_json::from_str::<Report>(&json).expect_err("refused").to_string();
         assert!(error.contains("schema 2 is unknown"), "{error}");
+    }
+
+    #[test]
+    fn every_failure_is_named_in_reports_as_in_json() {
+        for failure in Failure::ALL {
+            assert_eq!(serde_json::to_value(failure).expect("a string"), failure.name());
+        }
     }
 }

@@ -1,14 +1,10 @@
 //! The page's sentences. What a part was set up to do comes from its experiment, everything else from what was measured.
 
-mod balance;
+use report::format;
+use report::html::escape;
 
-use client::format;
-use client::page::html::escape;
-
-use crate::experiment::{Experiment, Faults, HANG_ATTEMPT, TAIL_MS};
+use crate::experiment::{Experiment, HANG_ATTEMPT, TAIL_MS};
 use crate::results::{Part, Results, number};
-
-pub(super) use balance::{Balance, bought_and_cost};
 
 /// How to read the page; the same for every run.
 pub(super) const READING: &str = "\
@@ -25,19 +21,19 @@ What it has received it counts itself; retries, refusals and the breaker’s mov
 ";
 
 pub(super) fn baseline(part: &Part) -> String {
-    let faults = faults_of("a");
+    let faults = Experiment::known("a").faults;
     paragraphs(&[
         format!(
             "The client sends {} requests a second straight to a backend that answers {} of them with 500 or 503 and lets {} wait {TAIL_MS} ms \
              longer than the rest.",
             part.rate,
-            percent(faults.errors),
-            percent(faults.tail)
+            format::percent(faults.errors),
+            format::percent(faults.tail)
         ),
         format!(
             "<b>{}</b> succeeded: what the backend gets wrong, the client gets wrong. Nobody repeats anything, so the backend received {} \
              requests for {}.",
-            succeeded(part),
+            part.success(),
             format::count(part.backend_received),
             format::count(part.requests)
         ),
@@ -46,7 +42,7 @@ pub(super) fn baseline(part: &Part) -> String {
 
 pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
     let Some(sidecar) = &part.sidecar else { return String::new() };
-    let errors = faults_of("b").errors;
+    let errors = Experiment::known("b").faults.errors;
     let attempts = sidecar.max_attempts;
     let all_fail = errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
     let slower = baseline.map_or_else(String::new, |baseline| {
@@ -63,31 +59,31 @@ pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
         format!(
             "The same load and the same faults, now through the sidecar with its defaults: up to {attempts} attempts, as long as the budget \
              allows them. If {} of the attempts fail, {attempts} in a row fail in {} of the cases.",
-            percent(errors),
-            percent(all_fail)
+            format::percent(errors),
+            format::percent(all_fail)
         ),
         format!(
             "<b>{}</b> succeeded. It cost {} retries, {} more requests for the backend.{slower}",
-            succeeded(part),
+            part.success(),
             format::count(part.retries),
-            percent(part.extra_load)
+            format::percent(part.extra_load)
         ),
     ])
 }
 
 pub(super) fn storm(part: &Part) -> String {
     let Some(sidecar) = &part.sidecar else { return String::new() };
-    let errors = faults_of("b_storm").errors;
+    let faults = Experiment::known("b_storm").faults;
     let budget = &sidecar.budget;
     let from_ratio = budget.ratio * number(part.requests);
     let from_floor = budget.floor_per_second * part.elapsed_s;
     let called_for = part.retries + sidecar.retries_refused_by_budget;
     paragraphs(&[
         format!(
-            "{} of the answers are errors now, still with defaults. Retrying them all would be {} attempts for each request, and {} if the \
+            "{} of the responses are errors now, still with defaults. Retrying them all would be {} attempts for each request, and {} if the \
              backend were dead: load that a backend in trouble can least bear. The budget is there to stop that.",
-            percent(errors),
-            ratio(without_budget(errors, sidecar.max_attempts)),
+            format::percent(faults.errors),
+            format::ratio(faults.attempts_without_budget(sidecar.max_attempts)),
             sidecar.max_attempts
         ),
         format!(
@@ -106,30 +102,30 @@ pub(super) fn storm(part: &Part) -> String {
         ),
         format!(
             "The backend received {} requests for each of the client’s; {} succeeded instead of {}.",
-            ratio(part.received_per_request()),
-            succeeded(part),
-            percent(1.0 - errors)
+            format::ratio(part.received_per_request()),
+            part.success(),
+            format::percent(1.0 - faults.errors)
         ),
     ])
 }
 
 pub(super) fn tuned(part: &Part) -> String {
     let Some(sidecar) = &part.sidecar else { return String::new() };
-    let errors = faults_of("b_tuned").errors;
+    let errors = Experiment::known("b_tuned").faults.errors;
     let attempts = sidecar.max_attempts;
     paragraphs(&[
         format!(
             "Who knows that the backend can bear it may allow more: {attempts} attempts and a budget of {} × the requests. \
              {attempts} in a row fail in {} of the cases.",
             sidecar.budget.ratio,
-            percent(errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX)))
+            format::percent(errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX)))
         ),
         format!(
             "<b>{}</b> succeeded at {} errors. The price: the backend received {} requests for each of the client’s, and 99 % of the \
              answers took up to {} ms.",
-            succeeded(part),
-            percent(errors),
-            ratio(part.received_per_request()),
+            part.success(),
+            format::percent(errors),
+            format::ratio(part.received_per_request()),
             format::ms(part.p99_ms)
         ),
     ])
@@ -137,13 +133,13 @@ pub(super) fn tuned(part: &Part) -> String {
 
 pub(super) fn post(part: &Part) -> String {
     let Some(sidecar) = &part.sidecar else { return String::new() };
-    let faults = faults_of("b_post");
+    let faults = Experiment::known("b_post").faults;
     paragraphs(&[
         format!(
             "A POST may be an order. If {} of the answers are errors and {} of the connections break before the answer, \
              nobody but the backend knows whether the order was taken, and a second one might be a second parcel.",
-            percent(faults.errors),
-            percent(faults.resets)
+            format::percent(faults.errors),
+            format::percent(faults.resets)
         ),
         format!(
             "So the sidecar repeats none that may have been received: {} requests for {} reached the backend, \
@@ -166,8 +162,8 @@ pub(super) fn outage_straight(part: &Part, _: &Results) -> String {
         outage.killed_at_s,
         outage.returned_at_s,
         format::count(part.failed()),
-        failed(part),
-        ms_or_never(outage.recovered_after_ms)
+        part.failure(),
+        format::ms_or_never(outage.recovered_after_ms)
     )])
 }
 
@@ -179,7 +175,7 @@ pub(super) fn outage(part: &Part, _: &Results) -> String {
             "The same kill behind the sidecar. {} after it the breaker opened: from then on the client was answered 503 at once, \
              with the reason and a <code>retry-after</code> (99 % of {} such answers within {} ms), and the backend’s address was left alone but \
              for one probe at the end of each open time.",
-            ms_or_never(outage.detected_after_ms),
+            format::ms_or_never(outage.detected_after_ms),
             format::count(outage.failed_while_open),
             format::ms(outage.failed_while_open_p99_ms)
         ),
@@ -187,10 +183,10 @@ pub(super) fn outage(part: &Part, _: &Results) -> String {
             "Each failed probe doubles the open time up to its cap; the breaker opened {openings} times, {:.1} s in all. After the return it takes \
              the next probe to notice: the first success came after {}, lasting success after {}. {} requests failed ({}).",
             sidecar.breaker.open_s,
-            ms_or_never(outage.first_success_after_ms),
-            ms_or_never(outage.recovered_after_ms),
+            format::ms_or_never(outage.first_success_after_ms),
+            format::ms_or_never(outage.recovered_after_ms),
             format::count(part.failed()),
-            failed(part)
+            part.failure()
         ),
     ])
 }
@@ -203,13 +199,13 @@ pub(super) fn three(part: &Part, results: &Results) -> String {
             "Three backends now, the same kill of one of them, and nothing else changed. A request that meets the dead one finds its connection \
              refused or broken, and the retry goes to one of the other two. {} after the kill the breaker of that one address opened, and \
              from then on only probes went there: {} connections were refused in all.",
-            ms_or_never(outage.detected_after_ms),
+            format::ms_or_never(outage.detected_after_ms),
             format::count(sidecar.connects_refused)
         ),
         format!(
             "<b>{}</b> succeeded: {} requests failed{alone}, for {} retries. Where there is only one backend, a breaker can merely fail faster; \
              with somewhere else to go, breaker and retries hide the outage.",
-            succeeded(part),
+            part.success(),
             format::count(part.failed()),
             format::count(part.retries)
         ),
@@ -225,11 +221,11 @@ pub(super) fn hang_straight(part: &Part, _: &Results) -> String {
          <b>waited {} in vain</b>, taken together.",
         outage.killed_at_s,
         outage.returned_at_s,
-        experiment("c_hang_direct").patience.as_secs(),
+        Experiment::known("c_hang_direct").patience.as_secs(),
         format::count(part.failed()),
-        failed(part),
+        part.failure(),
         format::count(outage.slow),
-        seconds(outage.waited_in_vain_s)
+        format::seconds(outage.waited_in_vain_s)
     )])
 }
 
@@ -245,7 +241,7 @@ pub(super) fn hang(part: &Part, results: &Results) -> String {
              begun; from then on {} requests were answered 503 at once (99 % of them within {} ms), and only a probe waited now and then. The \
              breakers of endpoint and upstream opened {openings} times in all.",
             HANG_ATTEMPT.as_millis(),
-            ms_or_never(outage.detected_after_ms),
+            format::ms_or_never(outage.detected_after_ms),
             format::count(outage.failed_while_open),
             format::ms(outage.failed_while_open_p99_ms)
         ),
@@ -253,30 +249,17 @@ pub(super) fn hang(part: &Part, results: &Results) -> String {
             "The callers <b>waited {} in vain</b>{}, and {} requests took longer than a second{}. The timeout alone, without a breaker, \
              would have left {} or more. This is where a breaker buys most: what fails fails at once, and ties up neither threads nor \
              connections. The price is the time until a probe notices the return: all succeeded again {} after it, and {} requests failed ({}){}.",
-            seconds(outage.waited_in_vain_s),
-            instead(waits.map(|straight| seconds(straight.waited_in_vain_s))),
+            format::seconds(outage.waited_in_vain_s),
+            instead(waits.map(|straight| format::seconds(straight.waited_in_vain_s))),
             format::count(outage.slow),
             instead(waits.map(|straight| format::count(straight.slow))),
-            seconds(part.rate * down_s * HANG_ATTEMPT.as_secs_f64()),
-            ms_or_never(outage.recovered_after_ms),
+            format::seconds(part.rate * down_s * HANG_ATTEMPT.as_secs_f64()),
+            format::ms_or_never(outage.recovered_after_ms),
             format::count(part.failed()),
-            failed(part),
+            part.failure(),
             instead(straight.map(|straight| format::count(straight.failed())))
         ),
     ])
-}
-
-fn faults_of(name: &str) -> Faults {
-    experiment(name).faults
-}
-
-fn experiment(name: &str) -> &'static Experiment {
-    Experiment::named(name).expect("the names in this file are experiments")
-}
-
-/// Attempts a request if every error is tried again: 1 + p + p² + …
-fn without_budget(errors: f64, max_attempts: u32) -> f64 {
-    (0..max_attempts).map(|attempt| errors.powi(i32::try_from(attempt).unwrap_or(i32::MAX))).sum()
 }
 
 /// A number is not parted from its unit at the end of a line.
@@ -285,27 +268,9 @@ fn paragraphs(texts: &[String]) -> String {
     texts.iter().map(|text| format!("<p>{}</p>\n", whole(text))).collect()
 }
 
-fn succeeded(part: &Part) -> String {
-    format::share(part.succeeded, part.requests)
-}
-
-fn failed(part: &Part) -> String {
-    format::share(part.failed(), part.requests)
-}
-
 /// What it was without, if that was measured.
 fn instead(value: Option<String>) -> String {
     value.map_or_else(String::new, |value| format!(" instead of {value}"))
-}
-
-/// `1,199 s` or `17.2 s`
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "seconds of a run are few and not negative"
-)]
-fn seconds(value: f64) -> String {
-    format!("{} s", if value < 100.0 { format!("{value:.1}") } else { format::count(value.round() as u64) })
 }
 
 /// `200 × 1,674, 500 × 140`
@@ -313,56 +278,4 @@ fn outcomes(part: &Part) -> String {
     let statuses = part.statuses.iter().map(|(status, count)| format!("{status} × {}", format::count(*count)));
     let errors = part.errors.iter().map(|(error, count)| format!("{} × {}", escape(error), format::count(*count)));
     statuses.chain(errors).collect::<Vec<_>>().join(", ")
-}
-
-/// A share with the digits that matter: `15 %`, `0.34 %`.
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    let decimals = if (percent - percent.round()).abs() < 1e-9 {
-        0
-    } else if percent.abs() < 1.0 {
-        2
-    } else {
-        1
-    };
-    format!("{percent:.decimals$} %")
-}
-
-fn ratio(value: f64) -> String {
-    format!("{value:.2}")
-}
-
-/// `48 ms`, `2.9 s` or `never`.
-fn ms_or_never(value: Option<f64>) -> String {
-    match value {
-        None => "never".to_owned(),
-        Some(ms) if ms >= 1_000.0 => format!("{:.1} s", ms / 1_000.0),
-        Some(ms) => format!("{ms:.0} ms"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_have_the_digits_that_matter() {
-        let check = |share: f64, expected: &str| assert_eq!(percent(share), expected);
-        check(0.15, "15 %");
-        check(0.3, "30 %");
-        check(0.171, "17.1 %");
-        check(0.15_f64.powi(3), "0.34 %");
-        check(0.0, "0 %");
-    }
-
-    #[test]
-    fn long_waits_have_their_thousands_apart_and_short_ones_a_decimal() {
-        assert_eq!([1_199.4, 99.94, 0.0].map(seconds), ["1,199 s", "99.9 s", "0.0 s"]);
-    }
-
-    #[test]
-    fn retrying_every_error_costs_a_geometric_sum() {
-        assert!((without_budget(0.3, 3) - 1.39).abs() < 1e-12);
-        assert!((without_budget(1.0, 3) - 3.0).abs() < 1e-12);
-    }
 }

@@ -1,23 +1,24 @@
 //! The page: what was done, what is to be seen, what it cost, for a reader who is new to breakers and retries.
 //!
-//! One file without scripts or outside hosts, framed and drawn by the client's page module. `words` writes, `plots` draws; every number comes
-//! from the results, so that the page is true of the run it was made from.
+//! `words` writes, `balance` compares, `plots` draws; every number comes from the results, so that the page is true of the run it was made from.
 
+mod balance;
 mod plots;
 mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use client::page::document;
-use client::page::html::escape;
+use report::html::escape;
+use report::page::{document, header};
+use report::table::Table;
+use report::verdict;
 
-use crate::expect::Expectation;
-use crate::results::{Part, Results};
+use crate::results::{Expectation, Part, Results};
 use crate::rows::{self, Row};
 use crate::table;
 
-const STYLE: &str = include_str!("report/report.css");
+const STYLE: &str = include_str!("page/page.css");
 
 /// The rows of each part, by its name.
 type AllRows = BTreeMap<String, Vec<Row>>;
@@ -39,9 +40,9 @@ pub fn page(results: &Results, folder: &Path) -> Result<String, String> {
 }
 
 fn draw(results: &Results, all: &AllRows) -> String {
+    let facts = format!("{} · seed {} · all on one machine, over loopback", results.started, results.seed);
     let body = [
-        format!("<style>\n{STYLE}</style>\n"),
-        head(results),
+        header("Outrigger lab", "What retries and breakers buy, and what they cost", &facts),
         overview(results),
         baseline_and_sidecar(results, all),
         section_of(results, all, "b_storm", words::storm),
@@ -53,34 +54,14 @@ fn draw(results: &Results, all: &AllRows) -> String {
         claims(&results.expectations),
         words::READING.to_owned(),
     ];
-    document(&format!("Outrigger lab · {}", results.started), &body.concat())
-}
-
-fn head(results: &Results) -> String {
-    format!(
-        "<header>\n<p class=\"kicker\">Outrigger lab</p>\n<h1>What retries and breakers buy, and what they cost</h1>\n\
-         <p class=\"facts\">{} · seed {} · all on one machine, over loopback</p>\n</header>\n",
-        escape(&results.started),
-        results.seed
-    )
+    document(&format!("Outrigger lab · {}", results.started), STYLE, &body.concat())
 }
 
 fn overview(results: &Results) -> String {
-    let heads: String = table::HEADS.iter().map(|head| format!("<th scope=\"col\">{}</th>", escape(head))).collect();
-    let rows: String = results
-        .in_order()
-        .map(|(name, part)| {
-            let [name, cells @ ..] = table::cells(name, part);
-            let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
-            format!("<tr><th scope=\"row\"><a href=\"#{name}\">{name}</a></th>{cells}</tr>\n")
-        })
-        .collect();
-    let held = results.expectations.iter().filter(|claim| claim.holds).count();
-    format!(
-        "<section>\n<h2>All parts</h2>\n<div class=\"wide-table\"><table class=\"parts\">\n<thead><tr>{heads}</tr></thead>\n\
-         <tbody>\n{rows}</tbody>\n</table></div>\n<p>{held} of {} <a href=\"#claims\">claims</a> hold in this run.</p>\n</section>\n",
-        results.expectations.len()
-    )
+    let parts = table::parts(results).html_with("parts", |name| format!("<a href=\"#{name}\">{name}</a>"));
+    let (claims, held) = (&results.expectations, results.expectations.iter().filter(|claim| claim.holds).count());
+    let held = format!("<p>{held} of {} <a href=\"#claims\">claims</a> hold in this run.</p>\n", claims.len());
+    report::page::section("", "All parts", &(parts + &held))
 }
 
 /// Parts a and b, side by side and on the same scales, or whichever of them was run.
@@ -127,39 +108,14 @@ fn outages(results: &Results, all: &AllRows, stories: &[(&str, Words)]) -> Strin
 }
 
 fn bought_and_cost(results: &Results) -> String {
-    let lines = words::bought_and_cost(results);
-    if lines.is_empty() {
-        return String::new();
-    }
-    let rows: String = lines
-        .iter()
-        .map(|line| {
-            let words::Balance { pattern, bought, cost } = line;
-            format!("<tr><th scope=\"row\">{pattern}</th><td>{bought}</td><td>{cost}</td></tr>\n")
-        })
-        .collect();
-    format!(
-        "<section>\n<h2>What the patterns bought and cost</h2>\n<table class=\"words\">\n<thead><tr><th></th><th scope=\"col\">bought</th>\
-         <th scope=\"col\">cost</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</section>\n"
-    )
+    let lines = balance::bought_and_cost(results);
+    let table = Table::new(3, ["", "bought", "cost"]).with(lines.into_iter().map(balance::Balance::cells));
+    let heading = "What the patterns bought and cost";
+    if table.is_empty() { String::new() } else { report::page::section("", heading, &table.html("words")) }
 }
 
 fn claims(claims: &[Expectation]) -> String {
-    let lines: String = claims
-        .iter()
-        .map(|claim| {
-            let class = if claim.holds { "good" } else { "bad" };
-            format!(
-                "<li class=\"{class}\"><b>{}</b> <code>{}</code> {}: <b>{}</b> <small>wanted {}</small></li>\n",
-                table::mark(claim),
-                escape(&claim.name),
-                escape(&claim.text),
-                escape(&claim.measured),
-                escape(&claim.wanted)
-            )
-        })
-        .collect();
-    format!("<section id=\"claims\">\n<h2>Claims</h2>\n<ul class=\"claims\">\n{lines}</ul>\n</section>\n")
+    report::page::section("claims", "Claims", &verdict::list(claims.iter().map(Expectation::verdict)))
 }
 
 /// A heading with paragraphs, which are HTML.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::iter;
 
-use client::format;
-use client::page::plot::{Axis, Content, Event, Layer, Plot, Scale, Series, Stroke, Tone};
+use report::format;
+use report::plot::{Axis, Content, Event, Layer, Plot, Scale, Series, Stroke, Tone};
+use report::quantile::quantile;
 
 use crate::experiment::{Cause, Experiment};
 use crate::proxy_log;
 use crate::results::Part;
-use crate::rows::{Row, quantile};
+use crate::rows::Row;
 
 /// Steps of the time axis: half a second has a hundred requests at 200/s; a probe and its answer need it finer.
 const STEP_S: f64 = 0.5;
@@ -134,12 +135,11 @@ impl<'a> View<'a> {
             points: self.points(share),
         });
         let all = others.iter().flat_map(|view| [0.5, 1.0].into_iter().flat_map(|share| view.points(share)));
-        let scale = Scale::latency(all.filter_map(|(_, value)| value));
         Plot {
             title: format!("{}: latency", self.name),
             note: "All requests, failed ones too, by when they were due.".to_owned(),
             x: time_axis(others),
-            y: Axis { label: label_of(&scale), scale },
+            y: Axis::latency(all.filter_map(|(_, value)| value)),
             content: Content::Lines(series.collect()),
             events: self.events(),
             hints: self.hints(latency_hint),
@@ -202,18 +202,9 @@ pub(super) fn percentiles(views: &[View]) -> Plot {
             points: curve(view.rows),
         })
         .collect();
-    let scale = Scale::latency(series.iter().flat_map(|series| &series.points).filter_map(|point| point.1));
     let requests = views.iter().map(|view| view.part.requests).max().unwrap_or_default();
-    Plot {
-        title: "Latency by percentile, side by side".to_owned(),
-        note: "How many requests took no longer than this; each nine further to the right is ten times rarer."
-            .to_owned(),
-        x: Axis { label: "share of requests".to_owned(), scale: Scale::tail(requests) },
-        y: Axis { label: label_of(&scale), scale },
-        content: Content::Lines(series),
-        events: Vec::new(),
-        hints: Vec::new(),
-    }
+    let note = "How many requests took no longer than this; each nine further to the right is ten times rarer.";
+    Plot::percentiles(note, requests, series)
 }
 
 /// Quantiles evenly spread over the nines.
@@ -227,10 +218,6 @@ fn curve(rows: &[Row]) -> Vec<(f64, Option<f64>)> {
 fn time_axis(views: &[&View]) -> Axis {
     let ends = views.iter().map(|view| view.timed().last().map_or(1.0, |(at, _)| at + view.step_s));
     Axis::time(0.0, ends.fold(1.0, f64::max))
-}
-
-fn label_of(scale: &Scale) -> String {
-    if scale.is_logarithmic() { "latency, ms (logarithmic)" } else { "latency, ms" }.to_owned()
 }
 
 fn outcome_hint(step: &Step) -> String {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{Content, Event, Layer, Plot, Series};
-use crate::page::html::escape;
+use crate::html::escape;
 
 /// For desktops.
 pub(super) const WIDE: Size = Size { class: "wide", width: 960.0, height: 300.0, x_ticks: 11, y_ticks: 5 };

@@ -1,19 +1,25 @@
 //! What each pattern bought and what it cost: a sentence for either, from the parts that differ in that pattern only.
 
-use client::format;
+use report::format;
 
-use super::{failed, faults_of, ms_or_never, percent, ratio, seconds, succeeded, without_budget};
+use crate::experiment::Experiment;
 use crate::results::{Part, Results, Sidecar, number};
 
-/// A line of the balance: a pattern, what it bought, what it cost. HTML.
-pub(in crate::report) struct Balance {
-    pub(in crate::report) pattern: &'static str,
-    pub(in crate::report) bought: String,
-    pub(in crate::report) cost: String,
+/// A line of the balance: a pattern, what it bought, what it cost. Plain text.
+pub(super) struct Balance {
+    pattern: &'static str,
+    bought: String,
+    cost: String,
+}
+
+impl Balance {
+    pub(super) fn cells(self) -> [String; 3] {
+        [self.pattern.to_owned(), self.bought, self.cost]
+    }
 }
 
 /// What each pattern bought and cost, as far as the parts that tell were run.
-pub(in crate::report) fn bought_and_cost(results: &Results) -> Vec<Balance> {
+pub(super) fn bought_and_cost(results: &Results) -> Vec<Balance> {
     let part = |name: &str| results.part(name);
     let through = |name: &str| part(name).and_then(|part| Some((part, part.sidecar.as_ref()?)));
     let lines = [
@@ -31,11 +37,11 @@ pub(in crate::report) fn bought_and_cost(results: &Results) -> Vec<Balance> {
 fn retries(a: &Part, b: &Part) -> Balance {
     Balance {
         pattern: "Retries",
-        bought: format!("{} instead of {}: {} failures left of {}", succeeded(b), succeeded(a), b.failed(), a.failed()),
+        bought: format!("{} instead of {}: {} failures left of {}", b.success(), a.success(), b.failed(), a.failed()),
         cost: format!(
             "{} more requests for the backend ({}), {} ms instead of {} ms at p95",
             format::count(b.retries),
-            percent(b.extra_load),
+            format::percent(b.extra_load),
             format::ms(b.p95_ms),
             format::ms(a.p95_ms)
         ),
@@ -43,19 +49,19 @@ fn retries(a: &Part, b: &Part) -> Balance {
 }
 
 fn budget((part, sidecar): (&Part, &Sidecar)) -> Balance {
-    let errors = faults_of("b_storm").errors;
+    let faults = Experiment::known("b_storm").faults;
     Balance {
         pattern: "Budget",
         bought: format!(
             "{} requests at the backend for each of the client’s instead of {}; whatever fails, no more than {}",
-            ratio(part.received_per_request()),
-            ratio(without_budget(errors, sidecar.max_attempts)),
-            ratio(sidecar.backend_received_max / number(part.requests.max(1)))
+            format::ratio(part.received_per_request()),
+            format::ratio(faults.attempts_without_budget(sidecar.max_attempts)),
+            format::ratio(sidecar.backend_received_max / number(part.requests.max(1)))
         ),
         cost: format!(
             "{} retries not made: {} succeeded",
             format::count(sidecar.retries_refused_by_budget),
-            succeeded(part)
+            part.success()
         ),
     }
 }
@@ -63,12 +69,12 @@ fn budget((part, sidecar): (&Part, &Sidecar)) -> Balance {
 fn tuning((part, sidecar): (&Part, &Sidecar)) -> Balance {
     Balance {
         pattern: "More attempts",
-        bought: format!("{} at {} errors", succeeded(part), percent(faults_of("b_tuned").errors)),
+        bought: format!("{} at {} errors", part.success(), format::percent(Experiment::known("b_tuned").faults.errors)),
         cost: format!(
             "{} more requests for the backend ({}); the budget would let it be {}",
             format::count(part.retries),
-            percent(part.extra_load),
-            percent(sidecar.backend_received_max / number(part.requests.max(1)) - 1.0)
+            format::percent(part.extra_load),
+            format::percent(sidecar.backend_received_max / number(part.requests.max(1)) - 1.0)
         ),
     }
 }
@@ -79,7 +85,7 @@ fn caution((part, sidecar): (&Part, &Sidecar)) -> Balance {
         bought: format!("{} of {} orders taken twice", part.repeated_ids, format::count(part.requests)),
         cost: format!(
             "{} succeeded: {} failures that a retry might have hidden went to the client",
-            succeeded(part),
+            part.success(),
             format::count(sidecar.refused("not_repeatable"))
         ),
     }
@@ -98,10 +104,10 @@ fn breaker(direct: &Part, (c, sidecar): (&Part, &Sidecar)) -> Option<Balance> {
         cost: format!(
             "{} from the return to full success instead of {}, so {} failed instead of {}: a backend that refuses fails fast \
              without a breaker, too",
-            ms_or_never(outage.recovered_after_ms),
-            ms_or_never(alone.recovered_after_ms),
-            failed(c),
-            failed(direct)
+            format::ms_or_never(outage.recovered_after_ms),
+            format::ms_or_never(alone.recovered_after_ms),
+            c.failure(),
+            direct.failure()
         ),
     })
 }
@@ -109,13 +115,7 @@ fn breaker(direct: &Part, (c, sidecar): (&Part, &Sidecar)) -> Option<Balance> {
 fn redundancy(c: &Part, (three, sidecar): (&Part, &Sidecar)) -> Balance {
     Balance {
         pattern: "Two more backends",
-        bought: format!(
-            "{} instead of {}: {} failed of {}",
-            succeeded(three),
-            succeeded(c),
-            three.failed(),
-            c.failed()
-        ),
+        bought: format!("{} instead of {}: {} failed of {}", three.success(), c.success(), three.failed(), c.failed()),
         cost: format!(
             "two more backends, and {} retries to find the living ones; the breaker kept it at {} connections refused by the dead one",
             format::count(three.retries),
@@ -130,17 +130,17 @@ fn breaker_of_hang(direct: &Part, hang: &Part) -> Option<Balance> {
         pattern: "Breaker, backend hangs",
         bought: format!(
             "{} of waiting in vain instead of {}; {} requests longer than a second instead of {}",
-            seconds(outage.waited_in_vain_s),
-            seconds(alone.waited_in_vain_s),
+            format::seconds(outage.waited_in_vain_s),
+            format::seconds(alone.waited_in_vain_s),
             format::count(outage.slow),
             format::count(alone.slow)
         ),
         cost: format!(
             "{} from the return to full success instead of {}, so {} failed instead of {}",
-            ms_or_never(outage.recovered_after_ms),
-            ms_or_never(alone.recovered_after_ms),
-            failed(hang),
-            failed(direct)
+            format::ms_or_never(outage.recovered_after_ms),
+            format::ms_or_never(alone.recovered_after_ms),
+            hang.failure(),
+            direct.failure()
         ),
     })
 }

@@ -1,4 +1,4 @@
-//! Numbers as people read them, the same in the table, on the page and in the progress line.
+//! Numbers as people read them, the same in tables, on pages and in progress lines.
 //!
 //! Rounding never makes a result look better than it is: a share is cut, not rounded, so 100 % means all.
 
@@ -13,6 +13,13 @@ pub fn ms(value: Option<f64>) -> String {
         _ => 0,
     };
     format!("{value:.decimals$}")
+}
+
+/// The same with its unit: `12.3 ms`; a dash alone if there is none.
+#[must_use]
+pub fn with_ms(value: Option<f64>) -> String {
+    let unit = if value.is_some() { " ms" } else { "" };
+    ms(value) + unit
 }
 
 /// A count with its thousands set apart: `1,234,567`.
@@ -46,6 +53,47 @@ pub fn share(part: u64, whole: u64) -> String {
 pub fn per_second(rate: f64) -> String {
     let decimals = usize::from(rate < 1_000.0);
     format!("{rate:.decimals$}/s")
+}
+
+/// A ratio with two decimals: `1.17`.
+#[must_use]
+pub fn ratio(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+/// Seconds: `1,199 s`, or `17.2 s` below a hundred.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds of a run are few and not negative"
+)]
+pub fn seconds(value: f64) -> String {
+    format!("{} s", if value < 100.0 { format!("{value:.1}") } else { count(value.round() as u64) })
+}
+
+/// A share (0 to 1), rounded to the digits that matter: `15 %`, `0.34 %`. For limits and settings; results use [`share`].
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let decimals = if (percent - percent.round()).abs() < 1e-9 {
+        0
+    } else if percent.abs() < 1.0 {
+        2
+    } else {
+        1
+    };
+    format!("{percent:.decimals$} %")
+}
+
+/// A duration in ms: `48 ms`, `2.9 s`, or `never` if there is none.
+#[must_use]
+pub fn ms_or_never(value: Option<f64>) -> String {
+    match value {
+        None => "never".to_owned(),
+        Some(ms) if ms >= 1_000.0 => format!("{:.1} s", ms / 1_000.0),
+        Some(ms) => format!("{ms:.0} ms"),
+    }
 }
 
 #[cfg(test)]
@@ -83,5 +131,20 @@ mod tests {
         check(0, 5, "0.00 %");
         check(17, 20, "85.00 %");
         check(0, 0, "–");
+    }
+
+    #[test]
+    fn shares_have_the_digits_that_matter() {
+        let check = |share: f64, expected: &str| assert_eq!(percent(share), expected);
+        check(0.15, "15 %");
+        check(0.3, "30 %");
+        check(0.171, "17.1 %");
+        check(0.15_f64.powi(3), "0.34 %");
+        check(0.0, "0 %");
+    }
+
+    #[test]
+    fn long_waits_have_their_thousands_apart_and_short_ones_a_decimal() {
+        assert_eq!([1_199.4, 99.94, 0.0].map(seconds), ["1,199 s", "99.9 s", "0.0 s"]);
     }
 }
