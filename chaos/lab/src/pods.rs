@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::process::Signal;
+use rustix::process::Signal;
 
 /// The images are those of this version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
