@@ -4,13 +4,13 @@
 //! It knows nothing of what it runs. Waiting is always bounded, and a wait that fails says what the child wrote last.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use procfs::ProcResult;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
@@ -135,29 +135,26 @@ impl Process {
         Ok(process)
     }
 
-    /// How many descriptors it has open, while it runs.
+    /// How many descriptors it has open; 0 once it has ended.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+        self.proc(|proc| proc.fd_count()).unwrap_or(0)
     }
 
-    /// Bytes of memory that it has, while it runs.
+    /// Bytes of memory that are resident; 0 once it has ended.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.memory("VmRSS:")
+        self.proc(|proc| proc.status()).and_then(|status| status.vmrss).unwrap_or(0) * 1024
     }
 
-    /// The most that it has had, while it runs.
+    /// The most bytes that were resident; 0 once it has ended.
     #[must_use]
     pub fn peak_resident_bytes(&self) -> u64 {
-        self.memory("VmHWM:")
+        self.proc(|proc| proc.status()).and_then(|status| status.vmhwm).unwrap_or(0) * 1024
     }
 
-    fn memory(&self, kind: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(kind));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
+    fn proc<T>(&self, read: impl FnOnce(procfs::process::Process) -> ProcResult<T>) -> Option<T> {
+        procfs::process::Process::new(i32::try_from(self.id()).ok()?).and_then(read).ok()
     }
 
     /// The same for a program in a container, which gets the signals.
