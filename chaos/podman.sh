@@ -9,7 +9,7 @@
 #   chaos/podman.sh restart backends         one after the other, each told to end and started again
 #   chaos/podman.sh fault backend JSON       gives the first backend faults; {} heals it
 #   chaos/podman.sh partition backend        what is sent to the first backend is lost without a word; heal backend ends it
-#   chaos/podman.sh dns gone                 the name service does not answer the client's pod any more; dns back
+#   chaos/podman.sh dns gone                 the name service does not respond to the client's pod any more; dns back
 #   chaos/podman.sh renew                    a fresh sidecar, with nothing counted, and healthy backends
 #   chaos/podman.sh play job                 plays the Job of k8s/examples as a pod
 #   chaos/podman.sh address POD              the address of a pod

@@ -25,7 +25,7 @@ use crate::received::IdFilter;
 /// The faults of the contract, all written out, take about 600 bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-type Answer = Response<Full<Bytes>>;
+type JsonResponse = Response<Full<Bytes>>;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Answer, Refusal> {
+async fn route(request: Request<Incoming>, shared: &Shared) -> Result<JsonResponse, Refusal> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let method = request.method().clone();
     match request.uri().path() {
@@ -76,24 +76,24 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Answer, Re
     }
 }
 
-async fn faults(request: Request<Incoming>, query: &str, shared: &Shared) -> Result<Answer, Refusal> {
+async fn faults(request: Request<Incoming>, query: &str, shared: &Shared) -> Result<JsonResponse, Refusal> {
     let seed = parse_seed(query)?;
     match *request.method() {
         Method::GET => {}
         Method::PUT => {
             let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await.map_err(|_| Refusal::Body)?;
-            shared.dice.replace(Plan::from_json(&body.to_bytes())?, seed);
+            shared.draws.replace(Plan::from_json(&body.to_bytes())?, seed);
         }
-        Method::DELETE => shared.dice.replace(Plan::default(), seed),
+        Method::DELETE => shared.draws.replace(Plan::default(), seed),
         _ => {
             let method = request.method().clone();
             return Err(Refusal::Method { method, path: "/faults", allowed: "GET, PUT, DELETE" });
         }
     }
-    Ok(json(StatusCode::OK, &shared.dice.faults()))
+    Ok(json(StatusCode::OK, &shared.draws.faults()))
 }
 
-fn received(method: &Method, query: &str, shared: &Shared) -> Result<Answer, Refusal> {
+fn received(method: &Method, query: &str, shared: &Shared) -> Result<JsonResponse, Refusal> {
     let filter = parse_filter(query)?;
     match *method {
         Method::GET => {}
@@ -143,23 +143,23 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-fn refused(refusal: &Refusal) -> Answer {
+fn refused(refusal: &Refusal) -> JsonResponse {
     #[derive(Serialize)]
     struct Body {
         error: String,
     }
-    let mut answer = json(refusal.status(), &Body { error: refusal.to_string() });
+    let mut response = json(refusal.status(), &Body { error: refusal.to_string() });
     if let Refusal::Method { allowed, .. } = refusal {
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     }
-    answer
+    response
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json(status: StatusCode, value: &impl Serialize) -> JsonResponse {
     let mut text = serde_json::to_vec(value).expect("our types have text keys and cannot fail to serialise");
     text.push(b'\n');
-    let mut answer = Response::new(Full::from(text));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }

@@ -1,4 +1,4 @@
-//! Answers that end badly, written on the bare socket.
+//! Responses that break off, written on the bare socket.
 //!
 //! hyper keeps what it promises: it will neither send half of an announced body on purpose nor reset a connection. So
 //! for these fates the service fails with a [`Cut`], hyper gives up on the connection without writing anything, and the
@@ -12,9 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::data::MESSAGE;
-
-/// How long the client may take to close its side after a truncated answer. Closing with unread bytes in the socket
+/// How long the client may take to close its side after a truncated response. Closing with unread bytes in the socket
 /// would turn the clean end into a reset.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
@@ -36,7 +34,9 @@ pub(crate) struct Cut {
     pub(crate) ending: Ending,
     /// Arrival number of the request.
     pub(crate) seq: u64,
-    /// An answer to HEAD has no body that could be cut: its head is sent whole.
+    /// What a whole response would carry.
+    pub(crate) body: &'static [u8],
+    /// A response to HEAD has no body that could be cut: its head is sent whole.
     pub(crate) is_head: bool,
 }
 
@@ -46,26 +46,26 @@ impl Cut {
         match self.ending {
             Ending::ResetBefore => reset(stream),
             Ending::ResetDuring => {
-                stream.write_all(&self.half_answer()).await?;
+                stream.write_all(&self.half_response()).await?;
                 reset(stream)
             }
             Ending::Truncate => {
-                stream.write_all(&self.half_answer()).await?;
+                stream.write_all(&self.half_response()).await?;
                 close(stream).await
             }
         }
     }
 
-    fn half_answer(self) -> Vec<u8> {
-        let body_bytes = MESSAGE.len();
+    fn half_response(self) -> Vec<u8> {
+        let body_bytes = self.body.len();
         let sent = if self.is_head { 0 } else { body_bytes / 2 };
-        let mut answer = format!(
+        let mut response = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-backend-seq: {}\r\ncontent-length: {body_bytes}\r\n\r\n",
             self.seq
         )
         .into_bytes();
-        answer.extend_from_slice(&MESSAGE[..sent]);
-        answer
+        response.extend_from_slice(&self.body[..sent]);
+        response
     }
 }
 

@@ -1,10 +1,10 @@
 //! The data port: one message for every method and path, unless the request's fate says otherwise.
 //!
 //! The order per request: count and draw when the head is there, read the body to its end, wait out the latency, then
-//! show the fate. A request costs two short locks (dice, tally), a third if it carries an id, and no copy of the message.
+//! show the fate. A request costs two short locks (generator, tally), a third if it carries an id, and no copy of the message.
 //!
-//! Requests are not looked at beyond method and `x-request-id`. There is no timeout here: a service under test that gave
-//! up by itself would hide what its callers do.
+//! Requests are not looked at beyond method and `x-request-id`. There is no timeout here: a service that gave
+//! up by itself would hide what its clients do.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,33 +26,33 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::cut::{Cut, Ending};
-use crate::dice::Dice;
 use crate::plan::Fate;
 use crate::received::{InFlight, Received};
+use crate::rng::Draws;
 
-/// The body of every good answer.
-pub(crate) const MESSAGE: &[u8] = br#"{ "message": "Hello from Backend!" }"#;
+/// The body of every good response.
+const MESSAGE: &[u8] = br#"{ "message": "Hello from Backend!" }"#;
 
 /// A slow body comes in pieces of this size: about ten, each far smaller than any buffer on the way.
 const PIECE_BYTES: usize = MESSAGE.len().div_ceil(10);
 
-type Answer = Response<Either<Full<Bytes>, SlowMessage>>;
+type DataResponse = Response<Either<Full<Bytes>, SlowMessage>>;
 
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) dice: Dice,
+    pub(crate) draws: Draws,
     pub(crate) received: Arc<Received>,
 }
 
 /// Serves one connection to its end, good or bad.
 pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     shared.received.connection();
-    // Small answers must not wait for the acknowledgement of the last one, and half an answer not for its other half.
+    // Small responses must not wait for the acknowledgement of the last one, and half a response not for its other half.
     if stream.set_nodelay(true).is_err() {
         return; // the client has gone already
     }
-    let service = service_fn(|request| answer(request, Arc::clone(&shared)));
+    let service = service_fn(|request| respond(request, Arc::clone(&shared)));
     let mut connection = http1::Builder::new()
         .keep_alive(true)
         .half_close(false) // a client that has gone is noticed even while its request hangs
@@ -63,7 +63,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         && let Some(cut) = cut_in(&error)
     {
         let stream = connection.into_parts().io.into_inner();
-        // A client may leave before its answer has been cut; then it was cut all the same.
+        // The client may have left before the cut. Then nothing is left to do.
         let _ = cut.carry_out(stream).await;
     }
 }
@@ -73,8 +73,11 @@ fn cut_in(error: &hyper::Error) -> Option<Cut> {
     error.source()?.downcast_ref().copied()
 }
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answer, Box<dyn Error + Send + Sync>> {
-    let (seq, draw) = shared.dice.throw();
+async fn respond(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<DataResponse, Box<dyn Error + Send + Sync>> {
+    let (seq, draw) = shared.draws.next();
     shared.received.request(request.method(), draw.fate.kind(), request.headers().get("x-request-id"));
     let in_flight = Received::enter(&shared.received);
     let is_head = request.method() == Method::HEAD;
@@ -84,7 +87,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
         sleep(draw.delay).await;
     }
 
-    let cut = |ending| Err(Cut { ending, seq, is_head }.into());
+    let cut = |ending| Err(Cut { ending, seq, body: MESSAGE, is_head }.into());
     match draw.fate {
         Fate::Answered => Ok(message(seq, Either::Left(Full::new(Bytes::from_static(MESSAGE))))),
         Fate::Error { status, retry_after } => Ok(failure(seq, status, retry_after)),
@@ -103,21 +106,21 @@ async fn read_to_end(mut body: Incoming) -> Result<(), hyper::Error> {
     Ok(())
 }
 
-fn message(seq: u64, body: Either<Full<Bytes>, SlowMessage>) -> Answer {
-    let mut answer = Response::new(body);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer.headers_mut().insert("x-backend-seq", HeaderValue::from(seq));
-    answer
+fn message(seq: u64, body: Either<Full<Bytes>, SlowMessage>) -> DataResponse {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("x-backend-seq", HeaderValue::from(seq));
+    response
 }
 
-fn failure(seq: u64, status: StatusCode, retry_after: Option<HeaderValue>) -> Answer {
+fn failure(seq: u64, status: StatusCode, retry_after: Option<HeaderValue>) -> DataResponse {
     let text = format!(r#"{{ "error": "fault: {}" }}"#, status.as_u16());
-    let mut answer = message(seq, Either::Left(Full::from(text)));
-    *answer.status_mut() = status;
+    let mut response = message(seq, Either::Left(Full::from(text)));
+    *response.status_mut() = status;
     if let Some(value) = retry_after {
-        answer.headers_mut().insert(RETRY_AFTER, value);
+        response.headers_mut().insert(RETRY_AFTER, value);
     }
-    answer
+    response
 }
 
 /// The message in small pieces, evenly spread: the first comes one gap after the head, the last when the time is over.

@@ -21,13 +21,13 @@ pub struct Faults {
     pub latency: Latency,
     /// A share of the requests takes longer still: the tail.
     pub slow: Slow,
-    /// An HTTP error instead of the answer.
+    /// An HTTP error instead of the response.
     pub errors: Errors,
-    /// The request is read and never answered; the connection stays open.
+    /// The request is read and gets no response; the connection stays open.
     pub hang: Simple,
-    /// The connection is reset before any byte of the answer.
+    /// The connection is reset before any byte of the response.
     pub reset_before: Simple,
-    /// The connection is reset in the middle of the answer's body.
+    /// The connection is reset in the middle of the response's body.
     pub reset_during: Simple,
     /// Half of the announced body, then a clean end.
     pub truncate: Simple,
@@ -84,7 +84,7 @@ impl Default for Slow {
     }
 }
 
-/// Answers with an HTTP error.
+/// HTTP errors instead of the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object with the keys share, statuses and retry_after")]
 pub struct Errors {
@@ -92,7 +92,7 @@ pub struct Errors {
     pub share: f64,
     /// One of these, equally likely, each 400 to 599; a status named twice comes twice as often.
     pub statuses: Vec<u16>,
-    /// `retry-after` of these answers: whole seconds or an HTTP-date; none leaves the header out.
+    /// `retry-after` of these responses: whole seconds or an HTTP-date; none leaves the header out.
     pub retry_after: Option<String>,
 }
 
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_value_is_named_in_one_answer() {
+    fn every_bad_value_is_named_in_one_response() {
         let json = r#"{"hang":{"share":2},"errors":{"statuses":[200]},"slow":{"share":-1}}"#;
         for expected in ["hang.share: 2", "errors.statuses: 200", "slow.share: -1"] {
             check(json, expected);

@@ -13,7 +13,7 @@ use crate::Options;
 use crate::faults::{Faults, FaultsError, Latency};
 use crate::plan::Plan;
 
-/// The faulty service of the Outrigger lab: answers one message and misbehaves on demand.
+/// The faulty service of the Outrigger lab: responds with one message and misbehaves on demand.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Flags {
@@ -38,7 +38,7 @@ pub struct Flags {
     /// How much longer they take [default: 200ms]
     #[arg(long, env = "BACKEND_SLOW_BY", value_name = "DURATION", value_parser = parse_ms)]
     slow_by: Option<u64>,
-    /// Share of requests answered with an HTTP error
+    /// Share of requests that get an HTTP error
     #[arg(long, env = "BACKEND_ERROR_SHARE", value_name = "SHARE")]
     error_share: Option<f64>,
     /// Their statuses, equally likely [default: 500,503]
@@ -47,19 +47,19 @@ pub struct Flags {
     /// Their retry-after header: seconds or an HTTP-date
     #[arg(long, env = "BACKEND_RETRY_AFTER", value_name = "TEXT")]
     retry_after: Option<String>,
-    /// Share of requests that are never answered
+    /// Share of requests that get no response
     #[arg(long, env = "BACKEND_HANG_SHARE", value_name = "SHARE")]
     hang_share: Option<f64>,
-    /// Share of requests reset before the answer
+    /// Share of requests reset before the response
     #[arg(long, env = "BACKEND_RESET_BEFORE_SHARE", value_name = "SHARE")]
     reset_before_share: Option<f64>,
-    /// Share of requests reset in the middle of the answer's body
+    /// Share of requests reset in the middle of the response's body
     #[arg(long, env = "BACKEND_RESET_DURING_SHARE", value_name = "SHARE")]
     reset_during_share: Option<f64>,
-    /// Share of answers that end cleanly after half of the body
+    /// Share of responses that end cleanly after half of the body
     #[arg(long, env = "BACKEND_TRUNCATE_SHARE", value_name = "SHARE")]
     truncate_share: Option<f64>,
-    /// Share of answers whose body drips over a second
+    /// Share of responses whose body drips over a second
     #[arg(long, env = "BACKEND_SLOW_BODY_SHARE", value_name = "SHARE")]
     slow_body_share: Option<f64>,
 }

@@ -1,5 +1,5 @@
-//! The faulty service of the Outrigger lab: answers one message on its data port and misbehaves as told on its control
-//! port. It knows nothing of any proxy.
+//! The faulty service of the Outrigger lab: it sends one message on its data port and shows the faults that its control
+//! port asks for. It knows nothing of any proxy.
 //!
 //! A library as well as a program, so that tests can run it in their own process:
 //!
@@ -12,18 +12,18 @@
 //! # }
 //! ```
 //!
-//! `data` answers requests, `plan` draws their fates from `faults`, `dice` holds the generator, `cut` ends connections
-//! badly, `received` counts, `control` steers, `listen` accepts, `flags` reads the command line.
+//! `data` responds to requests, `plan` draws their fates from `faults`, `rng` holds the generator, `cut` breaks connections,
+//! `received` counts, `control` takes orders, `listen` accepts, `flags` reads the command line.
 
 mod control;
 mod cut;
 mod data;
-mod dice;
 pub mod faults;
 pub mod flags;
 mod listen;
 pub mod plan;
 pub mod received;
+mod rng;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,10 +32,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::data::Shared;
-use crate::dice::Dice;
 pub use crate::faults::Faults;
 pub use crate::plan::Plan;
 use crate::received::{IdFilter, Received, Report};
+use crate::rng::Draws;
 
 /// What a backend is started with.
 #[derive(Clone, Debug)]
@@ -74,8 +74,8 @@ impl Backend {
         let data = listen::bind(options.listen).await?;
         let control = listen::bind(options.control).await?;
         let (data_address, control_address) = (data.local_addr()?, control.local_addr()?);
-        let dice = Dice::new(options.plan, options.seed);
-        let shared = Arc::new(Shared { dice, received: Arc::new(Received::default()) });
+        let draws = Draws::new(options.plan, options.seed);
+        let shared = Arc::new(Shared { draws, received: Arc::new(Received::default()) });
 
         let mut tasks = JoinSet::new();
         let of_data = Arc::clone(&shared);
@@ -97,7 +97,7 @@ impl Backend {
 
     /// The next request meets this plan; with a seed, the generator starts over.
     pub fn set_plan(&self, plan: Plan, seed: Option<u64>) {
-        self.shared.dice.replace(plan, seed);
+        self.shared.draws.replace(plan, seed);
     }
 
     /// What has arrived so far.

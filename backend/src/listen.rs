@@ -1,6 +1,6 @@
 //! Accepting connections, the same for both ports.
 //!
-//! The number of connections is bounded by the process's file descriptors and nothing else; when they run out, callers
+//! The number of connections is bounded by the process's file descriptors and nothing else; when they run out, clients
 //! wait in the kernel's queue.
 
 use std::io;

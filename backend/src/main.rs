@@ -10,7 +10,7 @@ use backend::{Backend, Options};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// One thread: it answers far more than the lab asks for, and leaves the other cores to the programs under test.
+/// One thread: it serves far more requests than the lab sends, and leaves the other cores to the programs under test.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let options = match Options::try_from(Flags::parse()) {

@@ -40,7 +40,7 @@ pub enum Fate {
     },
     /// Silence on an open connection.
     Hang,
-    /// A reset before any byte of the answer.
+    /// A reset before any byte of the response.
     ResetBefore,
     /// A reset in the middle of the body.
     ResetDuring,

@@ -47,7 +47,7 @@ pub enum IdFilter {
     Omit,
 }
 
-/// The answer to `GET /received`.
+/// The response to `GET /received`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Requests whose head has been read.

@@ -211,7 +211,7 @@ fn ask(address: SocketAddr, requests: u32) -> io::Result<()> {
             }
         }
         if !bytes.starts_with(b"HTTP/1.1 200 ") {
-            return Err(io::Error::other("an answer that is not 200"));
+            return Err(io::Error::other("a response that is not 200"));
         }
     }
     Ok(())

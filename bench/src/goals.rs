@@ -84,8 +84,8 @@ fn loads(results: &Results) -> Vec<Goal> {
     vec![
         cpu("CPU per request at light load against HAProxy", "light", Bound::Below(1.0)),
         cpu("POST of 1 KiB against HAProxy, CPU", "post", Bound::AtMost(0.85)),
-        cpu("Answers of 64 KiB against HAProxy, CPU", "answer_64k", Bound::AtMost(1.0)),
-        cpu("Answers of 1 MiB against HAProxy, CPU", "answer_1m", Bound::AtMost(1.0)),
+        cpu("Responses of 64 KiB against HAProxy, CPU", "answer_64k", Bound::AtMost(1.0)),
+        cpu("Responses of 1 MiB against HAProxy, CPU", "answer_1m", Bound::AtMost(1.0)),
         cpu("One attempt in ten fails: CPU against HAProxy", "faults", Bound::AtMost(0.75)),
         goal("One attempt in ten fails: success", success, Unit::Percent, Bound::AtLeast(0.999)),
     ]
@@ -102,7 +102,7 @@ fn footprint(results: &Results) -> Vec<Goal> {
         goal("Memory, idle", Spread::of(memory("idle_mib")), Unit::Mib, Bound::AtMost(8.0)),
         goal("Memory with 1 000 open connections", open, Unit::Mib, Bound::AtMost(20.0)),
         goal("Memory after them, above idle", Spread::of(&left), Unit::Mib, Bound::AtMost(2.0)),
-        goal("Start to first answer", start, Unit::Ms, Bound::AtMost(10.0)),
+        goal("Start to first response", start, Unit::Ms, Bound::AtMost(10.0)),
         goal("Binary, stripped", binary, Unit::Mib, Bound::AtMost(6.0)),
     ]
 }

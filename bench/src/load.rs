@@ -33,7 +33,7 @@ const CONNECTIONS_PER_SOURCE: usize = 5_000;
 const QUEUE_MAX: usize = 100_000;
 /// For every connection to make its first request.
 const OPENING_MAX: Duration = Duration::from_secs(60);
-/// For the last requests to be answered.
+/// For the last responses to arrive.
 const ENDING_MAX: Duration = Duration::from_secs(2);
 /// The shares of requests of which latencies are told.
 const SHARES: [f64; 10] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0];
@@ -43,7 +43,7 @@ const SHARES: [f64; 10] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 
 pub(crate) struct Measured {
     /// Requests that ended, in whatever way.
     pub(crate) requests: u64,
-    /// Complete answers of 200.
+    /// Complete responses of 200.
     pub(crate) succeeded: u64,
     /// Seconds between the two moments.
     pub(crate) seconds: f64,
@@ -53,7 +53,7 @@ pub(crate) struct Measured {
     pub(crate) user_share: f64,
     /// 0 to 1: how much of its one core the busier of load and origin used. Near 1 it was they who had no more to give.
     pub(crate) busy: f64,
-    /// Other answers by status, and requests without one by the system's word.
+    /// Other responses by status, and requests without one by the system's word.
     pub(crate) failures: BTreeMap<String, u64>,
     /// In open loop: (share of requests, none of them took longer, in µs), by rising share.
     pub(crate) latency_us: Vec<(f64, f64)>,
@@ -104,7 +104,7 @@ async fn measure(args: &LoadArgs) -> io::Result<Measured> {
     };
     shared.is_over.set(true);
     drop(pacer);
-    // What is under way ends in good order, so that no proxy sees a caller leave; what never ends is dropped with its worker.
+    // What is under way ends in good order, so that no proxy sees a client leave early; what never ends is dropped with its worker.
     let _ = tokio::time::timeout(ENDING_MAX, async {
         for worker in workers {
             // A panic has been printed.
@@ -180,7 +180,7 @@ impl Shared {
             if opening.elapsed() > OPENING_MAX {
                 let (opened, failures) = (self.opened.get(), self.failures.borrow());
                 let text =
-                    format!("only {opened} of {connections} connections had an answer of 200; failures: {failures:?}");
+                    format!("only {opened} of {connections} connections had a response of 200; failures: {failures:?}");
                 return Err(io::Error::other(text));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -194,7 +194,7 @@ impl Shared {
         &self.texts[next]
     }
 
-    /// Counts how a request ended; whether it was an answer of 200.
+    /// Counts how a request ended; whether it was a response of 200.
     fn count(&self, outcome: &io::Result<u16>) -> bool {
         self.requests.set(self.requests.get() + 1);
         let failure = match outcome {
@@ -280,7 +280,7 @@ impl Worker {
 }
 
 impl Line {
-    /// The answer's status; a connection that broke, or that the peer closes, is made anew next time.
+    /// The response's status; a connection that broke, or that the peer closes, is made anew next time.
     async fn exchange(&mut self, shared: &Shared, bytes: &mut Vec<u8>) -> io::Result<u16> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,

@@ -100,7 +100,7 @@ impl Bench {
         let measured = measured
             .ok_or_else(|| Error::Unexpected(format!("the load on {} failed{}", case.peer.name(), process.tail())))?;
         if measured.requests == 0 {
-            return Err(Error::Unexpected(format!("{} answered nothing: {:?}", case.peer.name(), measured.failures)));
+            return Err(Error::Unexpected(format!("{} sent no response: {:?}", case.peer.name(), measured.failures)));
         }
         Ok(measured)
     }
@@ -114,8 +114,8 @@ impl Bench {
         origin: &Origin,
     ) -> Result<Process, Error> {
         let paths = match case.setup.paths() {
-            paths if load.answer_bytes == 40 => paths.join(","),
-            _ => format!("/{}", load.answer_bytes),
+            paths if load.response_bytes == 40 => paths.join(","),
+            _ => format!("/{}", load.response_bytes),
         };
         let mut command = Command::new(&self.programs.bench);
         command.args(["load", "--to", &running.address.to_string(), "--method", load.method, "--paths", &paths]);
@@ -134,7 +134,7 @@ impl Bench {
         Ok(Process::spawn("load", command)?)
     }
 
-    /// Resident memory: when it has answered once, with many connections that have made a request each, and when they have gone.
+    /// Resident memory: after its first response, with many connections that have made a request each, and when they have gone.
     fn memory(&self, running: &Running) -> Result<Vec<(&'static str, f64)>, Error> {
         let at = Error::io("memory");
         let resident = || -> io::Result<f64> {
@@ -154,7 +154,7 @@ impl Bench {
         Ok(vec![("idle_mib", idle), ("open_mib", open), ("after_mib", resident().map_err(&at)?)])
     }
 
-    /// Whether a peer is one: it answers with the origin's status and body, sends a body on, keeps its connections to the origin, and hides a failed
+    /// Whether a peer is one: it responds with the origin's status and body, sends a body on, keeps its connections to the origin, and hides a failed
     /// attempt where it is meant to.
     ///
     /// # Errors
@@ -166,16 +166,16 @@ impl Bench {
         let at = Error::io(format!("{} does not proxy", peer.name()));
         let unfit =
             |what: String| Err(Error::Unexpected(format!("{} does not proxy as the others do: {what}", peer.name())));
-        let answer = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(&at)?;
-        if (answer.status, answer.body.as_slice()) != (200, &[b'o'; 40][..]) {
-            return unfit(format!("GET answered {} with {} bytes", answer.status, answer.body.len()));
+        let response = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(&at)?;
+        if (response.status, response.body.as_slice()) != (200, &[b'o'; 40][..]) {
+            return unfit(format!("GET gave {} with {} bytes", response.status, response.body.len()));
         }
         let before = origin.stats()?;
-        let answer =
+        let response =
             http::ask(running.address, "POST", "/40", &[("host", "backend")], &"i".repeat(1024)).map_err(&at)?;
         let sent = origin.stats()?.body_bytes - before.body_bytes;
-        if (answer.status, sent) != (200, 1024) {
-            return unfit(format!("POST answered {}, and {sent} bytes of 1024 arrived", answer.status));
+        if (response.status, sent) != (200, 1024) {
+            return unfit(format!("POST gave {}, and {sent} bytes of 1024 arrived", response.status));
         }
         let load = Load {
             connections: 4,
@@ -183,7 +183,7 @@ impl Bench {
             rate: None,
             method: "GET",
             body_bytes: 0,
-            answer_bytes: 40,
+            response_bytes: 40,
             fail_permille: 0,
         };
         let case = Case { name: String::new(), peer, setup, work: Work::Load(load.clone()) };
@@ -197,11 +197,11 @@ impl Bench {
         }
         if peer.retries() {
             let before = origin.order("fail_next/1")?;
-            let answer = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(&at)?;
+            let response = http::ask(running.address, "GET", "/40", &[("host", "backend")], "").map_err(&at)?;
             let after = origin.stats()?;
             let (attempts, failed) = (after.requests - before.requests, after.failed - before.failed);
-            if (answer.status, attempts, failed) != (200, 2, 1) {
-                return unfit(format!("a failed attempt was answered {}, {attempts} attempts", answer.status));
+            if (response.status, attempts, failed) != (200, 2, 1) {
+                return unfit(format!("a failed attempt gave {}, {attempts} attempts", response.status));
             }
         }
         Ok(())
@@ -216,8 +216,8 @@ impl Origin {
 
     fn order(&self, order: &str) -> Result<Stats, Error> {
         let at = Error::io("origin");
-        let answer = http::get(self.addresses[0], &format!("/-/{order}")).map_err(&at)?;
-        serde_json::from_slice(&answer.body).map_err(|error| at(io::Error::other(error)))
+        let response = http::get(self.addresses[0], &format!("/-/{order}")).map_err(&at)?;
+        serde_json::from_slice(&response.body).map_err(|error| at(io::Error::other(error)))
     }
 }
 
@@ -252,7 +252,7 @@ pub(crate) fn figure_of(share: f64) -> Option<&'static str> {
     names.into_iter().find(|(known, _)| (known - share).abs() < 1e-9).map(|(_, name)| name)
 }
 
-/// Connections that have each had an answer, so many asking at once.
+/// Connections that have each had a response, [`HELD_AT_ONCE`] of them at a time.
 fn hold(address: SocketAddr) -> io::Result<Vec<TcpStream>> {
     let mut held = Vec::with_capacity(HELD);
     while held.len() < HELD {

@@ -1,4 +1,4 @@
-//! The origin: what stands behind every proxy while it is measured. It answers so many bytes as the path says (`/40`), and may fail a share of requests.
+//! The origin: what stands behind every proxy while it is measured. It sends as many bytes as the path says (`/40`), and may fail a share of requests.
 //!
 //! A loop written by hand over one thread, because what it costs is taken from the cores that the proxy is measured on: the lab's backend would
 //! take twice as much. It reads what proxies write and nothing else: a body needs a `content-length`.
@@ -72,12 +72,12 @@ pub(crate) fn serve(ports: usize) -> io::Result<()> {
 
 async fn accept(listener: TcpListener, origin: Arc<Origin>) {
     loop {
-        // An error here is the caller's, or of descriptors, and then the callers' answers miss.
+        // The client has left, or descriptors have run out. Either way the load misses responses and reports that.
         let Ok((stream, _)) = listener.accept().await else { continue };
         origin.connections.fetch_add(1, Relaxed);
         let origin = Arc::clone(&origin);
         tokio::spawn(async move {
-            // The caller has gone or wrote no HTTP; it is the one to tell.
+            // The client has left or wrote no HTTP, and sees that by itself.
             let _ = origin.connection(stream).await;
         });
     }
@@ -87,7 +87,7 @@ impl Origin {
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut bytes = Vec::with_capacity(16 * 1024);
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         loop {
             let Some(head) = wire::head(&mut stream, &mut bytes).await? else { return Ok(()) };
             let whole = head.bytes + head.body_bytes;
@@ -96,44 +96,44 @@ impl Origin {
                     return Ok(());
                 }
             }
-            self.write_answer(&bytes[..head.bytes], &head, &mut answer);
+            self.write_response(&bytes[..head.bytes], &head, &mut response);
             bytes.drain(..whole);
-            stream.write_all(&answer).await?;
+            stream.write_all(&response).await?;
         }
     }
 
-    fn write_answer(&self, text: &[u8], head: &Head, answer: &mut Vec<u8>) {
-        answer.clear();
+    fn write_response(&self, text: &[u8], head: &Head, response: &mut Vec<u8>) {
+        response.clear();
         let path = text.split(|byte| *byte == b' ').nth(1).and_then(|path| std::str::from_utf8(path).ok());
         let path = path.unwrap_or("/");
         if let Some(order) = path.strip_prefix(CONTROL) {
             let body = self.control(order);
-            return self.write(answer, "200 OK", body.as_bytes());
+            return self.write(response, "200 OK", body.as_bytes());
         }
         let n = self.requests.fetch_add(1, Relaxed);
         self.body_bytes.fetch_add(head.body_bytes as u64, Relaxed);
         if self.fails(n) {
             self.failed.fetch_add(1, Relaxed);
-            return self.write(answer, "503 Service Unavailable", b"told to fail");
+            return self.write(response, "503 Service Unavailable", b"told to fail");
         }
         let size: usize =
             path.trim_start_matches('/').split('/').next().and_then(|size| size.parse().ok()).unwrap_or(40);
         let size = size.min(BODY_BYTES_MAX);
-        self.write(answer, "200 OK", &[]);
+        self.write(response, "200 OK", &[]);
         let length = format!("{size}\r\n\r\n");
-        answer.truncate(answer.len() - "0\r\n\r\n".len());
-        answer.extend_from_slice(length.as_bytes());
-        answer.resize(answer.len() + size, b'o');
+        response.truncate(response.len() - "0\r\n\r\n".len());
+        response.extend_from_slice(length.as_bytes());
+        response.resize(response.len() + size, b'o');
     }
 
-    fn write(&self, answer: &mut Vec<u8>, status: &str, body: &[u8]) {
+    fn write(&self, response: &mut Vec<u8>, status: &str, body: &[u8]) {
         let (date, length) = (&self.date, body.len());
         // Writing to a Vec cannot fail.
         let _ = write!(
-            answer,
+            response,
             "HTTP/1.1 {status}\r\ndate: {date}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n"
         );
-        answer.extend_from_slice(body);
+        response.extend_from_slice(body);
     }
 
     /// The n-th request meets the same fate in each run; neighbours' fates have nothing to do with each other.

@@ -15,12 +15,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::setup::Setup;
 
-/// For a peer to answer its first request.
+/// For a peer to respond to its first request.
 const START_MAX: Duration = Duration::from_secs(20);
-/// Between two looks whether it answers: far less than any of them needs.
+/// Between two looks whether it responds: far less than any of them needs.
 const LOOK_INTERVAL: Duration = Duration::from_micros(200);
-/// For an answer to a look.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// For a response to a look.
+const RESPONSE_MAX: Duration = Duration::from_secs(2);
 
 /// Whoever runs the bench may have odd variables; the peers get this one alone.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -53,12 +53,12 @@ pub(crate) struct Programs {
     pub(crate) folder: PathBuf,
 }
 
-/// A peer that answers.
+/// A peer that responds.
 #[derive(Debug)]
 pub(crate) struct Running {
     /// Where.
     pub(crate) address: SocketAddr,
-    /// From its start to its first answer, in ms.
+    /// From its start to its first response, in ms.
     pub(crate) start_ms: f64,
     /// Absent if there is nobody.
     group: Option<Group>,
@@ -112,7 +112,7 @@ impl Peer {
         Ok(line.rsplit_once("version:").map_or(line, |(_, version)| version).trim().to_owned())
     }
 
-    /// Starts it before these addresses of the origin, and waits for its first answer.
+    /// Starts it before these addresses of the origin, and waits for its first response.
     pub(crate) fn start(self, setup: Setup, programs: &Programs, origin: &[SocketAddr]) -> Result<Running, Failed> {
         if self == Self::Direct {
             return Ok(Running { address: origin[0], start_ms: 0.0, group: None });
@@ -125,11 +125,11 @@ impl Peer {
         let watch = Stopwatch::start();
         let mut group = Group(Process::spawn(self.name(), command)?);
         let host = setup.hosts().remove(0);
-        while !answers(address, &host, setup.paths()[0].as_str()) {
+        while !responds(address, &host, setup.paths()[0].as_str()) {
             if watch.elapsed() > START_MAX || group.0.ended().is_some() {
                 return Err(group
                     .0
-                    .wait_for("answer", Duration::ZERO, |_| None::<()>)
+                    .wait_for("response", Duration::ZERO, |_| None::<()>)
                     .expect_err("nothing is looked for"));
             }
             clock::pause(LOOK_INTERVAL);
@@ -219,10 +219,10 @@ fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()
 }
 
-fn answers(address: SocketAddr, host: &str, path: &str) -> bool {
+fn responds(address: SocketAddr, host: &str, path: &str) -> bool {
     let ask = || -> io::Result<bool> {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.set_read_timeout(Some(RESPONSE_MAX))?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
         let mut status = [0; 12];
         stream.read_exact(&mut status)?;

@@ -53,7 +53,7 @@ pub(crate) struct Load {
     /// Sent.
     pub(crate) body_bytes: usize,
     /// Answered.
-    pub(crate) answer_bytes: usize,
+    pub(crate) response_bytes: usize,
     /// Of 1,000 attempts.
     pub(crate) fail_permille: u32,
 }
@@ -65,7 +65,7 @@ pub(crate) const PLAIN: Load = Load {
     rate: None,
     method: "GET",
     body_bytes: 0,
-    answer_bytes: 40,
+    response_bytes: 40,
     fail_permille: 0,
 };
 
@@ -104,15 +104,15 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "answer_64k",
-        title: "Answers of 64 KiB",
+        title: "Responses of 64 KiB",
         rounds_max: MANY,
-        cases: || all(&Load { answer_bytes: 64 * 1024, ..PLAIN }),
+        cases: || all(&Load { response_bytes: 64 * 1024, ..PLAIN }),
     },
     Scenario {
         name: "answer_1m",
-        title: "Answers of 1 MiB",
+        title: "Responses of 1 MiB",
         rounds_max: MANY,
-        cases: || all(&Load { answer_bytes: 1024 * 1024, ..PLAIN }),
+        cases: || all(&Load { response_bytes: 1024 * 1024, ..PLAIN }),
     },
     Scenario {
         name: "faults",

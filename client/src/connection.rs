@@ -4,7 +4,7 @@
 //! the number of requests sent is no longer the number measured. Here a request is handed to a connection exactly once; if
 //! the connection dies under it, that is the request's result. Connecting is part of the exchange and of its latency.
 //!
-//! It does not look at the status: an answer of 500 is an answer.
+//! It does not look at the status: a response of 500 is a response.
 
 use std::error::Error;
 use std::io;
@@ -23,28 +23,28 @@ use tokio::task::JoinHandle;
 
 use crate::target::Target;
 
-/// The header by which the proxy tells how many attempts an answer took. Only reported, never acted on.
+/// The header by which the proxy tells how many attempts a response took. Only reported, never acted on.
 const ATTEMPTS_HEADER: &str = "outrigger-attempts";
 
-/// What became of one request. A status and a failure together: the answer began and did not end well.
+/// What became of one request. A status and a failure together: the response began and did not end well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// From the answer's head, if it came.
+    /// From the response's head, if it came.
     pub status: Option<StatusCode>,
-    /// From the answer's `outrigger-attempts`, if it is a small number.
+    /// From the response's `outrigger-attempts`, if it is a small number.
     pub attempts: Option<u8>,
-    /// Absent if the answer is complete.
+    /// Absent if the response is complete.
     pub failure: Option<Failure>,
 }
 
 impl Outcome {
-    /// No answer, for this reason.
+    /// No response, for this reason.
     #[must_use]
     pub fn failed(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
     }
 
-    /// A complete answer of 2xx or 3xx.
+    /// A complete response of 2xx or 3xx.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.failure.is_none() && self.status.is_some_and(|status| status.is_success() || status.is_redirection())
@@ -65,7 +65,7 @@ impl Connection {
         Self { peer, live: None }
     }
 
-    /// Sends the request once and reads the answer to its end, both before the deadline.
+    /// Sends the request once and reads the response to its end, both before the deadline.
     pub async fn exchange(&mut self, request: Request<Full<Bytes>>, deadline: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         let exchange = self.exchange_unbounded(request, &mut outcome);
@@ -80,17 +80,17 @@ impl Connection {
         outcome
     }
 
-    /// Writes what is known of the answer into `outcome` as it comes, so that a timeout does not lose it.
+    /// Writes what is known of the response into `outcome` as it comes, so that a timeout does not lose it.
     async fn exchange_unbounded(
         &mut self,
         request: Request<Full<Bytes>>,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
         let sender = &mut self.ready().await?.sender;
-        let answer = sender.send_request(request).await.map_err(|error| classify(&error, Failure::Closed))?;
-        outcome.status = Some(answer.status());
-        outcome.attempts = attempts(answer.headers());
-        let mut body = answer.into_body();
+        let response = sender.send_request(request).await.map_err(|error| classify(&error, Failure::Closed))?;
+        outcome.status = Some(response.status());
+        outcome.attempts = attempts(response.headers());
+        let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
             frame.map_err(|error| classify(&error, Failure::Truncated))?;
         }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_complete_answer_of_2xx_or_3xx_is_a_success() {
+    fn only_a_complete_response_of_2xx_or_3xx_is_a_success() {
         let check = |status: u16, failure: Option<Failure>, expected: bool| {
             let status = StatusCode::from_u16(status).ok();
             let outcome = Outcome { status, failure, ..Outcome::default() };

@@ -47,7 +47,7 @@ impl Rate {
 pub enum Load {
     /// The schedule: this many a second, come what may.
     Open(Rate),
-    /// The answers: each connection sends its next request when the last has ended.
+    /// The responses: each connection sends its next request when the last has ended.
     Closed,
 }
 

@@ -63,9 +63,9 @@ const READING: &str = "\
 <details>
 <summary>How this was measured</summary>
 <p>In <b>open loop</b> requests fall due at a constant rate, and a request's latency counts from the moment it was due to the \
-end of its answer or its failure. If the server stalls, the requests that had to wait show that stall. In <b>closed loop</b> each \
+end of its response or its failure. If the server stalls, the requests that had to wait show that stall. In <b>closed loop</b> each \
 connection sends its next request when the last has ended, so a slow server is sent fewer requests and its stalls weigh less.</p>
-<p>A request <b>succeeded</b> if its answer is complete and its status is 2xx or 3xx. <b>All</b> latencies include failed \
+<p>A request <b>succeeded</b> if its response is complete and its status is 2xx or 3xx. <b>All</b> latencies include failed \
 requests, so quick failures can make them look fast: compare them with those of successes. Requests never sent because the \
 client’s own queue was full (<code>overload</code>) have no latency. The client never sends a request twice.</p>
 <p><b>p99 = 20 ms</b> means that 99 of 100 requests took no longer than 20 ms. Percentiles are within 0.1 %, those of single \

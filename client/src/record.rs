@@ -26,7 +26,7 @@ const QUANTILES_PER_DECADE: f64 = 25.0;
 pub struct Sample {
     /// Which it was and when it was due.
     pub ticket: Ticket,
-    /// From due to the end of the answer or to the failure; absent if it was never sent for lack of room.
+    /// From due to the end of the response or to the failure; absent if it was never sent for lack of room.
     pub latency: Option<Duration>,
     /// What became of it.
     pub outcome: Outcome,

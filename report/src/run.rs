@@ -31,7 +31,7 @@ pub struct Report {
     pub latency_ms: Latencies,
     /// Of the successful requests alone.
     pub latency_ok_ms: Latencies,
-    /// How many answers said in `outrigger-attempts` that they took so many attempts.
+    /// How many responses said in `outrigger-attempts` that they took so many attempts.
     pub attempts_by_proxy: BTreeMap<u8, u64>,
     /// One row per second of due time, without holes; of a run longer than an hour the last hour.
     pub series: Vec<Second>,
@@ -63,7 +63,7 @@ pub struct Setting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// A constant rate, whatever the answers.
+    /// A constant rate, whatever the responses.
     Open,
     /// Each connection sends when its last request has ended.
     Closed,
@@ -74,12 +74,12 @@ pub enum Mode {
 pub struct Counts {
     /// All of them.
     pub requests: u64,
-    /// Complete answers of 2xx or 3xx.
+    /// Complete responses of 2xx or 3xx.
     pub succeeded: u64,
-    /// Complete answers by status.
+    /// Complete responses by status.
     #[serde(deserialize_with = "by_status")]
     pub statuses: BTreeMap<u16, u64>,
-    /// Requests without a complete answer, by reason.
+    /// Requests without a complete response, by reason.
     pub errors: BTreeMap<Failure, u64>,
 }
 
@@ -91,11 +91,11 @@ pub enum Failure {
     Refused,
     /// The connection was torn down (RST).
     Reset,
-    /// The client's patience ended first, be it before or within the answer.
+    /// The client's patience ended first, be it before or within the response.
     Timeout,
-    /// The answer began, and the connection was closed in good order (FIN) before its end.
+    /// The response began, and the connection was closed in good order (FIN) before its end.
     Truncated,
-    /// The connection was closed in good order (FIN) before an answer.
+    /// The connection was closed in good order (FIN) before a response.
     Closed,
     /// What came is not HTTP/1.1.
     Protocol,

@@ -9,19 +9,19 @@ async fn faults_are_put_read_and_deleted() {
     let backend = start("{}").await;
     let (data, control) = (backend.data_address(), backend.control_address());
 
-    let put = ask(control, "PUT /faults", r#"{"errors":{"share":1,"statuses":[503]}}"#).await.expect("an answer");
+    let put = ask(control, "PUT /faults", r#"{"errors":{"share":1,"statuses":[503]}}"#).await.expect("a response");
     assert_eq!((put.status, put.header("content-type")), (200, Some("application/json")));
     assert_eq!(put.json()["errors"], json!({"share": 1.0, "statuses": [503], "retry_after": null}));
     assert_eq!(put.json()["slow_body"], json!({"share": 0.0, "over_ms": 1000}));
-    assert_eq!(ask(control, "GET /faults", "").await.expect("an answer").json(), put.json());
-    assert_eq!(ask(data, "GET /", "").await.expect("an answer").status, 503);
+    assert_eq!(ask(control, "GET /faults", "").await.expect("a response").json(), put.json());
+    assert_eq!(ask(data, "GET /", "").await.expect("a response").status, 503);
 
-    ask(control, "PUT /faults", r#"{"reset_before":{"share":1}}"#).await.expect("an answer");
-    assert_eq!(ask(data, "GET /", "").await.expect_err("no answer"), Broken::Reset);
+    ask(control, "PUT /faults", r#"{"reset_before":{"share":1}}"#).await.expect("a response");
+    assert_eq!(ask(data, "GET /", "").await.expect_err("no response"), Broken::Reset);
 
-    let deleted = ask(control, "DELETE /faults", "").await.expect("an answer");
+    let deleted = ask(control, "DELETE /faults", "").await.expect("a response");
     assert_eq!(deleted.json()["reset_before"], json!({"share": 0.0}));
-    assert_eq!(ask(data, "GET /", "").await.expect("an answer").status, 200);
+    assert_eq!(ask(data, "GET /", "").await.expect("a response").status, 200);
 }
 
 #[tokio::test]
@@ -32,14 +32,14 @@ async fn new_faults_do_not_touch_the_generator_unless_they_bring_a_seed() {
     let statuses = async || {
         let mut statuses = Vec::new();
         for _ in 0..40 {
-            statuses.push(ask(backend.data_address(), "GET /", "").await.expect("an answer").status);
+            statuses.push(ask(backend.data_address(), "GET /", "").await.expect("a response").status);
         }
         statuses
     };
     let first = statuses().await;
-    ask(control, "PUT /faults", faults).await.expect("an answer");
+    ask(control, "PUT /faults", faults).await.expect("a response");
     assert_ne!(statuses().await, first);
-    ask(control, "PUT /faults?seed=1", faults).await.expect("an answer");
+    ask(control, "PUT /faults?seed=1", faults).await.expect("a response");
     assert_eq!(statuses().await, first);
 }
 
@@ -59,15 +59,15 @@ async fn bad_requests_are_refused_with_a_message_and_change_nothing() {
         ("GET /fault", "", 404, "/fault: no such path, there are /faults, /received and /livez"),
     ];
     for (request, body, status, expected) in rows {
-        let answer = ask(control, request, body).await.expect("an answer");
-        assert_eq!(answer.status, status, "{request}");
-        let message = answer.json()["error"].as_str().expect("a message").to_owned();
+        let response = ask(control, request, body).await.expect("a response");
+        assert_eq!(response.status, status, "{request}");
+        let message = response.json()["error"].as_str().expect("a message").to_owned();
         assert!(message.contains(expected), "{request} gave: {message}");
     }
     let huge = " ".repeat(70_000);
-    let answer = ask(control, "PUT /faults", &huge).await.expect("an answer");
-    assert_eq!(answer.json()["error"], "body: cut off, or larger than 65536 bytes");
-    let faults = ask(control, "GET /faults", "").await.expect("an answer").json();
+    let response = ask(control, "PUT /faults", &huge).await.expect("a response");
+    assert_eq!(response.json()["error"], "body: cut off, or larger than 65536 bytes");
+    let faults = ask(control, "GET /faults", "").await.expect("a response").json();
     assert_eq!(faults["truncate"]["share"], 0.25);
 }
 
@@ -78,7 +78,7 @@ async fn requests_are_counted_by_method_fate_and_id() {
     let mut wire = Wire::to(backend.data_address()).await;
     for (method, id) in [("GET", "a"), ("GET", "b"), ("POST", "a"), ("GET", "a")] {
         wire.send(&format!("{method} / HTTP/1.1\r\nhost: backend\r\nx-request-id: {id}\r\n\r\n")).await;
-        wire.answer().await.expect("an answer");
+        wire.response().await.expect("a response");
     }
     let mut expected = json!({
         "requests": 4, "connections": 1, "in_flight": 0,
@@ -89,24 +89,24 @@ async fn requests_are_counted_by_method_fate_and_id() {
         "ids": {"a": 3, "b": 1},
     });
     let received =
-        async |query: &str| ask(control, &format!("GET /received{query}"), "").await.expect("an answer").json();
+        async |query: &str| ask(control, &format!("GET /received{query}"), "").await.expect("a response").json();
     assert_eq!(received("").await, expected);
     expected["ids"] = json!({"a": 3});
     assert_eq!(received("?repeated=true").await, expected);
     expected.as_object_mut().expect("an object").remove("ids");
     assert_eq!(received("?ids=false").await, expected);
 
-    let zero = ask(control, "DELETE /received", "").await.expect("an answer").json();
+    let zero = ask(control, "DELETE /received", "").await.expect("a response").json();
     assert_eq!((&zero["requests"], &zero["connections"], &zero["ids"]), (&json!(0), &json!(0), &json!({})));
     wire.send("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-    let answer = wire.answer().await.expect("an answer");
-    assert_eq!(answer.header("x-backend-seq"), Some("5"), "the arrival number goes on");
+    let response = wire.response().await.expect("a response");
+    assert_eq!(response.header("x-backend-seq"), Some("5"), "the arrival number goes on");
     assert_eq!(received("").await["requests"], 1);
 }
 
 #[tokio::test]
 async fn livez_says_ok() {
     let backend = start(r#"{"hang":{"share":1}}"#).await;
-    let answer = ask(backend.control_address(), "GET /livez", "").await.expect("an answer");
-    assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
+    let response = ask(backend.control_address(), "GET /livez", "").await.expect("a response");
+    assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
 }

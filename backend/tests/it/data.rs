@@ -14,25 +14,25 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
 async fn every_method_and_path_gets_the_message() {
     let backend = start("{}").await;
     for request in ["GET /", "POST /orders", "PUT /a/b?c=d", "DELETE /x", "OPTIONS *", "BREW /pot"] {
-        let answer = ask(backend.data_address(), request, "some body").await.expect("an answer");
-        assert_eq!((answer.status, answer.body.as_str()), (200, MESSAGE), "{request}");
-        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let response = ask(backend.data_address(), request, "some body").await.expect("a response");
+        assert_eq!((response.status, response.body.as_str()), (200, MESSAGE), "{request}");
+        assert_eq!(response.header("content-type"), Some("application/json"));
     }
-    let head = ask(backend.data_address(), "HEAD /", "").await.expect("an answer");
+    let head = ask(backend.data_address(), "HEAD /", "").await.expect("a response");
     assert_eq!(head.header("content-length"), Some("36"));
 }
 
 #[tokio::test]
-async fn good_answers_and_errors_keep_the_connection() {
+async fn good_responses_and_errors_keep_the_connection() {
     let backend = start(r#"{"errors":{"share":0.5,"statuses":[503],"retry_after":"2"}}"#).await;
     let mut wire = Wire::to(backend.data_address()).await;
     let mut seen = BTreeMap::new();
     for n in 1..=50 {
         wire.send(GET).await;
-        let answer = wire.answer().await.expect("an answer");
-        assert_eq!(answer.header("x-backend-seq"), Some(n.to_string().as_str()));
-        assert_eq!(answer.header("retry-after"), (answer.status == 503).then_some("2"));
-        *seen.entry(answer.status).or_insert(0) += 1;
+        let response = wire.response().await.expect("a response");
+        assert_eq!(response.header("x-backend-seq"), Some(n.to_string().as_str()));
+        assert_eq!(response.header("retry-after"), (response.status == 503).then_some("2"));
+        *seen.entry(response.status).or_insert(0) += 1;
     }
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [200, 503]);
     let report = backend.received(IdFilter::Omit);
@@ -45,7 +45,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut wire = Wire::to(backend.data_address()).await;
     wire.send(&GET.repeat(3)).await;
     for n in ["1", "2", "3"] {
-        assert_eq!(wire.answer().await.expect("an answer").header("x-backend-seq"), Some(n));
+        assert_eq!(wire.response().await.expect("a response").header("x-backend-seq"), Some(n));
     }
 }
 
@@ -57,14 +57,14 @@ async fn a_request_is_counted_before_its_body_and_answered_after_it() {
     until(&backend, "the head is counted", |report| report.requests == 1).await;
     assert!(wire.is_silent().await);
     wire.send("lf").await;
-    assert_eq!(wire.answer().await.expect("an answer").body, MESSAGE);
+    assert_eq!(wire.response().await.expect("a response").body, MESSAGE);
 }
 
 #[tokio::test]
 async fn latency_and_tail_are_waited_out() {
     let backend = start(r#"{"latency":{"kind":"fixed","ms":30},"slow":{"share":1,"by_ms":40}}"#).await;
     let started = Instant::now();
-    ask(backend.data_address(), "GET /", "").await.expect("an answer");
+    ask(backend.data_address(), "GET /", "").await.expect("a response");
     assert!(started.elapsed() >= Duration::from_millis(70));
 }
 
@@ -81,65 +81,65 @@ async fn a_hanging_request_stays_open_until_its_client_leaves() {
 }
 
 #[tokio::test]
-async fn a_reset_before_the_answer_is_a_reset_and_no_byte() {
+async fn a_reset_before_the_response_is_a_reset_and_no_byte() {
     let backend = start(r#"{"reset_before":{"share":1}}"#).await;
-    let answer = ask(backend.data_address(), "POST /", "read to its end").await;
-    assert_eq!(answer.expect_err("no answer"), Broken::Reset);
+    let response = ask(backend.data_address(), "POST /", "read to its end").await;
+    assert_eq!(response.expect_err("no response"), Broken::Reset);
     assert_eq!(backend.received(IdFilter::Omit).by_fate["reset_before"], 1);
 }
 
 #[tokio::test]
-async fn a_reset_during_the_answer_comes_after_half_of_the_body() {
+async fn a_reset_during_the_response_comes_after_half_of_the_body() {
     let backend = start(r#"{"reset_during":{"share":1}}"#).await;
     for _ in 0..50 {
-        let answer = ask(backend.data_address(), "GET /", "").await.expect("a head");
-        assert_eq!((answer.status, answer.header("content-length")), (200, Some("36")));
-        assert_eq!((answer.body.as_str(), answer.broken_by), (&MESSAGE[..18], Some(Broken::Reset)));
+        let response = ask(backend.data_address(), "GET /", "").await.expect("a head");
+        assert_eq!((response.status, response.header("content-length")), (200, Some("36")));
+        assert_eq!((response.body.as_str(), response.broken_by), (&MESSAGE[..18], Some(Broken::Reset)));
     }
 }
 
 #[tokio::test]
-async fn a_truncated_answer_ends_cleanly_after_half_of_the_body() {
+async fn a_truncated_response_ends_cleanly_after_half_of_the_body() {
     let backend = start(r#"{"truncate":{"share":1}}"#).await;
-    let answer = ask(backend.data_address(), "GET /", "").await.expect("a head");
-    assert_eq!((answer.status, answer.header("content-length")), (200, Some("36")));
-    assert_eq!(answer.header("x-backend-seq"), Some("1"));
-    assert_eq!((answer.body.as_str(), answer.broken_by), (&MESSAGE[..18], Some(Broken::Eof)));
+    let response = ask(backend.data_address(), "GET /", "").await.expect("a head");
+    assert_eq!((response.status, response.header("content-length")), (200, Some("36")));
+    assert_eq!(response.header("x-backend-seq"), Some("1"));
+    assert_eq!((response.body.as_str(), response.broken_by), (&MESSAGE[..18], Some(Broken::Eof)));
 }
 
 /// Bytes that nobody has read turn a close into a reset; pipelined requests leave such bytes.
 #[tokio::test]
-async fn a_truncated_answer_ends_cleanly_even_with_more_requests_behind_it() {
+async fn a_truncated_response_ends_cleanly_even_with_more_requests_behind_it() {
     let backend = start(r#"{"truncate":{"share":1}}"#).await;
     let mut wire = Wire::to(backend.data_address()).await;
     wire.send(&GET.repeat(1000)).await;
-    let answer = wire.answer().await.expect("a head");
-    assert_eq!(answer.broken_by, Some(Broken::Eof));
+    let response = wire.response().await.expect("a head");
+    assert_eq!(response.broken_by, Some(Broken::Eof));
     assert!(wire.is_unharmed());
     assert_eq!(backend.received(IdFilter::Omit).requests, 1);
 }
 
 #[tokio::test]
-async fn a_cut_leaves_the_answers_before_it_whole() {
+async fn a_cut_leaves_the_responses_before_it_whole() {
     for (fate, broken) in [("truncate", Broken::Eof), ("reset_during", Broken::Reset)] {
         let backend = start("{}").await;
         let mut wire = Wire::to(backend.data_address()).await;
         wire.send(GET).await;
-        assert_eq!(wire.answer().await.expect("an answer").body, MESSAGE);
+        assert_eq!(wire.response().await.expect("a response").body, MESSAGE);
         let plan = backend::Plan::from_json(format!(r#"{{"{fate}":{{"share":1}}}}"#).as_bytes());
         backend.set_plan(plan.expect("the test's faults are valid"), None);
         wire.send(GET).await;
-        assert_eq!(wire.answer().await.expect("a head").broken_by, Some(broken), "{fate}");
+        assert_eq!(wire.response().await.expect("a head").broken_by, Some(broken), "{fate}");
     }
 }
 
 #[tokio::test]
-async fn a_cut_answer_to_head_has_no_body() {
+async fn a_cut_response_to_head_has_no_body() {
     let backend = start(r#"{"truncate":{"share":1}}"#).await;
     let mut wire = Wire::to(backend.data_address()).await;
     wire.send("HEAD / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-    let answer = wire.answer_to("HEAD").await.expect("a head");
-    assert_eq!(answer.header("content-length"), Some("36"));
+    let response = wire.response_to("HEAD").await.expect("a head");
+    assert_eq!(response.header("content-length"), Some("36"));
     assert_eq!(wire.end().await, Broken::Eof);
 }
 
@@ -150,8 +150,8 @@ async fn a_slow_body_takes_its_time_comes_whole_and_keeps_the_connection() {
     for _ in 0..2 {
         let started = Instant::now();
         wire.send(GET).await;
-        let answer = wire.answer().await.expect("an answer");
-        assert_eq!((answer.body.as_str(), answer.broken_by), (MESSAGE, None));
+        let response = wire.response().await.expect("a response");
+        assert_eq!((response.body.as_str(), response.broken_by), (MESSAGE, None));
         // The gaps are whole nanoseconds and may miss a few of them in sum.
         assert!(started.elapsed() >= Duration::from_millis(199), "{:?}", started.elapsed());
     }

@@ -1,4 +1,4 @@
-//! The backend as its callers see it: real sockets on loopback, requests written by hand.
+//! The backend as its clients see it: real sockets on loopback, requests written by hand.
 
 mod control;
 mod data;

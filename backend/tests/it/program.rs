@@ -44,8 +44,8 @@ async fn it_says_where_it_listens_and_ends_with_zero_on_either_signal() {
         let stdout = running.0.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         let (data, control) = addresses(&line);
-        assert_eq!(ask(data, "GET /", "").await.expect("an answer").status, 418);
-        assert_eq!(ask(control, "GET /livez", "").await.expect("an answer").status, 200);
+        assert_eq!(ask(data, "GET /", "").await.expect("a response").status, 418);
+        assert_eq!(ask(control, "GET /livez", "").await.expect("a response").status, 200);
 
         let id = running.0.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());

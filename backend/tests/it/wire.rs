@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 /// Whatever takes this long is stuck. No test comes near it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The body of every good answer.
+/// The body of every good response.
 pub(crate) const MESSAGE: &str = r#"{ "message": "Hello from Backend!" }"#;
 
 pub(crate) async fn start(faults: &str) -> Backend {
@@ -36,9 +36,9 @@ pub(crate) async fn until(backend: &Backend, what: &str, is_so: impl Fn(&Report)
     }
 }
 
-/// One answer, as far as it came.
+/// One response, as far as it came.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
@@ -53,7 +53,7 @@ pub(crate) enum Broken {
     Reset,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         fields.into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -99,23 +99,23 @@ impl Wire {
         }
     }
 
-    /// Reads an answer whose length is announced.
-    pub(crate) async fn answer(&mut self) -> Result<Answer, Broken> {
-        self.answer_to("GET").await
+    /// Reads a response whose length is announced.
+    pub(crate) async fn response(&mut self) -> Result<Response, Broken> {
+        self.response_to("GET").await
     }
 
-    pub(crate) async fn answer_to(&mut self, method: &str) -> Result<Answer, Broken> {
+    pub(crate) async fn response_to(&mut self, method: &str) -> Result<Response, Broken> {
         let head = self.head().await?;
         let status = head[9..12].parse().expect("a status line has a status");
-        let mut answer = Answer { status, head, body: String::new(), broken_by: None };
-        let announced: usize = answer.header("content-length").map_or(0, |text| text.parse().expect("a number"));
+        let mut response = Response { status, head, body: String::new(), broken_by: None };
+        let announced: usize = response.header("content-length").map_or(0, |text| text.parse().expect("a number"));
         let body_bytes = if method == "HEAD" { 0 } else { announced };
-        while self.buffer.len() < body_bytes && answer.broken_by.is_none() {
-            answer.broken_by = self.read_more().await.err();
+        while self.buffer.len() < body_bytes && response.broken_by.is_none() {
+            response.broken_by = self.read_more().await.err();
         }
         let body = self.buffer.drain(..body_bytes.min(self.buffer.len())).collect();
-        answer.body = String::from_utf8(body).expect("our bodies are text");
-        Ok(answer)
+        response.body = String::from_utf8(body).expect("our bodies are text");
+        Ok(response)
     }
 
     /// What comes after everything that was expected.
@@ -138,9 +138,9 @@ impl Wire {
 }
 
 /// One request on a connection of its own.
-pub(crate) async fn ask(address: SocketAddr, request_line: &str, body: &str) -> Result<Answer, Broken> {
+pub(crate) async fn ask(address: SocketAddr, request_line: &str, body: &str) -> Result<Response, Broken> {
     let mut wire = Wire::to(address).await;
     let length = body.len();
     wire.send(&format!("{request_line} HTTP/1.1\r\nhost: backend\r\ncontent-length: {length}\r\n\r\n{body}")).await;
-    wire.answer_to(request_line.split(' ').next().unwrap_or_default()).await
+    wire.response_to(request_line.split(' ').next().unwrap_or_default()).await
 }

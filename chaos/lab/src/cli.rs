@@ -79,7 +79,7 @@ pub struct RunArgs {
 }
 
 fn rate(text: &str) -> Result<f64, &'static str> {
-    // Ten times this is about what one core can send, count and answer.
+    // Ten times this is about what one core can send, count and serve.
     let is_allowed = |rate: &f64| (1.0..=1_000.0).contains(rate);
     text.parse().ok().filter(is_allowed).ok_or("must be a number from 1 to 1000")
 }

@@ -15,7 +15,7 @@ const SUCCESS_MIN: f64 = 0.99;
 /// Part a: the share that is left of 15 % errors, and how far chance may take it from there.
 const BASELINE: f64 = 0.85;
 const BASELINE_SLACK: f64 = 0.02;
-/// Outages: 99 % of the answers while open come within this.
+/// Outages: 99 % of the responses while a breaker is open come within this.
 const IMMEDIATE_MS: f64 = 50.0;
 /// Outages: from the beginning to an open breaker. At 200 requests a second 20 failures in a row take a tenth of that, and 20 timeouts one
 /// attempt longer.
@@ -135,7 +135,7 @@ impl Claims {
     fn opened(&mut self, name: &str, outage: &Outage) {
         let text = "the breaker opens soon after the backend has gone";
         self.within(&format!("{name}.detected"), text, outage.detected_after_ms, DETECTED_MS);
-        let text = "while it is open the client is answered at once (p99 of those answers)";
+        let text = "while it is open the client gets a response at once (p99 of those responses)";
         self.within(&format!("{name}.immediate"), text, outage.failed_while_open_p99_ms, IMMEDIATE_MS);
     }
 

@@ -38,7 +38,7 @@ pub struct Experiment {
 pub enum Cause {
     /// SIGKILL: the kernel refuses its connections until it is started again.
     Killed,
-    /// It takes every request and answers none.
+    /// It takes every request and sends no response.
     Hangs,
 }
 
@@ -57,13 +57,13 @@ pub enum Way {
 /// What the backend does to requests, besides a latency of a few milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Faults {
-    /// The share answered with 500 or 503.
+    /// The share that gets 500 or 503.
     pub errors: f64,
-    /// The share whose connection is reset before the answer, after the request has been read.
+    /// The share whose connection is reset before the response, after the request has been read.
     pub resets: f64,
     /// The share that takes [`TAIL_MS`] longer.
     pub tail: f64,
-    /// The share that is never answered.
+    /// The share that gets no response.
     pub hangs: f64,
 }
 

@@ -7,14 +7,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// For connecting, and for each read: local programs answer at once or are broken.
+/// For connecting, and for each read: local programs respond at once or are broken.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Larger than any answer here; more is an error.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Larger than any response here; more is an error.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// From the status line.
     pub status: u16,
     /// In order, names in lower case.
@@ -25,7 +25,7 @@ pub struct Answer {
     pub end: End,
 }
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// All that was announced has come; or nothing was announced and the connection was closed.
@@ -36,7 +36,7 @@ pub enum End {
     Reset,
 }
 
-impl Answer {
+impl Response {
     /// The first header of this name, given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -54,7 +54,7 @@ impl Answer {
 ///
 /// # Errors
 /// As [`exchange`].
-pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     ask(address, "GET", path, &[], "")
 }
 
@@ -62,7 +62,13 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
 ///
 /// # Errors
 /// As [`exchange`].
-pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Answer> {
+pub fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Response> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "host") {
         request += &format!("host: {address}\r\n");
@@ -76,26 +82,26 @@ pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str
     exchange(address, &format!("{request}\r\n{body}"))
 }
 
-/// Sends this text and reads one answer.
+/// Sends this text and reads one response.
 ///
 /// # Errors
-/// No connection, no complete head of an answer, or silence for 20 s.
-pub fn exchange(address: SocketAddr, request: &str) -> io::Result<Answer> {
+/// No connection, no complete head of a response, or silence for 20 s.
+pub fn exchange(address: SocketAddr, request: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
     let mut reader = Reader { source: stream, bytes: Vec::new(), end: None };
     let (mut at, mut head) = (0, Head::default());
-    // Interim answers come before the answer.
+    // Informational responses come before the response.
     while head.status < 200 {
-        let end = reader.find(b"\r\n\r\n", at)?.ok_or_else(|| unexpected("no head of an answer"))?;
+        let end = reader.find(b"\r\n\r\n", at)?.ok_or_else(|| unexpected("no head of a response"))?;
         head = Head::read(&String::from_utf8_lossy(&reader.bytes[at..end]))?;
         at = end + 4;
     }
     let Head { status, headers } = head;
-    let mut answer = Answer { status, headers, body: Vec::new(), end: End::Whole };
-    (answer.body, answer.end) = read_body(&mut reader, &answer, at)?;
-    Ok(answer)
+    let mut response = Response { status, headers, body: Vec::new(), end: End::Whole };
+    (response.body, response.end) = read_body(&mut reader, &response, at)?;
+    Ok(response)
 }
 
 #[derive(Default)]
@@ -115,14 +121,14 @@ impl Head {
     }
 }
 
-fn read_body(reader: &mut Reader<impl Read>, answer: &Answer, from: usize) -> io::Result<(Vec<u8>, End)> {
-    if matches!(answer.status, 204 | 304) {
+fn read_body(reader: &mut Reader<impl Read>, response: &Response, from: usize) -> io::Result<(Vec<u8>, End)> {
+    if matches!(response.status, 204 | 304) {
         return Ok((Vec::new(), End::Whole));
     }
-    if answer.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+    if response.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         return read_chunks(reader, from);
     }
-    let length = answer.header("content-length").map(str::parse::<usize>);
+    let length = response.header("content-length").map(str::parse::<usize>);
     let length = length.transpose().map_err(|_| unexpected("no content-length"))?;
     let is_whole = reader.fill(length.map_or(usize::MAX, |length| from + length))?;
     let to = length.map_or(reader.bytes.len(), |length| reader.bytes.len().min(from + length));
@@ -178,8 +184,8 @@ impl<R: Read> Reader<R> {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if self.bytes.len() > ANSWER_BYTES_MAX {
-            return Err(unexpected("an answer of more than 64 MiB"));
+        if self.bytes.len() > RESPONSE_BYTES_MAX {
+            return Err(unexpected("a response of more than 64 MiB"));
         }
         Ok(self.end.is_none())
     }
@@ -213,25 +219,25 @@ mod tests {
 
     use super::*;
 
-    fn answered_with(text: &'static str) -> io::Result<Answer> {
+    fn exchange_with(text: &'static str) -> io::Result<Response> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a caller");
+            let (mut stream, _) = listener.accept().expect("a client");
             let mut request = [0; 1024];
             let _ = stream.read(&mut request).expect("a request");
-            stream.write_all(text.as_bytes()).expect("the caller listens");
+            stream.write_all(text.as_bytes()).expect("the client listens");
         });
-        let answer = get(address, "/");
+        let response = get(address, "/");
         server.join().expect("no panic");
-        answer
+        response
     }
 
     #[test]
-    fn an_answer_is_told_with_how_it_ended() {
+    fn a_response_is_returned_with_how_it_ended() {
         let check = |text: &'static str, body: &str, end: End| {
-            let answer = answered_with(text).expect("an answer");
-            assert_eq!((answer.status, answer.text().as_str(), answer.end), (200, body, end), "{text:?}");
+            let response = exchange_with(text).expect("a response");
+            assert_eq!((response.status, response.text().as_str(), response.end), (200, body, end), "{text:?}");
         };
         check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", End::Whole);
         check("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok", "ok", End::Truncated);
@@ -242,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_an_error() {
-        assert!(answered_with("").is_err());
-        assert!(answered_with("nonsense\r\n\r\n").is_err());
+    fn what_is_no_response_is_an_error() {
+        assert!(exchange_with("").is_err());
+        assert!(exchange_with("nonsense\r\n\r\n").is_err());
     }
 }

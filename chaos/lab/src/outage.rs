@@ -14,7 +14,7 @@ pub const SLOW_MS: f64 = 1_000.0;
 pub struct Outage {
     /// SIGKILL was sent, or the backend hung from here on.
     pub killed_at_s: f64,
-    /// The backend listened or answered again.
+    /// The backend listened or responded again.
     pub returned_at_s: f64,
     /// From then to the first breaker that opened.
     pub detected_after_ms: Option<f64>,
@@ -24,11 +24,11 @@ pub struct Outage {
     pub recovered_after_ms: Option<f64>,
     /// The open time of the last opening.
     pub last_open_ms: Option<f64>,
-    /// Requests answered with 503 that were due while a breaker was open.
+    /// Requests that got 503 and were due while a breaker was open.
     pub failed_while_open: u64,
     /// 99 % of them took no longer.
     pub failed_while_open_p99_ms: Option<f64>,
-    /// What callers waited for answers that were none: the latencies of all failed requests together.
+    /// The latencies of all failed requests together: how long clients waited for nothing.
     pub waited_in_vain_s: f64,
     /// Requests that took longer than [`SLOW_MS`].
     pub slow: u64,
@@ -60,7 +60,7 @@ impl Outage {
     }
 }
 
-/// The latencies of the answers 503 to requests that were due while a breaker was open. The backend of this experiment makes none itself.
+/// The latencies of responses of 503 to requests that were due while a breaker was open. The backend of this experiment sends no 503 itself.
 fn rejected_while_open(rows: &[Row], moves: &[Transition]) -> Vec<f64> {
     let open = proxy_log::spans(moves, "open", f64::INFINITY);
     let was_open = |at_s: f64| open.iter().any(|(from, to)| (*from..*to).contains(&at_s));

@@ -1,4 +1,4 @@
-//! The table of outages on a page, beside the one of [`readme`](crate::readme): what callers and breakers saw of each. Pure.
+//! The table of outages on a page, beside the one of [`readme`](crate::readme): what clients and breakers saw of each. Pure.
 
 use report::format;
 use report::table::Table;
@@ -9,9 +9,9 @@ use crate::results::Results;
 const HEADS: [&str; 6] = [
     "part",
     "a breaker opens after",
-    "answered while open within (p99)",
-    "callers waited in vain, together",
-    "answers after more than 1 s",
+    "responses while open within (p99)",
+    "failed requests waited, together",
+    "responses after more than 1 s",
     "all well again after",
 ];
 

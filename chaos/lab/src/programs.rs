@@ -35,7 +35,7 @@ pub enum Programs {
 pub struct Backend {
     /// Its process.
     pub process: Process,
-    /// Where it answers.
+    /// Where it responds.
     pub data: SocketAddr,
     /// Where it is steered.
     pub control: SocketAddr,
@@ -270,7 +270,7 @@ impl Backend {
     /// What has arrived, with the ids that came more than once.
     ///
     /// # Errors
-    /// The control port does not answer as it should.
+    /// The control port does not respond as it should.
     pub fn received(&self) -> io::Result<Received> {
         parsed(&http::get(self.control, "/received?repeated=true")?)
     }
@@ -280,8 +280,8 @@ impl Backend {
     /// # Errors
     /// The backend does not take them.
     pub fn set_faults(&self, faults: &str) -> io::Result<()> {
-        let answer = http::ask(self.control, "PUT", "/faults", &[], faults)?;
-        if answer.status == 200 { Ok(()) } else { Err(io::Error::other(answer.text())) }
+        let response = http::ask(self.control, "PUT", "/faults", &[], faults)?;
+        if response.status == 200 { Ok(()) } else { Err(io::Error::other(response.text())) }
     }
 }
 
@@ -295,7 +295,7 @@ impl Proxy {
     /// The counters now.
     ///
     /// # Errors
-    /// `/metrics` does not answer as it should.
+    /// `/metrics` does not respond as it should.
     pub fn metrics(&self) -> io::Result<Samples> {
         Samples::parse(&http::get(self.admin, "/metrics")?.text()).map_err(io::Error::other)
     }
@@ -303,7 +303,7 @@ impl Proxy {
     /// What is in force now.
     ///
     /// # Errors
-    /// `/status` does not answer as it should.
+    /// `/status` does not respond as it should.
     pub fn status(&self) -> io::Result<Status> {
         parsed(&http::get(self.admin, "/status")?)
     }
@@ -333,8 +333,8 @@ impl Drop for Proxy {
     }
 }
 
-fn parsed<T: for<'de> Deserialize<'de>>(answer: &http::Answer) -> io::Result<T> {
-    serde_json::from_slice(&answer.body).map_err(|error| io::Error::other(format!("{error} in {}", answer.text())))
+fn parsed<T: for<'de> Deserialize<'de>>(response: &http::Response) -> io::Result<T> {
+    serde_json::from_slice(&response.body).map_err(|error| io::Error::other(format!("{error} in {}", response.text())))
 }
 
 #[cfg(test)]

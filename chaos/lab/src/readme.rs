@@ -22,7 +22,7 @@ const SUCCESS_POINTS: f64 = 1.5;
 const OUTAGE_POINTS: f64 = 20.0;
 /// Factor by which a latency may differ,
 const LATENCY_FACTOR: f64 = 3.0;
-/// the 95th percentile by more: one answer in twenty is 200 ms late, so that a handful of requests decide whether it is one of them,
+/// the 95th percentile by more: one response in twenty is 200 ms late, so that a handful of requests decide whether it is one of them,
 const P95_FACTOR: f64 = 30.0;
 /// if either is above this: below lie scheduling and the machine.
 const LATENCY_FROM_MS: f64 = 5.0;

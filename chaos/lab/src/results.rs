@@ -42,7 +42,7 @@ pub struct Part {
     pub started_unix_ms: f64,
     /// What the client sent.
     pub requests: u64,
-    /// Complete answers of 2xx or 3xx.
+    /// Complete responses of 2xx or 3xx.
     pub succeeded: u64,
     /// 0 to 1.
     pub success_rate: f64,
@@ -54,9 +54,9 @@ pub struct Part {
     pub p99_ms: Option<f64>,
     /// 99 % of the successful ones took no longer.
     pub p99_ok_ms: Option<f64>,
-    /// Complete answers, as the client saw them.
+    /// Complete responses, as the client saw them.
     pub statuses: BTreeMap<u16, u64>,
-    /// Requests without a complete answer, by the client's word for why.
+    /// Requests without a complete response, by the client's word for why.
     pub errors: BTreeMap<String, u64>,
     /// Requests that the backend has read.
     pub backend_received: u64,
@@ -180,9 +180,9 @@ impl Part {
         1.0 + self.extra_load
     }
 
-    /// Complete answers of this status.
+    /// Complete responses of this status.
     #[must_use]
-    pub fn answers(&self, status: u16) -> u64 {
+    pub fn responses(&self, status: u16) -> u64 {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! The client's CSV, one row a request: what the summary of a run cannot tell, such as which answers came while a breaker was open.
+//! The client's CSV, one row a request: what the summary of a run cannot tell, such as which responses came while a breaker was open.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ pub struct Row {
     pub due_s: f64,
     /// Absent if it was never sent.
     pub latency_ms: Option<f64>,
-    /// Absent if there was no answer.
+    /// Absent if there was no response.
     pub status: Option<u16>,
-    /// Empty if the answer is complete.
+    /// Empty if the response is complete.
     pub error: String,
 }
 
 impl Row {
-    /// By the client's rule: a complete answer of 2xx or 3xx.
+    /// By the client's rule: a complete response of 2xx or 3xx.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.error.is_empty() && self.status.is_some_and(|status| (200..400).contains(&status))
@@ -65,7 +65,7 @@ fn row(line: &str, load_began_unix_ms: f64) -> Option<Row> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A row of an answer, or of none if `status` is 0.
+    /// A row of a response, or of none if `status` is 0.
     pub(crate) fn row_at(due_s: f64, latency_ms: f64, status: u16) -> Row {
         let error = if status == 0 { "refused" } else { "" };
         Row {

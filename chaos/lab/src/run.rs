@@ -149,7 +149,7 @@ impl Lab {
         Ok(Down { from_unix_ms, until_unix_ms: clock::unix_ms(), received_before: received.requests })
     }
 
-    /// Has the backend answer nothing for a while. What it has taken by then stays unanswered for ever.
+    /// Has the backend hang for a while. The requests it takes meanwhile never get a response.
     fn hang_and_return(&self, backend: &Backend, load: &mut Load) -> Result<Down, Error> {
         let faults = load.experiment.faults;
         let set = |faults: Faults| backend.set_faults(&faults.json()).map_err(Error::io("the backend's control port"));

@@ -117,8 +117,8 @@ pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Inte
     for (csv, is_post) in [(gets.1, false), (posts.1, true)] {
         read(&csv, is_post, &mut told, &mut broken)?;
     }
-    let answer = http::get(backend.control, "/received").map_err(Error::io("the backend"))?;
-    let arrived = serde_json::from_slice(&answer.body).map_err(|cause| Error::Unexpected(cause.to_string()))?;
+    let response = http::get(backend.control, "/received").map_err(Error::io("the backend"))?;
+    let arrived = serde_json::from_slice(&response.body).map_err(|cause| Error::Unexpected(cause.to_string()))?;
     broken.extend(account(&told, &arrived, &counted));
     let succeeded = told.values().filter(|told| told.succeeded).count();
     println!(
@@ -140,7 +140,7 @@ fn account(told: &BTreeMap<String, Told>, arrived: &Arrived, counted: &Counted) 
             broken.push(format!("{id} arrived {times} times"));
         }
         if request.succeeded && times == 0 {
-            broken.push(format!("{id} was answered and never arrived"));
+            broken.push(format!("{id} got a response and never arrived"));
         }
     }
     let strangers =

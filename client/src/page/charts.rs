@@ -86,7 +86,7 @@ fn busiest_second(runs: &[&Report]) -> u64 {
 /// A way to end that has a colour of its own.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Complete answers of this hundred.
+    /// Complete responses of this hundred.
     Status(u16),
     Failed(Failure),
 }

@@ -69,7 +69,7 @@ fn each_way_to_fail_has_its_name() {
 }
 
 #[test]
-fn a_connection_reset_within_the_answer_is_a_reset() {
+fn a_connection_reset_within_the_response_is_a_reset() {
     let server = Server::start(|_| Reply::ResetDuring);
     let run = run("resets_during", &server.url(), &["--requests", "2", "--closed", "--connections", "1"]);
     assert_eq!(run.report.counts.errors.get(&Failure::Reset), Some(&2), "{:?}", run.report.counts);
@@ -143,13 +143,13 @@ fn each_id_is_sent_once_whatever_becomes_of_it() {
     let ids: BTreeSet<String> = run.rows.iter().map(|row| row[1].clone()).collect();
     assert_eq!(ids, (0..200).map(|n| format!("t-{n}")).collect());
     assert!(distinct.iter().all(|id| ids.contains(*id)));
-    // A request may die with a connection that the server was just closing; every answer belongs to one that was sent.
+    // A request may die with a connection that the server was just closing; every response belongs to one that was sent.
     let answered = run.rows.iter().filter(|row| !row[4].is_empty());
     assert!(answered.clone().count() >= 90 && answered.into_iter().all(|row| distinct.contains(&row[1])));
 }
 
 #[test]
-fn a_connection_that_the_answer_closes_is_replaced() {
+fn a_connection_that_the_response_closes_is_replaced() {
     let server = Server::start(|_| Reply::OkAndClose);
     let run = run("replaces", &server.url(), &["--closed", "--connections", "1", "--requests", "20"]);
     assert_eq!((run.report.counts.succeeded, server.connections()), (20, 20));

@@ -28,7 +28,7 @@ pub(crate) enum Reply {
     /// FIN before the last chunk.
     TruncateChunks,
     Nonsense,
-    /// No answer, until the client closes.
+    /// No response, until the client closes.
     Hang,
 }
 

@@ -96,7 +96,7 @@ fn breaker(direct: &Part, (c, sidecar): (&Part, &Sidecar)) -> Option<Balance> {
     Some(Balance {
         pattern: "Breaker, backend dead",
         bought: format!(
-            "{} connections tried at the dead backend instead of {}; an answer within {} ms that says what is wrong and when to come back",
+            "{} connections tried at the dead backend instead of {}; a response within {} ms that says what is wrong and when to come back",
             format::count(sidecar.connects_refused),
             format::count(direct.errors.get("refused").copied().unwrap_or_default()),
             format::ms(outage.failed_while_open_p99_ms)

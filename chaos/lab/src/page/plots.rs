@@ -12,7 +12,7 @@ use crate::proxy_log;
 use crate::results::Part;
 use crate::rows::Row;
 
-/// Steps of the time axis: half a second has a hundred requests at 200/s; a probe and its answer need it finer.
+/// Steps of the time axis: half a second has a hundred requests at 200/s; a probe and its response need it finer.
 const STEP_S: f64 = 0.5;
 const OUTAGE_STEP_S: f64 = 0.25;
 /// Of a step: more than the millisecond to which the load's beginning is told, and too little to be seen.

@@ -10,7 +10,7 @@ use crate::results::{Part, Results, number};
 pub(super) const READING: &str = "\
 <details>
 <summary>How this was measured</summary>
-<p>Backend, client and sidecar are three processes on one machine. The client sends at a constant rate, whatever the answers (open loop), \
+<p>Backend, client and sidecar are three processes on one machine. The client sends at a constant rate, whatever the responses (open loop), \
 and a request’s latency counts from the moment it was <em>due</em>. It never sends a request twice itself. Latencies are of all requests, \
 failed ones too.</p>
 <p>The backend draws the fate of the n-th request it gets from a seeded generator, so that parts a and b meet the same faults. \
@@ -24,8 +24,8 @@ pub(super) fn baseline(part: &Part) -> String {
     let faults = Experiment::known("a").faults;
     paragraphs(&[
         format!(
-            "The client sends {} requests a second straight to a backend that answers {} of them with 500 or 503 and lets {} wait {TAIL_MS} ms \
-             longer than the rest.",
+            "The client sends {} requests a second straight to a backend that fails {} of them with 500 or 503 and takes {TAIL_MS} ms longer than usual \
+             for {}.",
             part.rate,
             format::percent(faults.errors),
             format::percent(faults.tail)
@@ -47,8 +47,8 @@ pub(super) fn sidecar(part: &Part, baseline: Option<&Part>) -> String {
     let all_fail = errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
     let slower = baseline.map_or_else(String::new, |baseline| {
         format!(
-            " The median went from {} to {} ms (the way through the sidecar), p95 from {} to {} ms: who fails at first waits for a back-off \
-             and a second answer.",
+            " The median went from {} to {} ms (the way through the sidecar), p95 from {} to {} ms: a request that fails at first waits for a back-off \
+             and a second response.",
             format::ms(baseline.p50_ms),
             format::ms(part.p50_ms),
             format::ms(baseline.p95_ms),
@@ -115,14 +115,14 @@ pub(super) fn tuned(part: &Part) -> String {
     let attempts = sidecar.max_attempts;
     paragraphs(&[
         format!(
-            "Who knows that the backend can bear it may allow more: {attempts} attempts and a budget of {} × the requests. \
+            "If your backend has headroom, allow more: here {attempts} attempts and a budget of {} × the requests. \
              {attempts} in a row fail in {} of the cases.",
             sidecar.budget.ratio,
             format::percent(errors.powi(i32::try_from(attempts).unwrap_or(i32::MAX)))
         ),
         format!(
-            "<b>{}</b> succeeded at {} errors. The price: the backend received {} requests for each of the client’s, and 99 % of the \
-             answers took up to {} ms.",
+            "<b>{}</b> succeeded at {} errors. The cost: the backend received {} requests for each of the client’s, and 99 % of the \
+             responses took up to {} ms.",
             part.success(),
             format::percent(errors),
             format::ratio(part.received_per_request()),
@@ -136,7 +136,7 @@ pub(super) fn post(part: &Part) -> String {
     let faults = Experiment::known("b_post").faults;
     paragraphs(&[
         format!(
-            "A POST may be an order. If {} of the answers are errors and {} of the connections break before the answer, \
+            "A POST may be an order. If {} of the responses are errors and {} of the connections break before the response, \
              nobody but the backend knows whether the order was taken, and a second one might be a second parcel.",
             format::percent(faults.errors),
             format::percent(faults.resets)
@@ -144,7 +144,7 @@ pub(super) fn post(part: &Part) -> String {
         format!(
             "So the sidecar repeats none that may have been received: {} requests for {} reached the backend, \
              <b>{} of them twice</b>. Instead the client saw what happened: {}. {} times a retry was called for and not made because the \
-             request was not repeatable; the answer’s <code>proxy-status</code> says so. A connection that breaks before the answer is told as 502.",
+             request was not repeatable; the response’s <code>proxy-status</code> says so. A connection that breaks before the response becomes a 502.",
             format::count(part.backend_received),
             format::count(part.requests),
             part.repeated_ids,
@@ -172,8 +172,8 @@ pub(super) fn outage(part: &Part, _: &Results) -> String {
     let openings = sidecar.breaker.transitions.iter().filter(|moved| moved.to == "open").count();
     paragraphs(&[
         format!(
-            "The same kill behind the sidecar. {} after it the breaker opened: from then on the client was answered 503 at once, \
-             with the reason and a <code>retry-after</code> (99 % of {} such answers within {} ms), and the backend’s address was left alone but \
+            "The same kill behind the sidecar. {} after it the breaker opened: from then on the client got 503 at once, \
+             with the reason and a <code>retry-after</code> (99 % of {} such responses within {} ms), and the backend’s address was left alone but \
              for one probe at the end of each open time.",
             format::ms_or_never(outage.detected_after_ms),
             format::count(outage.failed_while_open),
@@ -215,10 +215,10 @@ pub(super) fn three(part: &Part, results: &Results) -> String {
 pub(super) fn hang_straight(part: &Part, _: &Results) -> String {
     let Some(outage) = &part.outage else { return String::new() };
     paragraphs(&[format!(
-        "Worse than a dead backend is one that hangs: from {:.1} s to {:.1} s it takes requests and answers none of them, ever. \
-         Nothing refuses them, so each waits for the client’s own patience, {} s here and often half a minute elsewhere, and holds a connection \
-         and whatever its caller has in hand meanwhile. {} requests failed ({}), {} took longer than a second, and their callers \
-         <b>waited {} in vain</b>, taken together.",
+        "Worse than a dead backend is one that hangs: from {:.1} s to {:.1} s it takes requests and responds to none of them. \
+         Nothing refuses them, so each waits for the client’s own timeout, {} s here and often half a minute elsewhere. Meanwhile it holds a connection \
+         and whatever else the client has reserved for it. {} requests failed ({}), {} took longer than a second, and all failed requests together \
+         <b>waited {} in vain</b>.",
         outage.killed_at_s,
         outage.returned_at_s,
         Experiment::known("c_hang_direct").patience.as_secs(),
@@ -238,7 +238,7 @@ pub(super) fn hang(part: &Part, results: &Results) -> String {
     paragraphs(&[
         format!(
             "The same hang behind a sidecar that gives an attempt {} ms. Timeouts in a row opened the breaker {} after the hang had \
-             begun; from then on {} requests were answered 503 at once (99 % of them within {} ms), and only a probe waited now and then. The \
+             begun; from then on {} requests got 503 at once (99 % of them within {} ms), and only a probe waited now and then. The \
              breakers of endpoint and upstream opened {openings} times in all.",
             HANG_ATTEMPT.as_millis(),
             format::ms_or_never(outage.detected_after_ms),
@@ -246,8 +246,8 @@ pub(super) fn hang(part: &Part, results: &Results) -> String {
             format::ms(outage.failed_while_open_p99_ms)
         ),
         format!(
-            "The callers <b>waited {} in vain</b>{}, and {} requests took longer than a second{}. The timeout alone, without a breaker, \
-             would have left {} or more. This is where a breaker buys most: what fails fails at once, and ties up neither threads nor \
+            "Failed requests <b>waited {} in vain</b>{}, and {} requests took longer than a second{}. The timeout alone, without a breaker, \
+             would have left {} or more. This is where a breaker helps most: requests that would fail do so at once, and tie up neither threads nor \
              connections. The price is the time until a probe notices the return: all succeeded again {} after it, and {} requests failed ({}){}.",
             format::seconds(outage.waited_in_vain_s),
             instead(waits.map(|straight| format::seconds(straight.waited_in_vain_s))),

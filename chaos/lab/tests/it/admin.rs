@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::clock::Deadline;
-use lab::http::{self, Answer};
+use lab::http::{self, Response};
 use lab::programs::Proxy;
 
 use crate::stage::{Folder, PATIENCE, Site, config, programs, start_client, wait_until};
@@ -17,7 +17,7 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn is_alive_at_once(proxy: &Proxy) {
     let deadline = Deadline::after(AT_ONCE);
-    assert_eq!(http::get(proxy.admin, "/livez").expect("an answer").status, 200);
+    assert_eq!(http::get(proxy.admin, "/livez").expect("a response").status, 200);
     assert!(!deadline.left().is_zero(), "a probe must not wait");
 }
 
@@ -26,13 +26,13 @@ fn it_ends_when_its_app_asks_for_it_and_only_where_that_is_allowed() {
     let (programs, folder) = (programs(), Folder::new());
     let closed = programs.proxy(&folder.write("closed.toml", &config("\"127.0.0.1:9\"", ""))).expect("it starts");
     let post = |proxy: &Proxy, headers: &[(&str, &str)]| {
-        http::ask(proxy.admin, "POST", "/quitquitquit", headers, "").expect("an answer").status
+        http::ask(proxy.admin, "POST", "/quitquitquit", headers, "").expect("a response").status
     };
     assert_eq!(post(&closed, &[]), 405, "it is off by default");
 
     let allowed = config("\"127.0.0.1:9\"", "").replacen("[drain]\n", "[drain]\nquit = true\n", 1);
     let mut proxy = programs.proxy(&folder.write("config.toml", &allowed)).expect("it starts");
-    assert_eq!(http::get(proxy.admin, "/quitquitquit").expect("an answer").status, 404, "a link must not end it");
+    assert_eq!(http::get(proxy.admin, "/quitquitquit").expect("a response").status, 404, "a link must not end it");
     assert_eq!(post(&proxy, &[("origin", "http://rebound.example")]), 403);
     assert_eq!(proxy.process.ended(), None);
     let quit = format!("http://{}/quitquitquit", proxy.admin);
@@ -69,8 +69,8 @@ fn only_addresses_and_configured_names_are_answered() {
         1,
     );
     let proxy = programs.proxy(&folder.write("config.toml", &text)).unwrap_or_else(|error| panic!("{error}"));
-    let ask = |method, path, headers: &[(&str, &str)]| -> Answer {
-        http::ask(proxy.admin, method, path, headers, "").expect("an answer")
+    let ask = |method, path, headers: &[(&str, &str)]| -> Response {
+        http::ask(proxy.admin, method, path, headers, "").expect("a response")
     };
     for (host, wanted) in [
         ("127.0.0.1:4191", 200),
@@ -94,7 +94,7 @@ fn only_addresses_and_configured_names_are_answered() {
         assert_eq!((read.status, read.header("access-control-allow-origin")), (200, None), "{header:?}");
         assert_eq!(read.header("cross-origin-resource-policy"), Some("same-origin"));
     }
-    let metrics = proxy.metrics().expect("the admin port answers");
+    let metrics = proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.count("outrigger_admin_requests_total", &[("path", "/livez"), ("code", "4xx")]), 2);
 }
 
@@ -113,7 +113,7 @@ fn connections_that_say_nothing_keep_no_probe_out_and_are_ended() {
     let deadline = Deadline::after(PATIENCE);
     for stream in &mut silent {
         stream.set_read_timeout(Some(deadline.left().max(Duration::from_millis(1)))).expect("a socket");
-        // By the head's limit, or to make room: closed or reset, but ended. An answer is one, too.
+        // By the head's limit, or to make room: closed or reset, but ended. A response is one, too.
         match stream.read_to_end(&mut Vec::new()) {
             Ok(_) => {}
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
@@ -130,9 +130,9 @@ fn a_head_without_an_end_is_refused() {
     let mut stream = TcpStream::connect(site.proxy.admin).expect("a connection");
     // It may be refused before it has been written whole.
     let _ = stream.write_all(format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nx: {long}\r\n\r\n").as_bytes());
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 431 "), "{response}");
     is_alive_at_once(&site.proxy);
 }
 
@@ -149,7 +149,7 @@ fn a_storm_of_scrapes_waits_for_its_turns_while_requests_and_probes_go_on() {
         let scraper = || {
             let (mut served, mut refused) = (0_u32, 0_u32);
             while !is_over.load(Relaxed) {
-                match http::get(site.proxy.admin, "/metrics").map(|answer| answer.status) {
+                match http::get(site.proxy.admin, "/metrics").map(|response| response.status) {
                     Ok(200) => served += 1,
                     Ok(503) => refused += 1,
                     Ok(other) => panic!("{other}"),
@@ -190,7 +190,7 @@ fn a_data_path_that_is_busy_without_a_pause_hides_nothing() {
     let mut seen = 0;
     for _ in 0..10 {
         let deadline = Deadline::after(AT_ONCE);
-        let now = proxy.metrics().expect("the admin port answers").count("outrigger_requests_total", &[]);
+        let now = proxy.metrics().expect("the admin port responds").count("outrigger_requests_total", &[]);
         assert!(now >= seen && !deadline.left().is_zero());
         seen = now;
         is_alive_at_once(&proxy);

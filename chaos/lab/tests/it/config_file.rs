@@ -59,10 +59,10 @@ fn a_damaged_file_changes_nothing_and_a_good_one_is_taken_again() {
         wait_until(&format!("{name}: a refusal"), || {
             site.count("outrigger_config_reloads_total", &[("result", "rejected")]) >= rejected
         });
-        let metrics = site.proxy.metrics().expect("the admin port answers");
+        let metrics = site.proxy.metrics().expect("the admin port responds");
         assert_eq!(metrics.sum("outrigger_config_last_reload_successful", &[]), 0.0, "{name}");
         assert_eq!(
-            (site.proxy.status().expect("an answer").generation, site.get().status),
+            (site.proxy.status().expect("a response").generation, site.get().status),
             (generation, 200),
             "{name}"
         );
@@ -74,9 +74,9 @@ fn a_damaged_file_changes_nothing_and_a_good_one_is_taken_again() {
         fs::rename(site.folder.write("next.toml", &text), &path).expect("one file system");
         site.proxy.process.signal(Signal::HUP);
         wait_until(&format!("{name}: the good one"), || {
-            site.proxy.metrics().expect("an answer").sum("outrigger_config_last_reload_successful", &[]) == 1.0
+            site.proxy.metrics().expect("a response").sum("outrigger_config_last_reload_successful", &[]) == 1.0
         });
-        generation = site.proxy.status().expect("an answer").generation;
+        generation = site.proxy.status().expect("a response").generation;
         rejected = site.count("outrigger_config_reloads_total", &[("result", "rejected")]);
     }
     wait_until("no descriptor left behind", || site.proxy.process.descriptors() <= descriptors);

@@ -1,4 +1,4 @@
-//! Callers that leave, and callers that only send no more: the first cost the upstream nothing further, the others get their answer.
+//! Clients that leave, and clients that only send no more: the first cost the upstream nothing further, the others get their response.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -17,7 +17,7 @@ fn asking(site: &Site) -> TcpStream {
 }
 
 fn in_flight(site: &Site) -> f64 {
-    site.proxy.metrics().expect("the admin port answers").sum("outrigger_in_flight", &[])
+    site.proxy.metrics().expect("the admin port responds").sum("outrigger_in_flight", &[])
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn who_closes_is_noticed_within_a_second_and_who_only_sends_no_more_is_answered(
 
     let mut quiet = asking(&site);
     quiet.shutdown(Shutdown::Write).expect("it is open");
-    let mut answers = String::new();
-    quiet.read_to_string(&mut answers).expect("text until the end");
-    assert!(answers.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answers}");
+    let mut responses = String::new();
+    quiet.read_to_string(&mut responses).expect("text until the end");
+    assert!(responses.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{responses}");
     assert_eq!(site.count("outrigger_requests_total", &[("outcome", "caller_gone")]), 1);
 }

@@ -36,10 +36,10 @@ impl Kept {
     /// One request over it; the status, or `None` if the connection has ended.
     fn ask(&mut self) -> Option<u16> {
         self.0.write_all(REQUEST).ok()?;
-        self.answer()
+        self.response()
     }
 
-    fn answer(&mut self) -> Option<u16> {
+    fn response(&mut self) -> Option<u16> {
         let (mut seen, mut byte) = (Vec::new(), [0]);
         while !seen.ends_with(b"\r\n\r\n") {
             match self.0.read(&mut byte) {
@@ -70,7 +70,7 @@ fn proxy_with_descriptors(limit: u32, listen: &str, policies: &str) -> (Programs
 }
 
 fn closed(proxy: &Proxy, reason: &str) -> u64 {
-    let metrics = proxy.metrics().expect("the admin port answers");
+    let metrics = proxy.metrics().expect("the admin port responds");
     metrics.count("outrigger_connections_closed_total", &[("reason", reason)])
 }
 
@@ -84,7 +84,7 @@ fn where_descriptors_are_few_so_are_the_places_and_one_too_many_is_told_so() {
     let mut kept: Vec<_> = (0..42).map(|_| Kept::open(proxy.app)).collect();
     assert!(kept.iter_mut().all(|connection| connection.ask() == Some(200)));
     for _ in 0..20 {
-        assert_eq!(Kept::open(proxy.app).answer(), Some(503));
+        assert_eq!(Kept::open(proxy.app).response(), Some(503));
     }
     assert_eq!(closed(&proxy, "connections_max"), 20);
     assert!(kept.iter_mut().all(|connection| connection.ask() == Some(200)), "those that are there go on");
@@ -106,7 +106,7 @@ fn without_descriptors_accepting_pauses_and_resumes_and_requests_go_on() {
         assert_eq!(kept.ask(), Some(200), "what is there goes on");
     }
     // Taken as soon as there is a descriptor, without anybody asking again.
-    let status = waiting.answer();
+    let status = waiting.response();
     assert!(matches!(status, Some(200 | 503)), "{status:?}: it is served, or told that there is none for its endpoint");
     assert!(closed(&proxy, "accept_failed") > 0, "it did run out of them");
     drop(silent);
@@ -126,7 +126,7 @@ fn a_connection_that_we_have_no_descriptor_for_is_held_against_nobody() {
     }
     drop(silent);
     wait_until("a descriptor", || kept.ask() == Some(200));
-    let metrics = proxy.metrics().expect("the admin port answers");
+    let metrics = proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.count("outrigger_breaker_transitions_total", &[]), 0);
     assert!(metrics.count("outrigger_connects_total", &[("result", "no_socket")]) >= 30);
     assert!(metrics.count("outrigger_requests_total", &[("outcome", "no_socket")]) >= 30);
@@ -150,7 +150,7 @@ fn nearly_ten_thousand_idle_connections_are_held_for_little_and_let_go_again() {
     for connection in kept.iter_mut().step_by(10) {
         assert_eq!(connection.ask(), Some(200));
     }
-    let metrics = site.proxy.metrics().expect("the admin port answers");
+    let metrics = site.proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.sum("outrigger_connections", &[]), (MANY - 10) as f64);
     let each = site.proxy.process.resident_bytes().saturating_sub(memory) / MANY as u64;
     assert!(each < BYTES_PER_CONNECTION_MAX, "{each} bytes a connection");
@@ -162,14 +162,14 @@ fn nearly_ten_thousand_idle_connections_are_held_for_little_and_let_go_again() {
     assert_eq!(site.get().status, 200);
 }
 
-/// Heads that drip, bodies that drip, answers that nobody reads, bodies in pieces of a byte: the plain path's median stays what it was. (Its p99 is for a
+/// Heads that drip, bodies that drip, responses that nobody reads, bodies in pieces of a byte: the plain path's median stays what it was. (Its p99 is for a
 /// quiet machine: `docs/performance.md`.)
 #[test]
-fn slow_and_small_callers_slow_nobody_else() {
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n{}", "x".repeat(LARGE));
+fn slow_and_small_clients_slow_nobody_else() {
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n{}", "x".repeat(LARGE));
     let large = Origin::new(Arc::new(move |_, stream| {
         if read_head(stream).is_some() {
-            say(stream, &answer);
+            say(stream, &response);
         }
     }));
     let site = Site::new(&[], &format!("[upstreams.large]\nendpoints = [\"{}\"]\n", large.address));
@@ -191,7 +191,7 @@ fn slow_and_small_callers_slow_nobody_else() {
     slow.extend((0..100).map(|_| open("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 100\r\n\r\nx")));
     slow.extend((0..100).map(|_| open("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n")));
     let unread: Vec<TcpStream> = (0..10).map(|_| open("GET / HTTP/1.1\r\nhost: large\r\n\r\n")).collect();
-    wait_until("answers that nobody reads", || large.connections() == 10);
+    wait_until("responses that nobody reads", || large.connections() == 10);
     let dripping = std::sync::atomic::AtomicBool::new(true);
     let meanwhile = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -209,9 +209,9 @@ fn slow_and_small_callers_slow_nobody_else() {
         dripping.store(false, std::sync::atomic::Ordering::Relaxed);
         meanwhile
     });
-    assert!(meanwhile < 2.0 * before + 10.0, "{before} ms before, {meanwhile} ms with {} slow callers", slow.len());
+    assert!(meanwhile < 2.0 * before + 10.0, "{before} ms before, {meanwhile} ms with {} slow clients", slow.len());
     drop((slow, unread));
     wait_until("nothing under way", || {
-        site.proxy.metrics().expect("the admin port answers").sum("outrigger_in_flight", &[]) == 0.0
+        site.proxy.metrics().expect("the admin port responds").sum("outrigger_in_flight", &[]) == 0.0
     });
 }

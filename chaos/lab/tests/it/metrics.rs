@@ -14,11 +14,11 @@ fn text_after_some_traffic() -> String {
     let site = Site::new(&["--error-share", "0.3"], "");
     site.run_client(&["--closed", "--requests", "100", "--connections", "4"]);
     let unknown = http::ask(site.proxy.app, "GET", "http://elsewhere/", &[("host", "elsewhere")], "");
-    assert_eq!(unknown.expect("an answer").status, 421);
-    let answer = http::get(site.proxy.admin, "/metrics").expect("an answer");
-    let kind = answer.header("content-type").unwrap_or_default();
+    assert_eq!(unknown.expect("a response").status, 421);
+    let response = http::get(site.proxy.admin, "/metrics").expect("a response");
+    let kind = response.header("content-type").unwrap_or_default();
     assert!(kind.starts_with("text/plain") && kind.contains("version=0.0.4"), "{kind}");
-    answer.text()
+    response.text()
 }
 
 #[test]

@@ -61,10 +61,10 @@ fn an_upstream_that_comes_back_under_another_address_is_found() {
     // In place: the mount is of this very file.
     fs::write(&hosts, "127.0.0.2 moving.test\n").expect("writable");
     wait_until("success at the new address", || get_via(&proxy).status == 200);
-    assert!(second.received().expect("the control port answers").requests > 0);
+    assert!(second.received().expect("the control port responds").requests > 0);
 }
 
-/// A name server that answers every question about IPv4 the same way, or not at all.
+/// A name server that responds to every question about IPv4 the same way, or not at all.
 struct Resolver {
     address: Ipv4Addr,
     says: Arc<Mutex<Says>>,
@@ -92,9 +92,9 @@ impl Resolver {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question) {
                 let says = *told.lock().expect("nobody panics with it");
-                if let Some(answer) = answer(&question[..length], says) {
+                if let Some(response) = response(&question[..length], says) {
                     // Whoever asked may have given up.
-                    let _ = socket.send_to(&answer, from);
+                    let _ = socket.send_to(&response, from);
                 }
             }
         });
@@ -107,7 +107,7 @@ impl Resolver {
 }
 
 /// By RFC 1035 §4: the question comes back, with at most one address.
-fn answer(question: &[u8], says: Says) -> Option<Vec<u8>> {
+fn response(question: &[u8], says: Says) -> Option<Vec<u8>> {
     const TYPE_A: [u8; 2] = [0, 1];
     let name_end = 12 + question[12..].iter().position(|byte| *byte == 0)? + 1;
     let asked = &question[..name_end + 4];
@@ -118,14 +118,14 @@ fn answer(question: &[u8], says: Says) -> Option<Vec<u8>> {
         Says::Empty => (0, None),
         Says::Address(address) => (0, Some(address).filter(|_| is_v4)),
     };
-    let mut answer = asked.to_vec();
-    answer[2..12].copy_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+    let mut response = asked.to_vec();
+    response[2..12].copy_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
     if let Some(address) = address {
         // The same name, type A, class IN, a second to live, four bytes.
-        answer.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        answer.extend(address.octets());
+        response.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        response.extend(address.octets());
     }
-    Some(answer)
+    Some(response)
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_resolver_that_fails_takes_no_address_away_and_one_that_comes_back_is_believ
     let command = proxy_that_sees(&programs, way, (&resolv, "/etc/resolv.conf"), &path);
     let mut proxy = programs.proxy_by(command).unwrap_or_else(|error| panic!("{error}"));
     let failed = |proxy: &lab::programs::Proxy| {
-        proxy.metrics().expect("the admin port answers").count("outrigger_name_lookups_total", &[("result", "failed")])
+        proxy.metrics().expect("the admin port responds").count("outrigger_name_lookups_total", &[("result", "failed")])
     };
 
     // It is up without an address, and says so at once.
@@ -161,7 +161,7 @@ fn a_resolver_that_fails_takes_no_address_away_and_one_that_comes_back_is_believ
     let second = programs.backend_at(elsewhere, &[]).unwrap_or_else(|error| panic!("{error}"));
     resolver.say(Says::Address(Ipv4Addr::new(127, 0, 0, 2)));
     wait_until("the new address", || {
-        get_via(&proxy).status == 200 && second.received().expect("the control port answers").requests > 0
+        get_via(&proxy).status == 200 && second.received().expect("the control port responds").requests > 0
     });
     proxy.process.signal(Signal::TERM);
     assert_eq!(proxy.process.wait(PATIENCE).expect("it ends").code(), Some(0), "no look-up holds up the end");

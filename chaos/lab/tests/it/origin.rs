@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// What is done with the n-th connection (from 0); it is closed afterwards.
 pub(crate) type Script = Arc<dyn Fn(usize, &mut TcpStream) + Send + Sync>;
 
-/// What a healthy one answers.
+/// What a healthy one sends.
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
 /// Runs until the test's process ends; a thread that waits in `accept` cannot be ended otherwise.
@@ -80,7 +80,7 @@ impl Origin {
         while read_head(&mut stream).is_some() && stream.write_all(OK.as_bytes()).is_ok() {}
     }
 
-    /// From the next connection on it answers as it should.
+    /// From the next connection on it responds as it should.
     pub(crate) fn heal(&self) {
         self.is_healthy.store(true, SeqCst);
         match self.absent.lock().expect("nobody panics with it").take() {

@@ -12,7 +12,7 @@ fn a_post_that_reached_the_backend_never_goes_twice() {
     let site = Site::new(&["--error-share", "0.3", "--reset-before-share", "0.3"], policies);
     let report = site.run_client(&[&POSTS[..], &["one order"]].concat());
 
-    let received = site.backend.received().expect("the control port answers");
+    let received = site.backend.received().expect("the control port responds");
     assert_eq!((received.requests, received.ids.len()), (200, 0), "{:?}", received.ids);
     let counts = &report.counts;
     assert!(counts.statuses[&502] > 20, "a reset is told as 502: {counts:?}");
@@ -44,8 +44,8 @@ fn a_post_goes_again_where_the_connection_was_refused() {
 
     let report = run_client(&programs, &proxy, &folder, &[&POSTS[..], &["one order"]].concat());
     assert_eq!(report.counts.succeeded, 200, "{:?}", report.counts);
-    let received = backend.received().expect("the control port answers");
+    let received = backend.received().expect("the control port responds");
     assert_eq!((received.requests, received.ids.len()), (200, 0));
-    let metrics = proxy.metrics().expect("the admin port answers");
+    let metrics = proxy.metrics().expect("the admin port responds");
     assert!(metrics.count("outrigger_retries_total", &[("reason", "connect_failure")]) > 20);
 }

@@ -13,7 +13,7 @@ use crate::stage::{Dead, Folder, PATIENCE, Site, config, programs, start_client,
 const FOUR: &str = "[upstreams.backend.retry]\nmax_attempts = 4\n";
 
 fn max_attempts(proxy: &Proxy) -> u32 {
-    proxy.status().expect("the admin port answers").upstreams[0].routes[0].max_attempts
+    proxy.status().expect("the admin port responds").upstreams[0].routes[0].max_attempts
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn an_invalid_file_changes_nothing_but_a_metric_and_a_log_line() {
     let rejected = log.iter().find(|line| line.message == "config rejected").expect("just seen");
     let faults = rejected.text("faults");
     assert!(faults.contains("max_attempts") && faults.contains("attemps"), "{faults}");
-    let metrics = site.proxy.metrics().expect("the admin port answers");
+    let metrics = site.proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.count("outrigger_config_reloads_total", &[("result", "rejected")]), 1);
     assert_eq!(metrics.sum("outrigger_config_last_reload_successful", &[]), 0.0);
-    let status = site.proxy.status().expect("the admin port answers");
+    let status = site.proxy.status().expect("the admin port responds");
     assert_eq!((status.generation, max_attempts(&site.proxy), site.get().status), (1, 4, 200));
 }
 
@@ -82,7 +82,7 @@ fn a_hundred_reloads_under_load_fail_nothing_and_lose_no_breaker() {
         nobody.address()
     );
     let mut site = Site::new(&[], &policies);
-    let dead = |site: &Site| http::ask(site.proxy.app, "GET", "/", &[("host", "dead")], "").expect("an answer").status;
+    let dead = |site: &Site| http::ask(site.proxy.app, "GET", "/", &[("host", "dead")], "").expect("a response").status;
     wait_until("an open breaker", || dead(&site) == 503);
     let moves = site.count("outrigger_breaker_transitions_total", &[]);
 
@@ -115,7 +115,7 @@ fn an_open_breaker_stays_open_through_an_unrelated_reload() {
     site.proxy.process.signal(Signal::HUP);
     site.wait_for_generation(2);
     assert_eq!(max_attempts(&site.proxy), 4);
-    let metrics = site.proxy.metrics().expect("the admin port answers");
+    let metrics = site.proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.sum("outrigger_breaker_state", &[("scope", "endpoint")]), 2.0);
     let connects = site.count("outrigger_connects_total", &[]);
     assert_eq!(site.get().status, 503);

@@ -19,7 +19,7 @@ struct Load {
     client: Process,
     json: PathBuf,
     is_over: Arc<AtomicBool>,
-    callers: Vec<JoinHandle<Vec<String>>>,
+    clients: Vec<JoinHandle<Vec<String>>>,
 }
 
 impl Load {
@@ -28,25 +28,25 @@ impl Load {
         // Few, so that each is busy again and again: one that idles over the whole drain is closed at its end, whatever its client is about to do.
         let flags = ["--rate", "200", "--duration", "1m", "--connections", "4"];
         let client = start_client(programs, proxy, &json, &flags);
-        let callers = (0..2).map(|_| {
+        let clients = (0..2).map(|_| {
             let is_over = Arc::clone(&is_over);
             thread::spawn(move || {
                 let ask = || http::ask(app, "GET", "/", &[("host", "backend")], "");
-                let answers = std::iter::from_fn(|| (!is_over.load(Relaxed)).then(ask));
-                answers
-                    .filter(|answer| !answer.as_ref().is_ok_and(|answer| answer.status == 200))
+                let responses = std::iter::from_fn(|| (!is_over.load(Relaxed)).then(ask));
+                responses
+                    .filter(|response| !response.as_ref().is_ok_and(|response| response.status == 200))
                     .map(|bad| format!("{bad:?}"))
                     .collect()
             })
         });
-        Self { client, json, callers: callers.collect(), is_over }
+        Self { client, json, clients: clients.collect(), is_over }
     }
 
     /// Ends it; nothing may have failed.
     fn end(mut self) {
         self.is_over.store(true, Relaxed);
-        for caller in self.callers {
-            let bad = caller.join().expect("it does not panic");
+        for client in self.clients {
+            let bad = client.join().expect("it does not panic");
             assert!(bad.is_empty(), "{} on connections of their own: {:?}", bad.len(), bad.first());
         }
         self.client.signal(Signal::INT);
@@ -85,7 +85,7 @@ fn stage(listen: &str) -> (Programs, Folder, Backend, PathBuf) {
 }
 
 fn requests(proxy: &Proxy) -> u64 {
-    proxy.metrics().expect("the admin port answers").count("outrigger_requests_total", &[])
+    proxy.metrics().expect("the admin port responds").count("outrigger_requests_total", &[])
 }
 
 /// It ends in good order and has cut off nothing; what it said.
@@ -140,8 +140,8 @@ fn a_proxy_without_a_successor_serves_on_until_its_app_is_silent() {
     proxy.process.signal(Signal::TERM);
     wait_until("the drain", || proxy.log().iter().any(|line| line.message == "draining"));
     for _ in 0..8 {
-        let answer = http::ask(proxy.app, "GET", "/", &[("host", "backend")], "").expect("an answer");
-        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        let response = http::ask(proxy.app, "GET", "/", &[("host", "backend")], "").expect("a response");
+        assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     }
     let said = ended(proxy);
     assert!(!said.iter().any(|message| message == "handed over"), "{said:?}");

@@ -14,7 +14,7 @@ fn retries_hide_errors_and_each_is_counted_once_on_every_side() {
     let report = site.run_client(&["--closed", "--requests", "300", "--connections", "8"]);
     assert_eq!((report.counts.requests, report.counts.succeeded), (300, 300), "{:?}", report.counts);
 
-    let received = site.backend.received().expect("the control port answers").requests;
+    let received = site.backend.received().expect("the control port responds").requests;
     let extra = received - 300;
     assert!((30..150).contains(&extra), "about 75 of 375 attempts fail at 20 %, not {extra}");
     assert_eq!(site.count("outrigger_attempts_total", &[]), received);
@@ -31,7 +31,7 @@ fn a_budget_without_floor_gives_a_failing_backend_no_more_than_its_ratio() {
                     [upstreams.backend.breaker]\nenabled = false\n[upstreams.backend.endpoint_breaker]\nenabled = false\n";
     let site = Site::new(&["--error-share", "1"], policies);
     site.run_client(&["--closed", "--requests", "300", "--connections", "8"]);
-    let received = site.backend.received().expect("the control port answers").requests;
+    let received = site.backend.received().expect("the control port responds").requests;
     assert!(number(received) <= 1.1 * 300.0, "{received}");
     assert!(site.count("outrigger_retries_refused_total", &[("reason", "budget")]) > 0);
     assert!(site.count("outrigger_budget_exhausted_total", &[]) > 0);

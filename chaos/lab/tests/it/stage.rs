@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use lab::clock::Deadline;
-use lab::http::{self, Answer};
+use lab::http::{self, Response};
 use lab::programs::{Backend, Programs, Proxy};
 use report::run::Report;
 use socket2::{Domain, Socket, Type};
@@ -84,7 +84,7 @@ impl Site {
     }
 
     /// One GET through the proxy.
-    pub(crate) fn get(&self) -> Answer {
+    pub(crate) fn get(&self) -> Response {
         get_via(&self.proxy)
     }
 
@@ -95,20 +95,20 @@ impl Site {
 
     /// A counter of the proxy.
     pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        self.proxy.metrics().expect("the admin port answers").count(name, labels)
+        self.proxy.metrics().expect("the admin port responds").count(name, labels)
     }
 
     /// Waits until the proxy has this generation of its configuration in force.
     pub(crate) fn wait_for_generation(&self, wanted: u64) {
         wait_until(&format!("generation {wanted}"), || {
-            self.proxy.status().expect("the admin port answers").generation == wanted
+            self.proxy.status().expect("the admin port responds").generation == wanted
         });
     }
 }
 
 /// One GET for the upstream `backend`.
-pub(crate) fn get_via(proxy: &Proxy) -> Answer {
-    http::ask(proxy.app, "GET", "/", &[("host", "backend")], "").expect("the proxy answers")
+pub(crate) fn get_via(proxy: &Proxy) -> Response {
+    http::ask(proxy.app, "GET", "/", &[("host", "backend")], "").expect("the proxy responds")
 }
 
 /// Runs the client through the proxy to its end.

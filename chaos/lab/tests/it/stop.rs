@@ -12,11 +12,11 @@ fn sigterm_under_load_fails_no_request_and_ends_with_zero() {
     let json = site.folder.file("client.json");
     let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "100", "--duration", "2s"]);
     wait_until("load", || site.count("outrigger_requests_total", &[]) > 20);
-    assert_eq!(http::get(site.proxy.admin, "/readyz").expect("an answer").status, 200);
+    assert_eq!(http::get(site.proxy.admin, "/readyz").expect("a response").status, 200);
 
     site.proxy.process.signal(Signal::TERM);
-    wait_until("readiness 503", || http::get(site.proxy.admin, "/readyz").expect("an answer").status == 503);
-    assert_eq!(http::get(site.proxy.admin, "/livez").expect("an answer").status, 200);
+    wait_until("readiness 503", || http::get(site.proxy.admin, "/readyz").expect("a response").status == 503);
+    assert_eq!(http::get(site.proxy.admin, "/livez").expect("a response").status, 200);
     assert!(client.wait(PATIENCE).expect("it ends").success());
     let counts = Report::read(&json).expect("a report").counts;
     assert_eq!((counts.requests, counts.succeeded), (200, 200), "{counts:?}");
@@ -33,7 +33,7 @@ fn a_second_sigterm_ends_it_at_once() {
     // A request that is never answered keeps the drain waiting.
     let json = site.folder.file("client.json");
     let _client = start_client(&site.programs, &site.proxy, &json, &["--requests", "1"]);
-    wait_until("the request", || site.backend.received().expect("the control port answers").requests == 1);
+    wait_until("the request", || site.backend.received().expect("the control port responds").requests == 1);
     site.proxy.process.signal(Signal::TERM);
     wait_until("the drain", || site.proxy.log().iter().any(|line| line.message == "draining"));
     assert_eq!(site.proxy.process.ended(), None);

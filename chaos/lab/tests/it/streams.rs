@@ -79,14 +79,14 @@ fn ten_gibibytes_take_no_more_memory_than_the_buffers() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut stream = connected(&proxy, "GET / HTTP/1.1\r\nhost: backend\r\n\r\n");
-            read_head(&mut stream).expect("an answer");
+            read_head(&mut stream).expect("a response");
             receive(&mut stream);
         });
         scope.spawn(|| {
             let head = format!("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: {BYTES}\r\n\r\n");
             let mut stream = connected(&proxy, &head);
             send(&mut stream);
-            assert!(read_head(&mut stream).expect("an answer").starts_with("HTTP/1.1 204 "));
+            assert!(read_head(&mut stream).expect("a response").starts_with("HTTP/1.1 204 "));
         });
     });
     let grown = proxy.process.peak_resident_bytes().saturating_sub(before);

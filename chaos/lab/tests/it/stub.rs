@@ -1,4 +1,4 @@
-//! An upstream that answers every connection with the same bytes and then ends it: what no well-behaved server can be made to send.
+//! An upstream that sends every connection the same bytes and then ends it: what no well-behaved server can be made to send.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,14 +12,14 @@ pub(crate) struct Stub {
 }
 
 impl Stub {
-    pub(crate) fn answering(answer: &'static str) -> Self {
+    pub(crate) fn responding(response: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let heads = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&heads);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let head = answer_one(stream, answer);
+                let head = response_one(stream, response);
                 seen.lock().expect("nobody panics with it").push(head);
             }
         });
@@ -32,13 +32,13 @@ impl Stub {
     }
 }
 
-/// Reads a request's head, writes the answer, closes in good order; returns the head.
-fn answer_one(mut stream: TcpStream, answer: &str) -> String {
+/// Reads a request's head, writes the response, closes in good order; returns the head.
+fn response_one(mut stream: TcpStream, response: &str) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
         head.push(byte[0]);
     }
     // The proxy may have left already; then nobody is there to read it.
-    let _ = stream.write_all(answer.as_bytes());
+    let _ = stream.write_all(response.as_bytes());
     String::from_utf8_lossy(&head).into_owned()
 }

@@ -1,11 +1,11 @@
-//! Faults of the world, a row each: the app gets a truthful answer in time, a metric says why, and when it is over the proxy is as it was: as fast, with as
+//! Faults of the world, a row each: the app gets a truthful response in time, a metric says why, and when it is over the proxy is as it was: as fast, with as
 //! many descriptors, and with nothing under way.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::http::{self, Answer, End};
+use lab::http::{self, End, Response};
 use lab::programs::Proxy;
 use socket2::{Domain, Socket, Type};
 
@@ -16,7 +16,7 @@ use crate::stage::{Folder, PATIENCE, config, programs, wait_until};
 const POLICIES: &str = "retry = { max_attempts = 1 }\npool = { idle_timeout = \"100ms\" }\n\
      timeouts = { request = \"3s\", attempt = \"1s\", connect = \"500ms\", idle_body = \"1s\" }\n\
      breaker = { enabled = false }\nendpoint_breaker = { enabled = false }\n";
-/// No answer may take longer, body included: the request's time, a stillness and its look, and room for a loaded machine.
+/// No response may take longer, body included: the request's time, a stillness and its look, and room for a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(8);
 const GET: &str = "GET / HTTP/1.1\r\nhost: HOST\r\nconnection: close\r\n\r\n";
 const HEAD_BYTES: usize = OK.len() - "hello".len();
@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = OK.len() - "hello".len();
 /// What the app must see.
 #[derive(Clone, Copy, Debug)]
 enum Truth {
-    /// A whole answer with one of these.
+    /// A whole response with one of these.
     Status(&'static [u16]),
     /// The upstream's head, and an end that cannot be taken for the body's; or a refusal.
     Broken,
@@ -50,8 +50,8 @@ fn row(name: &'static str, script: impl Fn(usize, &mut TcpStream) + Send + Sync 
     Row { name, origin: Origin::new(script), request: GET, requests: 3, truth: |_| Truth::Status(&[502]), told }
 }
 
-/// Answers each request with these bytes and closes.
-fn answering(name: &'static str, bytes: impl Into<String>) -> Row {
+/// Sends each request these bytes and closes.
+fn responding(name: &'static str, bytes: impl Into<String>) -> Row {
     let bytes = bytes.into();
     row(name, move |_, stream| {
         if read_head(stream).is_some() {
@@ -60,7 +60,7 @@ fn answering(name: &'static str, bytes: impl Into<String>) -> Row {
     })
 }
 
-/// After so many bytes of an answer the connection is closed, by FIN or by RST; a request for each place.
+/// After so many bytes of a response the connection is closed, by FIN or by RST; a request for each place.
 fn cut(name: &'static str, is_reset: bool) -> Row {
     let cut = row(name, move |n, stream| {
         if read_head(stream).is_some() {
@@ -77,13 +77,13 @@ fn cut(name: &'static str, is_reset: bool) -> Row {
 
 fn rows() -> Vec<Row> {
     let mut rows = vec![refused(), no_syn_ack(), cut("closes_at_every_byte", false), cut("resets_at_every_byte", true)];
-    rows.extend(no_answers());
-    rows.extend(bad_answers());
+    rows.extend(no_responses());
+    rows.extend(bad_responses());
     rows
 }
 
-/// Something else than one whole answer in time.
-fn no_answers() -> Vec<Row> {
+/// Something else than one whole response in time.
+fn no_responses() -> Vec<Row> {
     let early = |_: usize, stream: &mut TcpStream| {
         if read_head(stream).is_some() {
             say(stream, "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n");
@@ -105,7 +105,7 @@ fn no_answers() -> Vec<Row> {
         },
         Row {
             told: (ATTEMPTS, "outcome", "reset"),
-            ..row("half_closes_without_an_answer", |_, stream| {
+            ..row("half_closes_without_a_response", |_, stream| {
                 if read_head(stream).is_some() {
                     stream.shutdown(Shutdown::Write).expect("a socket");
                     wait_for_end(stream);
@@ -115,17 +115,17 @@ fn no_answers() -> Vec<Row> {
         Row {
             truth: |_| Truth::Status(&[200]),
             told: (REQUESTS, "outcome", "success"),
-            ..answering("half_closes_after_an_answer", "HTTP/1.1 200 OK\r\n\r\nall of it")
+            ..responding("half_closes_after_a_response", "HTTP/1.1 200 OK\r\n\r\nall of it")
         },
         Row {
             truth: |_| Truth::Status(&[200]),
             told: (REQUESTS, "outcome", "success"),
-            ..answering("more_than_it_said", format!("{OK}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"))
+            ..responding("more_than_it_said", format!("{OK}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"))
         },
         Row {
             truth: |_| Truth::Broken,
             told: (REQUESTS, "outcome", "truncated"),
-            ..answering("less_than_it_said", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+            ..responding("less_than_it_said", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
         },
         Row {
             truth: |_| Truth::Broken,
@@ -149,21 +149,21 @@ fn no_answers() -> Vec<Row> {
             requests: 1,
             // Refused at its count, or ended by the attempt's time.
             told: (REQUESTS, "code", "5xx"),
-            ..row("interim_answers_without_an_end", flood)
+            ..row("informational_responses_without_an_end", flood)
         },
     ]
 }
 
-/// What is no answer by the rules.
-fn bad_answers() -> Vec<Row> {
+/// What is no response by the rules.
+fn bad_responses() -> Vec<Row> {
     let many_fields = "x: y\r\n".repeat(150);
     vec![
-        answering("garbage", "\u{0}\u{1}\u{7f} no HTTP at all\r\n\r\n"),
-        answering("another_protocol", "SSH-2.0-OpenSSH_9.2\r\n"),
-        answering("another_version", "HTTP/3.7 200 OK\r\ncontent-length: 0\r\n\r\n"),
-        answering("a_head_of_a_megabyte", format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20))),
-        answering("a_hundred_and_fifty_fields", format!("HTTP/1.1 200 OK\r\n{many_fields}content-length: 0\r\n\r\n")),
-        answering(
+        responding("garbage", "\u{0}\u{1}\u{7f} no HTTP at all\r\n\r\n"),
+        responding("another_protocol", "SSH-2.0-OpenSSH_9.2\r\n"),
+        responding("another_version", "HTTP/3.7 200 OK\r\ncontent-length: 0\r\n\r\n"),
+        responding("a_head_of_a_megabyte", format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20))),
+        responding("a_hundred_and_fifty_fields", format!("HTTP/1.1 200 OK\r\n{many_fields}content-length: 0\r\n\r\n")),
+        responding(
             "switches_protocols_unasked",
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         ),
@@ -191,21 +191,23 @@ fn no_syn_ack() -> Row {
     Row { origin, truth: |_| Truth::Status(&[504]), told, ..row("drops_syn", |_, _| {}) }
 }
 
-fn check(row: &Row, n: usize, answer: &Answer) {
+fn check(row: &Row, n: usize, response: &Response) {
     let Row { name, truth, .. } = row;
     match truth(n) {
         Truth::Status(allowed) => {
-            assert!(allowed.contains(&answer.status), "{name} {n}: {} {}", answer.status, answer.text());
-            assert_eq!(answer.end, End::Whole, "{name} {n}");
+            assert!(allowed.contains(&response.status), "{name} {n}: {} {}", response.status, response.text());
+            assert_eq!(response.end, End::Whole, "{name} {n}");
         }
-        Truth::Broken if answer.status == 200 => assert_ne!(answer.end, End::Whole, "{name} {n}: {}", answer.text()),
-        Truth::Broken => assert_eq!(answer.status, 502, "{name} {n}"),
+        Truth::Broken if response.status == 200 => {
+            assert_ne!(response.end, End::Whole, "{name} {n}: {}", response.text());
+        }
+        Truth::Broken => assert_eq!(response.status, 502, "{name} {n}"),
     }
-    let is_ours = answer.header("proxy-status").is_some_and(|status| status.starts_with("outrigger; error="));
-    assert_eq!(is_ours, answer.status >= 500, "{name} {n}: our own refusals say so");
+    let is_ours = response.header("proxy-status").is_some_and(|status| status.starts_with("outrigger; error="));
+    assert_eq!(is_ours, response.status >= 500, "{name} {n}: our own refusals say so");
 }
 
-fn ask(proxy: &Proxy, host: &str, request: &str) -> Answer {
+fn ask(proxy: &Proxy, host: &str, request: &str) -> Response {
     http::exchange(proxy.app, &request.replace("HOST", host)).unwrap_or_else(|error| panic!("{host}: {error}"))
 }
 
@@ -213,7 +215,7 @@ fn ask(proxy: &Proxy, host: &str, request: &str) -> Answer {
 fn at_rest(proxy: &Proxy) -> usize {
     let mut descriptors = 0;
     wait_until("rest", || {
-        let metrics = proxy.metrics().expect("the admin port answers");
+        let metrics = proxy.metrics().expect("the admin port responds");
         let busy = ["connections", "in_flight", "endpoint_connections", "replay_bytes"];
         let under_way: f64 = busy.iter().map(|gauge| metrics.sum(&format!("outrigger_{gauge}"), &[])).sum();
         let before = std::mem::replace(&mut descriptors, proxy.process.descriptors());
@@ -250,7 +252,7 @@ fn every_fault_is_told_truthfully_in_time_and_leaves_nothing_behind() {
         let told = |row: &Row| {
             let (family, label, value) = row.told;
             let labels = [("upstream", row.name), (label, value)];
-            proxy.metrics().expect("the admin port answers").count(family, &labels)
+            proxy.metrics().expect("the admin port responds").count(family, &labels)
         };
         for n in 0..row.requests {
             let started = Instant::now();
