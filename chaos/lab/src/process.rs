@@ -1,5 +1,5 @@
-//! A child process whose output is kept and whose end is certain: however its owner goes, by return, by `?` or by panic, the child is killed
-//! and reaped by its handle.
+//! A child process whose output is kept and which cannot outlive its owner: whether the owner returns, fails or panics, the handle kills
+//! and reaps the child.
 //!
 //! It knows nothing of what it runs. Waiting is always bounded, and a wait that fails says what the child wrote last.
 
@@ -32,7 +32,7 @@ pub enum Failed {
     Start {
         /// What the lab calls it.
         name: String,
-        /// Why not.
+        /// Why it could not.
         cause: io::Error,
     },
     /// It ended too early.
@@ -54,7 +54,7 @@ pub enum Failed {
         name: String,
         /// What was awaited.
         what: String,
-        /// For so long.
+        /// How long it was awaited.
         limit: Duration,
         /// What it wrote last.
         tail: Tail,
@@ -90,7 +90,7 @@ struct Output {
     grew: Condvar,
 }
 
-/// A running child.
+/// A child process that is killed and reaped when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -138,7 +138,8 @@ impl Process {
     /// How many descriptors it has open; 0 once it has ended.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        self.proc(|proc| proc.fd_count()).unwrap_or(0)
+        // Not `fd_count`: the kernel's count has numbers that are only reserved, as during an accept that finds nobody.
+        self.proc(|proc| proc.fd()).map_or(0, Iterator::count)
     }
 
     /// Bytes of memory that are resident; 0 once it has ended.

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lab::clock::Deadline;
 use lab::http::{self, End, Response};
 use lab::programs::Proxy;
 use socket2::{Domain, Socket, Type};
@@ -211,17 +212,20 @@ fn ask(proxy: &Proxy, host: &str, request: &str) -> Response {
     http::exchange(proxy.app, &request.replace("HOST", host)).unwrap_or_else(|error| panic!("{host}: {error}"))
 }
 
-/// Descriptors, when nothing is under way and no connection waits in a pool.
+/// Descriptors of a proxy that has nothing under way and no pooled connection: the fewest within a moment, because the connection of the last
+/// scrape closes a little later.
 fn at_rest(proxy: &Proxy) -> usize {
-    let mut descriptors = 0;
     wait_until("rest", || {
         let metrics = proxy.metrics().expect("the admin port responds");
         let busy = ["connections", "in_flight", "endpoint_connections", "replay_bytes"];
-        let under_way: f64 = busy.iter().map(|gauge| metrics.sum(&format!("outrigger_{gauge}"), &[])).sum();
-        let before = std::mem::replace(&mut descriptors, proxy.process.descriptors());
-        under_way == 0.0 && before == descriptors
+        busy.iter().map(|gauge| metrics.sum(&format!("outrigger_{gauge}"), &[])).sum::<f64>() == 0.0
     });
-    descriptors
+    let mut fewest = usize::MAX;
+    Deadline::after(Duration::from_millis(100)).poll(|| {
+        fewest = fewest.min(proxy.process.descriptors());
+        None::<()>
+    });
+    fewest
 }
 
 /// Time of the fastest of some requests: what the machine does besides makes others slower, not this one.
