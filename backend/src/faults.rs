@@ -41,9 +41,9 @@ pub struct Faults {
 pub enum Latency {
     /// No time at all. The braces make serde refuse unknown keys here too; beside a plain name it lets them pass.
     None {},
-    /// Always the same.
+    /// The same for every request.
     Fixed {
-        /// In milliseconds.
+        /// How long, in milliseconds.
         ms: u64,
     },
     /// Anything between two bounds, equally likely.
@@ -145,7 +145,7 @@ pub enum Problem {
     Share {
         /// Where, as in `errors.share`.
         key: &'static str,
-        /// What was there.
+        /// The value as given.
         found: f64,
     },
     /// Every request has one fate, so together they cannot have more than all requests.
@@ -153,7 +153,7 @@ pub enum Problem {
         "the shares of errors, hang, reset_before, reset_during, truncate and slow_body add up to {found}, more than 1"
     )]
     Sum {
-        /// Their sum.
+        /// The sum of the six shares.
         found: f64,
     },
     /// Longer than [`MS_MAX`].
@@ -161,27 +161,27 @@ pub enum Problem {
     Ms {
         /// Where, as in `slow.by_ms`.
         key: &'static str,
-        /// What was there.
+        /// The value as given, in milliseconds.
         found: u64,
     },
     /// Bounds the wrong way round.
     #[error("latency.min_ms: {min_ms} is more than max_ms, {max_ms}")]
     Bounds {
-        /// The lower bound.
+        /// The shortest, in milliseconds.
         min_ms: u64,
-        /// The upper bound.
+        /// The longest, in milliseconds.
         max_ms: u64,
     },
-    /// No such spread.
+    /// A spread of the log-normal latency outside 0 to [`SIGMA_MAX`].
     #[error("latency.sigma: {0} is not between 0 and {SIGMA_MAX}")]
     Sigma(f64),
-    /// Nothing to choose from.
+    /// An empty list of statuses.
     #[error("errors.statuses: empty, at least one status is needed")]
     NoStatus,
-    /// Not an error.
+    /// A status that is no error of HTTP.
     #[error("errors.statuses: {0} is not between 400 and 599")]
     Status(u16),
-    /// No client would understand it.
+    /// A `retry-after` that no client would understand.
     #[error("errors.retry_after: {0:?} is neither whole seconds nor an HTTP-date")]
     RetryAfter(String),
 }

@@ -70,9 +70,9 @@ pub enum FlagsError {
     /// `--faults @FILE` names no readable file.
     #[error("--faults: cannot read {}: {cause}", path.display())]
     File {
-        /// The file.
+        /// As given after the `@`.
         path: PathBuf,
-        /// Why not.
+        /// Why it could not be read.
         cause: io::Error,
     },
     /// The faults, from JSON and flags together, make no sense.

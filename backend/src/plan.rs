@@ -1,9 +1,9 @@
 //! Which request meets which fault: the checked faults, and the draw.
 //!
-//! A draw takes the same number of values from the generator whatever the plan says. The n-th request therefore has the
-//! same luck for a given seed, and changing one fault does not reshuffle the others.
+//! A draw takes the same number of values from the generator whatever the plan says. The n-th request therefore meets
+//! the same faults for a given seed, and changing one fault does not reshuffle the others.
 //!
-//! Pure: no clock, no sockets, no generator of its own. What a fate means on the wire is told in `data` and `cut`.
+//! Pure: no clock, no sockets, no generator of its own. `data` and `cut` show a fate on the wire.
 
 use std::f64::consts::TAU;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What has arrived at the data port, counted before any fault acts.
 //!
-//! This is the witness of the lab: whatever a client or a proxy claims, here stands how often each request really came.
+//! The lab checks clients and proxies against these counts: they say how often each request really came.
 //! Requests are told apart by their header `x-request-id`.
 //!
 //! Two locks, never held together: the tally is touched by every request for a few additions, the table of ids only by
@@ -67,7 +67,7 @@ pub struct Report {
     pub ids: Option<BTreeMap<Arc<str>, u64>>,
 }
 
-/// The counters.
+/// All counters of the data port, shared by its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     tally: Mutex<Tally>,

@@ -1,4 +1,4 @@
-//! What the command line asks for, done.
+//! Carries out what the command line asks for.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::{counts, docs, goals, load, origin, page, relay, syscalls, table, wor
 /// For 9 900 connections from the app: the proxy keeps two descriptors for each place, and 128 beside them.
 const DESCRIPTORS: u64 = 20_000;
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
 /// What could not be done.

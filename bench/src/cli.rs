@@ -15,7 +15,7 @@ pub(crate) struct Cli {
     /// Instead of a run.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// The run.
+    /// What to run.
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -113,7 +113,7 @@ pub(crate) struct RunArgs {
     pub(crate) check: bool,
 }
 
-/// A load.
+/// The load that `bench load` makes.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     #[arg(long)]

@@ -1,10 +1,10 @@
-//! The guard on instructions: counts of hot functions and of a whole request, held against bounds that are kept in the repository.
+//! Instruction counts of hot functions and of a whole request, compared with bounds that are kept in the repository.
 //!
-//! Counts and never times: valgrind's are the same on an idle machine and on a busy one, so that a guard of three in a hundred neither cries wolf
-//! nor sleeps. Callgrind is driven directly, and its totals of two runs are subtracted: that needs no symbols, no client requests (which are
+//! Counts, not times: valgrind's counts are the same on an idle machine and on a busy one, so that a tolerance of 3 % gives no false alarms.
+//! Callgrind is driven directly, and its totals of two runs are subtracted: that needs no symbols, no client requests (which are
 //! unsafe code), and no second program that has to have the version of a library.
 //!
-//! Bounds depend on compiler and processor: who changes those writes them anew.
+//! Bounds depend on compiler and processor. After a change of either, run `make recount`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The tables of docs/performance.md, written from the results of a run that are kept beside it, and held against them.
+//! The tables of docs/performance.md, written from the results that are kept beside it, and compared with them.
 
 use report::block::{Block, Missing};
 

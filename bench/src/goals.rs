@@ -1,4 +1,4 @@
-//! The goals, in the order of the table that they come from, and whether a run meets them.
+//! The goals, and whether a run meets them.
 
 use report::verdict::Verdict;
 
@@ -44,7 +44,7 @@ enum Unit {
     Micro,
 }
 
-/// All of them.
+/// All goals, in the order of the table.
 pub(crate) fn all(results: &Results) -> Vec<Goal> {
     let latencies = [("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us")];
     let latencies = latencies.map(|(name, figure)| added(results, name, figure)).into();

@@ -1,10 +1,10 @@
 //! The load, in a process of its own: closed loop (each connection's next request when its turn comes) or open (requests fall due at a rate, and
 //! latency counts from then; the pacer is the client's), and the processor time that the proxy used between two moments of it.
 //!
-//! Written by hand over one thread for the origin's reason: what the load costs is taken from the proxy. There is no load before every connection has
+//! Written by hand over one thread, as the origin is, because the time that the load uses is missing to the proxy. There is no load before every connection has
 //! made a request, and nothing counts before the warm-up is over; the proxy's time is read by this process at the very moments that bound the count.
 //!
-//! With more connections than requests under way, each worker goes round its share of them, so that all of them are used.
+//! With more connections than requests under way, each worker uses its share of them in turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ struct Shared {
     next: Cell<usize>,
     /// Absent in closed loop.
     tickets: Option<Arc<Tickets>>,
-    /// The pacer's.
+    /// The one that the pacer uses.
     clock: Cell<Clock>,
     /// Latencies of requests that fell due before are not kept.
     counts_from: Cell<Duration>,

@@ -1,9 +1,9 @@
 //! The bench: what the proxy costs, side by side with HAProxy, nginx, Envoy and a byte relay, and how many instructions it takes.
 //!
-//! [`scenario`] says what is asked, [`peers`] and [`setup`] who is asked, [`measure`] does it with an [`origin`] behind and a [`load`] before;
-//! [`results`] is what came of it, [`goals`] holds it against what was promised, [`table`], [`page`] and [`docs`] show it. [`counts`] is the part that runs
-//! on every change: instructions of hot functions, which [`work`] calls, and of whole requests. [`syscalls`] has
-//! strace count what the kernel is asked for.
+//! [`scenario`] lists the loads, [`peers`] and [`setup`] the proxies. [`measure`] runs one of each between a [`load`] and an [`origin`].
+//! [`results`] holds what was measured, [`goals`] compares it with the goals, [`table`], [`page`] and [`docs`] show it. [`counts`] runs
+//! on every change: it counts the instructions of hot functions, which [`work`] calls, and of whole requests. [`syscalls`] counts system calls
+//! with strace.
 //!
 //! It blocks and waits with limits; load, origin and relay are this program again, in processes of their own.
 //!

@@ -1,4 +1,4 @@
-//! One measurement: starts the origin, the peer before it, and the load before that; reads what came of it; and ends all of them.
+//! One measurement: starts the origin, the peer before it, and the load before that, and reads the results. Then it ends all of them.
 //!
 //! Each measurement has fresh processes, so that nothing of one is left for the next, and each is a measurement of the start as well.
 
@@ -43,7 +43,7 @@ pub(crate) struct Bench {
 
 /// The origin at work.
 pub(crate) struct Origin {
-    /// One a port.
+    /// One for each of its ports.
     pub(crate) addresses: Vec<SocketAddr>,
     process: Process,
 }

@@ -22,21 +22,21 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 /// For a response to a look.
 const RESPONSE_MAX: Duration = Duration::from_secs(2);
 
-/// Whoever runs the bench may have odd variables; the peers get this one alone.
+/// The only variable that peers get, so that those of the caller change nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const HAPROXY: &str = include_str!("../peers/haproxy.cfg");
 const NGINX: &str = include_str!("../peers/nginx.conf");
 const ENVOY: &str = include_str!("../peers/envoy.yaml");
 
-/// Who stands between load and origin.
+/// What stands between load and origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Nobody.
+    /// Nothing: the load asks the origin itself.
     Direct,
-    /// Bytes, passed on.
+    /// The byte relay of this program.
     Relay,
-    /// The product.
+    /// The proxy of this repository.
     Outrigger,
     Nginx,
     Haproxy,
@@ -56,11 +56,11 @@ pub(crate) struct Programs {
 /// A peer that responds.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Where.
+    /// Where it takes requests.
     pub(crate) address: SocketAddr,
     /// From its start to its first response, in ms.
     pub(crate) start_ms: f64,
-    /// Absent if there is nobody.
+    /// Absent for [`Peer::Direct`].
     group: Option<Group>,
 }
 

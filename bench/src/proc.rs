@@ -1,4 +1,4 @@
-//! What the kernel tells of a process and its children: time on the processor and memory.
+//! What the kernel knows of a process and its children: time on the processor and memory.
 //!
 //! The sum of processor time is that of `/proc/PID/task/*/schedstat`, in nanoseconds. How much of it is the user's comes from `/proc/PID/stat`,
 //! whose ticks of 10 ms are too coarse for the sum. A thread that has ended is missing from the sum; no peer ends threads under load.
@@ -11,7 +11,7 @@ use procfs::process::{Process, all_processes};
 /// Time on processors, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Cpu {
-    /// In all.
+    /// From the scheduler, exact.
     pub(crate) total_s: f64,
     /// Of `user_s + system_s`, by ticks.
     pub(crate) user_s: f64,

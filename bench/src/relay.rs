@@ -1,4 +1,4 @@
-//! The byte relay: the least that anything in between can cost. Two threads, two sockets for each connection, nothing read and nothing understood.
+//! The byte relay: the least that a proxy can cost. Two threads, two sockets for each connection, and bytes are passed on unread.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

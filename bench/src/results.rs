@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The form of the JSON; raised when an old reader would read a new file wrongly.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// One run.
+/// The results of one run of the bench.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Results {
     /// See [`SCHEMA`].
@@ -28,7 +28,7 @@ pub(crate) struct Results {
     pub(crate) figures: BTreeMap<String, Cases>,
 }
 
-/// By case.
+/// The figures of a scenario, by case.
 pub(crate) type Cases = BTreeMap<String, Figures>;
 /// By figure: `cpu_us`, `user_us` and `system_us` of the proxy per request, `per_second`, `success` and `busy` (0 to 1: of the load's or the origin's one core), `p50_us` and the like from the moment
 /// a request was due, `start_ms`, `idle_mib`, `open_mib`, `after_mib`.
@@ -82,7 +82,7 @@ impl Results {
         figures.and_then(|figures| figures.get(figure)).map_or(&[], Vec::as_slice)
     }
 
-    /// Over all rounds.
+    /// Median, minimum and maximum over all rounds; `None` if it was not measured.
     pub(crate) fn spread(&self, scenario: &str, case: &str, figure: &str) -> Option<Spread> {
         Spread::of(self.rounds(scenario, case, figure))
     }

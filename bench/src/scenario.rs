@@ -1,5 +1,5 @@
 //! What is measured: scenarios, each with its cases. A round goes through all scenarios, and within one from case to case, so that what changes on the
-//! machine meanwhile meets all of them alike.
+//! machine meanwhile affects all of them alike.
 
 use crate::peers::Peer;
 use crate::setup::Setup;
@@ -9,19 +9,19 @@ const CONNECTIONS: usize = 64;
 /// Requests a second of the open loops.
 const RATE: f64 = 2_000.0;
 
-/// A question.
+/// One kind of load, and the cases that are compared under it.
 #[derive(Debug)]
 pub(crate) struct Scenario {
-    /// One word, for the command line and the results.
+    /// For the command line and the results.
     pub(crate) name: &'static str,
-    /// A sentence's beginning.
+    /// For headings.
     pub(crate) title: &'static str,
     /// More rounds would only repeat what the first has told.
     pub(crate) rounds_max: u32,
     cases: fn() -> Vec<Case>,
 }
 
-/// One of those that are held side by side.
+/// One row of a scenario's table.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     /// Unique within its scenario.
@@ -43,22 +43,22 @@ pub(crate) enum Work {
 /// Requests of one kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
-    /// Open ones.
+    /// How many are open.
     pub(crate) connections: usize,
     /// Under way at once, at most.
     pub(crate) active: usize,
-    /// A second; absent in closed loop.
+    /// Requests a second; absent in closed loop.
     pub(crate) rate: Option<f64>,
     pub(crate) method: &'static str,
-    /// Sent.
+    /// Of each request.
     pub(crate) body_bytes: usize,
-    /// Answered.
+    /// Of each response.
     pub(crate) response_bytes: usize,
-    /// Of 1,000 attempts.
+    /// How many of 1,000 attempts fail.
     pub(crate) fail_permille: u32,
 }
 
-/// As everybody asks: a GET of 40 bytes.
+/// The plain load: a GET with a response of 40 bytes.
 pub(crate) const PLAIN: Load = Load {
     connections: CONNECTIONS,
     active: CONNECTIONS,
@@ -160,7 +160,7 @@ pub(crate) const ALL: &[Scenario] = &[
 ];
 
 impl Scenario {
-    /// By its word.
+    /// The scenario of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|scenario| scenario.name == name)
     }

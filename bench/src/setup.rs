@@ -1,4 +1,4 @@
-//! How the proxy is set up for a scenario: as everybody has it, without its policies, or with more of something.
+//! How the proxy is set up for a scenario: with the features of its peers, without its policies, or with more of something.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ pub(crate) enum Setup {
 }
 
 impl Setup {
-    /// For the names of files.
+    /// For file names.
     pub(crate) fn name(self) -> String {
         match self {
             Self::Standard => "standard".to_owned(),
@@ -60,7 +60,7 @@ impl Setup {
         }
     }
 
-    /// What requests call the upstreams.
+    /// The `host` values of requests.
     pub(crate) fn hosts(self) -> Vec<String> {
         match self {
             Self::Upstreams(count) => (0..count).map(|n| format!("upstream{n}")).collect(),
@@ -68,7 +68,7 @@ impl Setup {
         }
     }
 
-    /// What requests ask for, in place of the scenario's own path.
+    /// The paths of requests, in place of the scenario's own path.
     pub(crate) fn paths(self) -> Vec<String> {
         match self {
             Self::Routes(count) => vec![prefix(count - 1)],

@@ -1,5 +1,4 @@
-//! System calls per request of the proxy and its peers, by strace: the part of the cost that other people's design decides, and the one figure that a
-//! noisy machine cannot bend. Tracing makes everything slower, so nothing else is measured meanwhile.
+//! System calls per request of the proxy and its peers, by strace: a figure that does not depend on how busy the machine is. Tracing makes everything slower, so nothing else is measured meanwhile.
 
 use std::collections::BTreeMap;
 use std::iter;

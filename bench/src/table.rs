@@ -1,4 +1,4 @@
-//! The results as rows: for the terminal, for docs/performance.md and for the page.
+//! The results as tables: for the terminal, for docs/performance.md and for the page.
 
 use report::table::Table;
 

@@ -1,6 +1,6 @@
 //! As much HTTP/1.1 as origin and load need: the end of a head and the length of what follows.
 //!
-//! It trusts what it reads: the proxies in between have been checked, and whoever sends nonsense is counted as an error.
+//! It trusts what it reads: the proxies in between have been checked, and nonsense counts as an error.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The command line: clap's declaration, and its one-way road to a [`Plan`] that cannot be invalid.
+//! The command line: clap's declaration, and the [`Plan`] made from it, which cannot be invalid.
 //!
 //! Every value is checked while parsing, so that a wrong one is a usage error (exit 2) before anything is sent.
 
@@ -28,7 +28,7 @@ const ID_PREFIX_BYTES_MAX: usize = 64;
 #[derive(Debug, Parser)]
 #[command(name = "client", version)]
 pub struct Cli {
-    /// What to do.
+    /// A run or a comparison.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -93,12 +93,11 @@ pub struct RunArgs {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
-    /// Where the results go besides stdout.
     #[command(flatten)]
     pub files: Files,
 }
 
-/// Files to write.
+/// Where results go besides stdout; each file is written only if its path is given.
 #[derive(Debug, Args)]
 pub struct Files {
     /// Write the report as JSON
@@ -112,7 +111,7 @@ pub struct Files {
     pub html: Option<PathBuf>,
 }
 
-/// What to compare.
+/// Two reports of `run --json` to compare.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// The JSON report of the first run

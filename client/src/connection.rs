@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection: made when needed, used for one request at a time, replaced when dead.
 //!
-//! Built on hyper's bare connection, because a pooled client resends by itself what a closing connection swallowed, and then
+//! Built on hyper's bare connection, because a pooled client resends by itself when a connection closes under a request, and then
 //! the number of requests sent is no longer the number measured. Here a request is handed to a connection exactly once; if
 //! the connection dies under it, that is the request's result. Connecting is part of the exchange and of its latency.
 //!
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::target::Target;
 
-/// The header by which the proxy tells how many attempts a response took. Only reported, never acted on.
+/// The header by which the proxy says how many attempts a response took. Only reported, never acted on.
 const ATTEMPTS_HEADER: &str = "outrigger-attempts";
 
 /// What became of one request. A status and a failure together: the response began and did not end well.

@@ -1,7 +1,7 @@
 //! The plain client: sends requests at a fixed rate or as fast as the responses come, measures, and reports.
 //!
-//! It is the ruler the proxy is held against, so it has nothing that could bend the reading: no retry, no circuit breaker,
-//! no pooled client that resends behind one's back. Each request is written to one connection at most once, and in open loop
+//! The proxy is measured with it, so it does nothing that could change the numbers: no retry, no circuit breaker,
+//! no pooled client that resends unasked. Each request is written to one connection at most once, and in open loop
 //! its latency starts when it was *due*, not when a connection became free, so a stalled server cannot hide its stall.
 //!
 //! The way of one request: [`load`] says when it is due, [`tickets`] hands it to a free worker of [`run`], [`connection`]

@@ -1,4 +1,4 @@
-//! When requests are due: the pure schedule of both kinds of load.
+//! The schedule of both kinds of load: when each request is due. Pure.
 //!
 //! Open loop: request n is due at n / rate, computed from n and not from the one before, so neither rounding nor a late
 //! wake-up adds up, and nothing the server does can move it. That is what keeps coordinated omission out (Gil Tene, "How NOT

@@ -1,6 +1,6 @@
 //! The line that shows how the run is going, once a second.
 //!
-//! It tells what *ended* in the last second; the report's rows go by the second in which requests were *due*.
+//! It counts what *ended* in the last second; the report's rows go by the second in which requests were *due*.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -10,7 +10,7 @@ use report::run::Second;
 /// Where progress goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Nowhere.
+    /// Shows nothing.
     Quiet,
     /// To stderr; rewritten in place if that is a terminal.
     Stderr,

@@ -102,7 +102,7 @@ impl Recorder {
         std::mem::take(&mut self.interval).row(t_s)
     }
 
-    /// The whole run.
+    /// The report of everything counted so far.
     #[must_use]
     pub fn report(&self, setting: Setting) -> Report {
         let series = (self.first_second..).zip(&self.seconds).map(|(t_s, second)| second.row(t_s)).collect();

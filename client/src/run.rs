@@ -1,7 +1,7 @@
 //! One run: workers, each with a connection of its own, take tickets and send requests until there are no more.
 //!
-//! A request's patience begins when it is due, as does its latency: what waited in the client's queue for its whole patience
-//! is a timeout without having been sent. So a run ends at most one patience after its last request was due.
+//! A request's timeout begins when it is due, as does its latency. A request that spends its whole timeout in the client's queue
+//! counts as a timeout without having been sent. So a run ends at most one timeout after its last request was due.
 //!
 //! A first SIGTERM or SIGINT stops the schedule and lets the requests under way end; a second abandons them, uncounted.
 
@@ -52,7 +52,7 @@ pub struct Plan {
     pub method: Method,
     /// Its headers, but for `host` (if not given here) and the id.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The same body for every request; may be empty.
     pub body: Bytes,
     /// Request n has the id `<id_prefix>-n`; fit for a header.
     pub id_prefix: String,

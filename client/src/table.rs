@@ -8,7 +8,7 @@ use report::run::Failure;
 use report::run::{Counts, Latencies, Report};
 use report::table::Table;
 
-/// One run.
+/// The text of one run: how it was set up, counts, and latencies in ms.
 #[must_use]
 pub fn run(report: &Report) -> String {
     let mut text = String::new();

@@ -1,11 +1,11 @@
-//! Who sends which request: the place where the schedule meets the workers.
+//! Hands due requests to free workers, as tickets.
 //!
 //! In open loop a thread of its own waits for each due moment and puts the ticket into a bounded queue. It is a thread
 //! because tokio's timers have a grain of a millisecond, which would be added to every latency; the kernel wakes a thread
 //! within about 0.1 ms. Workers take tickets in order; what a ticket waits for a free worker is part of its latency.
 //! A full queue refuses the newest ticket. In closed loop a worker that asks gets the next number at once.
 //!
-//! After [`Tickets::close`] nothing new falls due, and what is queued is still handed out: it was due, so it is owed.
+//! After [`Tickets::close`] nothing new falls due, and what is queued is still handed out, because it was due.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

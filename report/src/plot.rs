@@ -27,7 +27,7 @@ pub struct Plot {
     pub x: Axis,
     /// The axis upwards.
     pub y: Axis,
-    /// What is drawn.
+    /// Lines or bars.
     pub content: Content,
     /// What happened meanwhile: bands behind the content, lines before it.
     pub events: Vec<Event>,
@@ -51,14 +51,14 @@ pub enum Content {
     },
 }
 
-/// One line.
+/// One line of a plot.
 #[derive(Debug, Clone)]
 pub struct Series {
-    /// For the legend.
+    /// For the legend, plain text.
     pub name: String,
-    /// Its colour.
+    /// The colour of the line.
     pub tone: Tone,
-    /// Its dash.
+    /// How the line is dashed.
     pub stroke: Stroke,
     /// (x, y) with x rising; the line is broken where y is missing.
     pub points: Vec<(f64, Option<f64>)>,
@@ -67,9 +67,9 @@ pub struct Series {
 /// One layer of all bars.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// For the legend.
+    /// For the legend, plain text.
     pub name: String,
-    /// Its colour.
+    /// The colour of the layer.
     pub tone: Tone,
     /// One height for each bar.
     pub values: Vec<f64>,
@@ -84,18 +84,18 @@ pub struct Event {
     pub to: Option<f64>,
     /// A few words; left out of the drawing (not of the tooltip) where there is no room.
     pub label: String,
-    /// Its colour.
+    /// The colour of the line or band.
     pub tone: Tone,
 }
 
 /// How a line is dashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stroke {
-    /// Not at all.
+    /// An unbroken line.
     Solid,
-    /// In dashes.
+    /// 7 units drawn, 5 left out.
     Dashed,
-    /// In dots.
+    /// Points, 5 units apart.
     Dotted,
 }
 

@@ -72,7 +72,7 @@ pub enum Mode {
 /// How requests ended. Each is in exactly one of `statuses` and `errors`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// All of them.
+    /// How many were due, sent or not.
     pub requests: u64,
     /// Complete responses of 2xx or 3xx.
     pub succeeded: u64,
@@ -91,7 +91,7 @@ pub enum Failure {
     Refused,
     /// The connection was torn down (RST).
     Reset,
-    /// The client's patience ended first, be it before or within the response.
+    /// The client's timeout ended first, before or within the response.
     Timeout,
     /// The response began, and the connection was closed in good order (FIN) before its end.
     Truncated,

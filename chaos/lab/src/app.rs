@@ -1,4 +1,4 @@
-//! What the command line asks for, done.
+//! Carries out what the command line asks for.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::results::{Results, SCHEMA};
 use crate::run::Lab;
 use crate::{clock, expect, page, readme, soak, table};
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
 /// What could not be done.

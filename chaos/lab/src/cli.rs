@@ -14,7 +14,7 @@ pub struct Cli {
     /// Instead of a run.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The run.
+    /// What to run.
     #[command(flatten)]
     pub run: RunArgs,
 }

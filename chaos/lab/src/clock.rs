@@ -35,13 +35,13 @@ pub fn today() -> String {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Begins now.
+    /// A stopwatch that begins now.
     #[must_use]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// Since then.
+    /// The time since it began.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()

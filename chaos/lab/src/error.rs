@@ -27,9 +27,9 @@ pub enum Error {
     /// A file, a port or a kernel interface.
     #[error("{what}: {cause}")]
     Io {
-        /// Which.
+        /// The file, port or interface.
         what: String,
-        /// Why not.
+        /// What the system said.
         cause: io::Error,
     },
     /// A program wrote or did something unexpected; the text says what.

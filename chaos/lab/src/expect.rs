@@ -1,4 +1,4 @@
-//! The product's claims, each held against what was measured. Pure.
+//! The product's claims, each checked against what was measured. Pure.
 //!
 //! A claim about a part that was not run is left out, never passed.
 
@@ -187,7 +187,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// A limit.
+/// A limit as a percentage with one decimal.
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }

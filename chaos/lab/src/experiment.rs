@@ -1,19 +1,19 @@
-//! What is tried: one row of a table for each experiment.
+//! The experiments, as rows of a table.
 //!
-//! Parts A and B differ in one thing only, the way the requests take; load, faults and seed are the same, so that what differs in the
-//! result is the sidecar's doing.
+//! Parts A and B differ in one thing only, the way the requests take; load, faults and seed are the same, so that differences in the
+//! result come from the sidecar.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
 
-/// One experiment.
+/// What one part runs: how requests travel, what the backend does to them, and how much load there is.
 #[derive(Debug, Clone, Copy)]
 pub struct Experiment {
     /// Its name in results, files and `--only`.
     pub name: &'static str,
-    /// A few words.
+    /// A few words for tables and headings.
     pub title: &'static str,
     /// How the requests reach the backend.
     pub way: Way,
@@ -21,11 +21,11 @@ pub struct Experiment {
     pub method: &'static str,
     /// What the backend does to them.
     pub faults: Faults,
-    /// Of the rate asked for.
+    /// The load, as a multiple of the rate asked for.
     pub rate_factor: f64,
     /// Of the client: more than are ever busy, so that no request waits within it.
     pub connections: u16,
-    /// Of the client, with each request.
+    /// The client's timeout for each request.
     pub patience: Duration,
     /// How many there are; the sidecar knows all of them.
     pub backends: usize,

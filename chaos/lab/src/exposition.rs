@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples(Vec<Sample>);
 
-/// One line.
+/// One sample: a name, labels and a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// With its suffix, such as `_bucket`.
@@ -16,7 +16,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A label's value.
+    /// The value of this label, if the sample has it.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -33,7 +33,7 @@ impl Samples {
         lines.map(|line| sample(line).ok_or_else(|| format!("no sample: {line}"))).collect::<Result<_, _>>().map(Self)
     }
 
-    /// All of them.
+    /// The samples in the order of the scrape.
     pub fn iter(&self) -> impl Iterator<Item = &Sample> {
         self.0.iter()
     }

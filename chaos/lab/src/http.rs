@@ -1,5 +1,5 @@
-//! One HTTP/1.1 exchange over a plain socket, for control ports and tests: what is sent is exactly what was written down, and what
-//! comes back is told with how it ended.
+//! One HTTP/1.1 exchange over a plain socket, for control ports and tests. It sends exactly the bytes it is given, and says how the
+//! response ended.
 //!
 //! Blocking, one connection an exchange, no redirects, no reuse: it is no client library.
 
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Larger than any response here; more is an error.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What came back.
+/// One response, as far as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// From the status line.
@@ -21,7 +21,7 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// As far as it came, without the framing of chunks.
     pub body: Vec<u8>,
-    /// How it ended.
+    /// Whether it is whole, and if not, how it broke off.
     pub end: End,
 }
 

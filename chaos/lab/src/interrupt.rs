@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM, turned into a flag that the lab looks at wherever it waits.
 //!
-//! The lab then returns through its call stack, and on the way every child is ended by the handle that owns it. A handler that ended the
-//! process would leave them behind.
+//! The lab then returns through its call stack, and the handles on the way end every child. A signal handler that ended the
+//! process would leave the children behind.
 
 use std::io;
 use std::sync::Arc;

@@ -1,11 +1,12 @@
 //! The lab: what breaker and retry buy and what they cost, measured with real processes on loopback.
 //!
-//! [`experiment`] says what is tried, [`run`] does it, [`outage`] reads a failing backend's story out of it, [`results`] is what was
-//! measured and [`expect`] holds the product's claims against it; [`report`], [`table`] and [`readme`] show it. `target/lab` gets the
+//! [`experiment`] lists the experiments and [`run`] runs one. [`outage`] reads how an outage went, [`results`] holds what was measured, and
+//! [`expect`] checks the product's claims against it. [`page`], [`table`] and [`readme`] show it. `target/lab` gets the
 //! results, the report, and every raw file they were made of.
 //!
-//! The lower floor is for end-to-end tests as well: [`process`] owns children, [`programs`] starts backend, client and proxy and knows
-//! their ports, [`http`] speaks to them byte by byte, [`exposition`], [`proxy_log`] and [`rows`] read what they write.
+//! The end-to-end tests and the bench use the lower modules as well: [`process`] owns children, [`programs`] starts backend, client and proxy and
+//! knows their ports, [`http`] speaks to them byte by byte, [`exposition`], [`proxy_log`] and [`rows`] read what they write, [`error`] is how all of it
+//! fails.
 //!
 //! Everything blocks and waits with a limit; the load is the client's, in its own process. Only [`clock`] reads the time.
 

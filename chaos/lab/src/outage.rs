@@ -1,4 +1,4 @@
-//! The story of a backend that was killed or hung and came back, read from the client's rows and the breakers' moves. Pure.
+//! How an outage went: detection, failures and recovery, read from the client's rows and the breakers' transitions. Pure.
 
 use report::quantile::quantile;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::rows::Row;
 /// A request that took longer kept somebody waiting.
 pub const SLOW_MS: f64 = 1_000.0;
 
-/// What it was, in seconds since the start of the load where it says `_at_s`.
+/// The numbers of an outage, in seconds since the start of the load where it says `_at_s`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
     /// SIGKILL was sent, or the backend hung from here on.

@@ -1,7 +1,7 @@
 //! Pods of podman in place of processes: the same images as in a cluster, each pod with a network of its own.
 //!
-//! A program is the container that an attached `podman run` starts, so that its output is read like that of any child; signals go to the container,
-//! since that `podman` could not pass on SIGKILL. A pod is removed with the last value that owns it, and the network with [`Pods`].
+//! An attached `podman run` starts each program, so that its output is read like that of any child. Signals go to the container,
+//! because `podman run` could not pass on SIGKILL. A pod is removed with the last value that owns it, and the network with [`Pods`].
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -98,7 +98,7 @@ impl Pod {
 }
 
 impl Container {
-    /// Its pod.
+    /// The pod that it shares with others.
     #[must_use]
     pub fn pod(&self) -> &Arc<Pod> {
         &self.pod

@@ -1,6 +1,6 @@
 //! The three programs as child processes on loopback, each with the ports it really got; or as containers in pods.
 //!
-//! They are started with an empty environment: a `http_proxy` or `BACKEND_…` of whoever runs the lab must not bend an experiment.
+//! They start with an empty environment, so that a `http_proxy` or `BACKEND_…` of the caller does not change an experiment.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -26,29 +26,29 @@ const START_MAX: Duration = Duration::from_secs(20);
 pub enum Programs {
     /// As processes, from this folder.
     Processes(PathBuf),
-    /// As containers.
+    /// As containers in pods of podman.
     Pods(Pods),
 }
 
 /// A running backend.
 #[derive(Debug)]
 pub struct Backend {
-    /// Its process.
+    /// The child, or the container that it shows the output of.
     pub process: Process,
-    /// Where it responds.
+    /// Its data port.
     pub data: SocketAddr,
-    /// Where it is steered.
+    /// Its control port.
     pub control: SocketAddr,
 }
 
-/// A running proxy.
+/// A running proxy. Dropping it stops it, and panics if the proxy has panicked.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Its process.
+    /// The child, or the container that it shows the output of.
     pub process: Process,
-    /// The app's side.
+    /// Where it takes requests: `listen.app`.
     pub app: SocketAddr,
-    /// The operator's side.
+    /// Where it serves `/metrics` and `/status`: `listen.admin`.
     pub admin: SocketAddr,
 }
 
@@ -78,7 +78,7 @@ pub struct UpstreamStatus {
     pub routes: Vec<RouteStatus>,
 }
 
-/// One route of it.
+/// One route of an upstream.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RouteStatus {
     /// In all, the first included.
@@ -92,9 +92,9 @@ pub struct RouteStatus {
 pub struct BudgetStatus {
     /// Extra attempts per request.
     pub ratio: f64,
-    /// And per second.
+    /// Extra attempts per second, whatever the number of requests.
     pub floor_per_second: f64,
-    /// The time over which both count.
+    /// The time in seconds over which both count.
     pub window_seconds: f64,
 }
 
@@ -209,7 +209,7 @@ impl Programs {
         Proxy::ready(Process::spawn_with("outrigger", command, socket.into())?)
     }
 
-    /// A client.
+    /// A client, started with these arguments.
     ///
     /// # Errors
     /// It cannot be started.
@@ -308,7 +308,7 @@ impl Proxy {
         parsed(&http::get(self.admin, "/status")?)
     }
 
-    /// Its log so far.
+    /// The lines of its JSON log so far.
     #[must_use]
     pub fn log(&self) -> Vec<proxy_log::Line> {
         self.process.stdout().iter().filter_map(|line| proxy_log::Line::parse(line)).collect()

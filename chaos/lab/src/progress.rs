@@ -1,4 +1,4 @@
-//! What is going on, on stderr: rewritten in place on a terminal, one line a part elsewhere.
+//! Progress on stderr: rewritten in place on a terminal, one line a part elsewhere.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -18,7 +18,7 @@ impl Progress {
         Self { is_terminal: io::stderr().is_terminal() }
     }
 
-    /// A part begins.
+    /// Shows that a part begins, unless a terminal will show its ticks.
     pub fn begin(&self, Experiment { name, title, .. }: &Experiment, lasts: Duration) {
         if !self.is_terminal {
             eprintln!("{name:<14}{title} ({} s)", lasts.as_secs());

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 
-/// One line.
+/// One line of the JSON log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// When it was written.
@@ -49,11 +49,11 @@ pub struct Transition {
     pub endpoint: String,
     /// `closed`, `open` or `half_open`.
     pub from: String,
-    /// The same.
+    /// The state after the change: `closed`, `open` or `half_open`.
     pub to: String,
-    /// The rule.
+    /// The rule that caused it, such as `consecutive_failures`.
     pub reason: String,
-    /// For how long it opened.
+    /// How long it stays open, in ms; absent unless it opened.
     pub open_ms: Option<f64>,
 }
 

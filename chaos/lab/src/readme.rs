@@ -1,4 +1,4 @@
-//! The table of results in README.md, and that of outages on pages that have one: written from a run, and held against a later one.
+//! The table of results in README.md, and that of outages on pages that have one: written from a run, and compared with a later one.
 //!
 //! Numbers that depend on machine and moment are judged in bands, so that the README is wrong when it misleads and not when it is a
 //! millisecond off. Pure: text in; text, or a list of what has drifted, out.

@@ -32,7 +32,7 @@ pub struct Results {
 /// What one experiment came to. Latencies are of all requests, failed ones too, unless they say otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Part {
-    /// A few words.
+    /// A few words for tables and headings.
     pub title: String,
     /// Requests per second.
     pub rate: f64,

@@ -1,8 +1,8 @@
-//! The client's CSV, one row a request: what the summary of a run cannot tell, such as which responses came while a breaker was open.
+//! The client's CSV, one row a request: what the summary of a run does not have, such as which responses came while a breaker was open.
 
 use std::path::Path;
 
-/// One request.
+/// One request, as the client saw it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// The `x-request-id` it carried.
@@ -24,7 +24,7 @@ impl Row {
         self.error.is_empty() && self.status.is_some_and(|status| (200..400).contains(&status))
     }
 
-    /// When it ended.
+    /// When it ended, in seconds since the start of the load.
     #[must_use]
     pub fn ended_s(&self) -> f64 {
         self.due_s + self.latency_ms.unwrap_or_default() / 1_000.0

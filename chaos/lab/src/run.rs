@@ -1,7 +1,7 @@
-//! Runs one experiment: starts what it needs, lets the load pass, does what is to be done meanwhile, and reads what came of it.
+//! Runs one experiment: starts the programs, lets the load pass, kills or hangs the backend meanwhile, and reads the results.
 //!
-//! Whatever happens, the programs end with the values that own them. Raw files are written even for a part that shows the unexpected: they
-//! are what one wants to look at then.
+//! The programs end with the values that own them, whatever happens. Raw files are written even for a part with unexpected results, because
+//! they explain it.
 
 use std::fs::{self, File};
 use std::io;
@@ -71,7 +71,7 @@ enum Cut {
 }
 
 impl Lab {
-    /// Runs it.
+    /// Runs the experiment and reads its results.
     ///
     /// # Errors
     /// A program, a port or a file was not as it should be, or somebody interrupted.
@@ -182,7 +182,7 @@ impl Lab {
         }
     }
 
-    /// What came of it.
+    /// Reads what client, backends and proxy have counted.
     fn read(
         &self,
         experiment: &Experiment,

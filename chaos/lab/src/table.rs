@@ -14,7 +14,7 @@ pub const HEADS: [&str; 8] =
 /// The same, where room is scarce.
 const SHORT_HEADS: [&str; 8] = ["part", "what", "success", "p50 ms", "p95 ms", "p99 ms", "retries", "received"];
 
-/// One row.
+/// The cells of one part, in the order of [`HEADS`].
 #[must_use]
 pub fn cells(name: &str, part: &Part) -> [String; 8] {
     [

@@ -14,9 +14,9 @@ const LATENCY_MIN_MS: f64 = 0.001;
 /// A scale and what it measures, with the unit: `latency, ms`.
 #[derive(Debug, Clone)]
 pub struct Axis {
-    /// Plain text.
+    /// What it measures, with the unit; plain text.
     pub label: String,
-    /// The values.
+    /// How values are placed on it.
     pub scale: Scale,
 }
 
@@ -44,7 +44,7 @@ const MINUTES_FROM_S: f64 = 180.0;
 /// How values are spread over an axis. Made by the functions below, which keep each from being empty.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scale {
-    /// Evenly.
+    /// Equal steps have equal room.
     Linear {
         /// At the beginning.
         from: f64,
