@@ -50,6 +50,7 @@ pub struct ClientConn<S, B> {
 }
 
 /// What comes in response to a request.
+#[derive(Debug)]
 pub enum ResponseEvent {
     /// An informational response (1xx, but not 101). More will come. It has released a held body, be it a 100 or not.
     Informational(ResponseHead),

@@ -55,6 +55,14 @@ impl RequestHead {
         RequestHead { method, is_http10, target, fields }
     }
 
+    /// A head of HTTP/1.1 without fields, as a client makes it. `None` if `target` is empty or has a byte that would end it early; that its form is one which `method` may
+    /// have is up to the caller.
+    pub fn to(method: Method, target: &str) -> Option<RequestHead> {
+        let is_one = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+        let fields = || Fields::new(target.as_bytes(), Vec::new());
+        is_one.then(|| RequestHead::new(method, false, 0..target.len(), fields()))
+    }
+
     /// The target, split into its parts.
     pub fn target(&self) -> Target<'_> {
         // The parser has seen that it is ASCII.

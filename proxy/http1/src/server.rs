@@ -50,6 +50,7 @@ pub struct ServerConn<S> {
 }
 
 /// What comes next over a connection.
+#[derive(Debug)]
 pub enum Next {
     /// A request.
     Request(RequestHead),

@@ -1,8 +1,8 @@
-//! What follows an answer that begins a tunnel: bytes both ways, and no more HTTP.
+//! What follows a response that begins a tunnel (RFC 9110 §7.8, §9.3.6): bytes both ways, and no more HTTP.
 //!
-//! Either way reads only when what it has read before was taken, so a side that does not read stops the one that writes, and nothing piles up. What came from
-//! either side before the tunnel began goes first. The end of one way is handed on, and the other way goes on. Memory is held only for what was not taken at once.
-//! How long nothing may pass is decided elsewhere ([`super::io::Progress`]).
+//! Each direction reads only when what it has read before was taken, so a side that does not read stops the one that writes, and nothing piles up. What came from
+//! either side before the tunnel began goes first. The end of one direction is passed on, and the other direction goes on. Memory is held only for what was not taken at once.
+//! How long nothing may pass is up to the user: the tunnel knows no time.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for what is read; on the stack.
 const READ_BYTES: usize = 8 * 1024;
-/// One way lets the other one go on after so many pieces.
+/// One direction lets the other one go on after so many pieces.
 const PIECES_MAX: u32 = 16;
 
-/// Both ways.
+/// A tunnel between two streams.
 pub struct Tunnel {
     up: Way,
     down: Way,
@@ -40,23 +40,23 @@ enum Stage {
 }
 
 impl Tunnel {
-    /// With what has already come from the app and from the endpoint.
-    pub fn new(from_app: BytesMut, from_endpoint: BytesMut) -> Tunnel {
+    /// A tunnel that begins with what has already been read from either side.
+    pub fn new(from_downstream: BytesMut, from_upstream: BytesMut) -> Tunnel {
         let way = |held| Way { held, stage: Stage::Open };
-        Tunnel { up: way(from_app), down: way(from_endpoint) }
+        Tunnel { up: way(from_downstream), down: way(from_upstream) }
     }
 
-    /// Ready when both ways have ended.
+    /// Passes bytes; ready when both directions have ended.
     ///
     /// # Errors
-    /// One side broke: the other one must not take that for an end.
-    pub fn poll<A, E>(&mut self, cx: &mut Context<'_>, app: &mut A, endpoint: &mut E) -> Poll<io::Result<()>>
+    /// One side failed. The other one must be aborted, so that its peer does not take the failure for an end.
+    pub fn poll<D, U>(&mut self, cx: &mut Context<'_>, downstream: &mut D, upstream: &mut U) -> Poll<io::Result<()>>
     where
-        A: AsyncRead + AsyncWrite + Unpin,
-        E: AsyncRead + AsyncWrite + Unpin,
+        D: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
     {
-        let up = self.up.poll(cx, app, endpoint)?;
-        let down = self.down.poll(cx, endpoint, app)?;
+        let up = self.up.poll(cx, downstream, upstream)?;
+        let down = self.down.poll(cx, upstream, downstream)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
@@ -132,16 +132,16 @@ mod tests {
 
     use super::*;
 
-    /// A tunnel under way, with small pipes on both sides: the app, the endpoint, and how it ends.
-    fn open(from_app: &str, from_endpoint: &str) -> (DuplexStream, DuplexStream, JoinHandle<io::Result<()>>) {
-        let (app, mut inner) = duplex(64);
-        let (endpoint, mut outer) = duplex(64);
-        let mut tunnel = Tunnel::new(from_app.into(), from_endpoint.into());
+    /// A tunnel under way, with small pipes on both sides: both ends, and how it ends.
+    fn open(from_downstream: &str, from_upstream: &str) -> (DuplexStream, DuplexStream, JoinHandle<io::Result<()>>) {
+        let (downstream, mut inner) = duplex(64);
+        let (upstream, mut outer) = duplex(64);
+        let mut tunnel = Tunnel::new(from_downstream.into(), from_upstream.into());
         let passing = async move { std::future::poll_fn(|cx| tunnel.poll(cx, &mut inner, &mut outer)).await };
-        (app, endpoint, tokio::spawn(passing))
+        (downstream, upstream, tokio::spawn(passing))
     }
 
-    /// All that comes; the clock is paused, so who waits for nothing does not wait.
+    /// All that comes; the clock is paused, so a timeout costs no time.
     async fn rest(mut pipe: impl AsyncRead + Unpin) -> String {
         let mut text = String::new();
         let ended = tokio::time::timeout(Duration::from_secs(60), pipe.read_to_string(&mut text)).await;
@@ -151,38 +151,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_way_has_what_came_early_first_and_ends_for_itself() {
-        let (mut app, mut endpoint, passing) = open("early up, ", "early down, ");
-        app.write_all(b"late up").await.expect("taken");
-        app.shutdown().await.expect("an end");
-        let up = rest(&mut endpoint).await;
-        endpoint.write_all(b"late down").await.expect("the other way goes on");
-        endpoint.shutdown().await.expect("an end");
-        assert_eq!((up.as_str(), rest(app).await.as_str()), ("early up, late up", "early down, late down"));
+        let (mut downstream, mut upstream, passing) = open("early up, ", "early down, ");
+        downstream.write_all(b"late up").await.expect("taken");
+        downstream.shutdown().await.expect("an end");
+        let up = rest(&mut upstream).await;
+        upstream.write_all(b"late down").await.expect("the other way goes on");
+        upstream.shutdown().await.expect("an end");
+        assert_eq!((up.as_str(), rest(downstream).await.as_str()), ("early up, late up", "early down, late down"));
         assert!(passing.await.expect("no panic").is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_side_that_does_not_read_stops_the_one_that_writes() {
-        let (mut app, mut endpoint, _passing) = open("", "");
+        let (mut downstream, mut upstream, _passing) = open("", "");
         let much = "x".repeat(100_000);
         let writing = tokio::spawn(async move {
             let mut taken = 0;
             while taken < much.len() {
-                let n = app.write(&much.as_bytes()[taken..]).await.expect("taken");
+                let n = downstream.write(&much.as_bytes()[taken..]).await.expect("taken");
                 taken += n;
             }
-            (app, taken)
+            (downstream, taken)
         });
-        endpoint.write_all(b"the other way is open").await.expect("taken");
+        upstream.write_all(b"the other way is open").await.expect("taken");
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
         assert!(!writing.is_finished(), "nobody reads");
         let mut got = vec![0; 100_000];
-        endpoint.read_exact(&mut got).await.expect("all of it");
-        let (mut app, taken) = writing.await.expect("no panic");
+        upstream.read_exact(&mut got).await.expect("all of it");
+        let (mut downstream, taken) = writing.await.expect("no panic");
         let mut other = [0; 21];
-        app.read_exact(&mut other).await.expect("the other way");
+        downstream.read_exact(&mut other).await.expect("the other way");
         assert_eq!((taken, &other), (100_000, b"the other way is open"));
     }
 }

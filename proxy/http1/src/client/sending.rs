@@ -25,7 +25,7 @@ pub(super) struct Sending<B> {
     pub(super) is_cut: bool,
 }
 
-/// Who broke the request off.
+/// Which side broke the request off.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     /// The source of its body.

@@ -65,12 +65,18 @@ fn a_target_is_written_as_an_origin_expects_it() {
         ("OPTIONS", "http://h/", "/", "/"),
         ("CONNECT", "h:80", "/", "h:80"),
     ] {
-        let fields = Fields::new(target.as_bytes(), Vec::new());
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        let head = RequestHead::new(method, false, 0..target.len(), fields);
+        let head = RequestHead::to(method, target).expect("a target");
         let mut out = Vec::new();
         head.write_target(&mut out);
         assert_eq!((head.path(), out.as_slice()), (path, written.as_bytes()), "{target}");
+    }
+}
+
+#[test]
+fn a_target_that_would_end_early_makes_no_head() {
+    for target in ["", "/a b", "/\r\nx: y", "/\u{e4}", "/\0"] {
+        assert!(RequestHead::to(Method::GET, target).is_none(), "{target:?}");
     }
 }
 
