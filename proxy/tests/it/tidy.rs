@@ -283,7 +283,8 @@ fn a_clock_that_is_set_moves_nothing_but_dates() {
 
 fn voices(sources: &[Source]) -> Finding {
     let mut finding = Finding::default();
-    for source in product(sources, "proxy/src/").chain(product(sources, "proxy/policy/src/")) {
+    let crates = ["proxy/src/", "proxy/http1/src/", "proxy/policy/src/"];
+    for source in crates.iter().flat_map(|folder| product(sources, folder)) {
         let code = source.product_code();
         let (may_count, may_log, may_print) = match source.path.as_str() {
             "proxy/src/events.rs" => (true, true, false),
