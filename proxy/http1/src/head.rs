@@ -64,6 +64,7 @@ impl RequestHead {
     }
 
     /// The target, split into its parts.
+    #[inline]
     pub fn target(&self) -> Target<'_> {
         // The parser has seen that it is ASCII.
         let text = std::str::from_utf8(self.fields.text(&self.target)).unwrap_or("/");

@@ -46,6 +46,7 @@ impl RequestTraits {
 }
 
 /// Whether the connection ends with this message: `Connection: close`.
+#[inline]
 pub fn says_close(fields: &Fields) -> bool {
     has_token(fields, Name::Connection, b"close")
 }
@@ -78,11 +79,13 @@ pub fn keep_alive_timeout(fields: &Fields) -> Option<Duration> {
 }
 
 /// Whether the fields `name` list `token`, in any case.
+#[inline]
 pub fn has_token(fields: &Fields, name: Name, token: &[u8]) -> bool {
     tokens(fields, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
 /// What the fields `name` list between their commas, without blanks and parameters.
+#[inline]
 pub fn tokens(fields: &Fields, name: Name) -> impl Iterator<Item = &[u8]> {
     let listed = fields.all(name).flat_map(|value| value.split(|byte| *byte == b','));
     listed.map(|token| token.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())

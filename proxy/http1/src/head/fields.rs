@@ -102,6 +102,7 @@ impl Names {
     }
 
     /// Whether the set has `name`.
+    #[inline]
     pub const fn has(self, name: Name) -> bool {
         self.0 & name.bit() != 0
     }
@@ -184,22 +185,26 @@ impl Fields {
     }
 
     /// Whether there is a field of one of `names`. Looks at one word, not at the fields.
+    #[inline]
     pub fn has_any(&self, names: Names) -> bool {
         self.seen & names.0 != 0
     }
 
     /// The value of the first field `name`.
+    #[inline]
     pub fn get(&self, name: Name) -> Option<&[u8]> {
         self.all(name).next()
     }
 
     /// The values of all fields `name`, in order.
+    #[inline]
     pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         let places = if self.seen & name.bit() == 0 { &[] } else { &self.places[..] };
         places.iter().filter(move |place| place.name == name).map(|place| self.value(place))
     }
 
     /// Each field in order: its known name, its name as written, and its value.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
         self.places.iter().map(|place| (place.name, self.name(place), self.value(place)))
     }
@@ -212,6 +217,7 @@ impl Fields {
     }
 
     /// Removes all fields of `names`.
+    #[inline]
     pub fn remove(&mut self, names: Names) {
         if self.has_any(names) {
             self.places.retain(|place| !names.has(place.name));
@@ -220,6 +226,7 @@ impl Fields {
     }
 
     /// Appends a field. `name` must be a token. A value with a control byte would end the line early, so such a field is dropped.
+    #[inline]
     pub fn append(&mut self, name: &str, value: &[u8]) {
         let is_safe = value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
         if !is_safe {
@@ -244,10 +251,12 @@ impl Fields {
         &self.bytes[span.clone()]
     }
 
+    #[inline]
     fn name(&self, place: &Place) -> &[u8] {
         &self.bytes[span(place.name_at, place.name_bytes)]
     }
 
+    #[inline]
     fn value(&self, place: &Place) -> &[u8] {
         &self.bytes[span(place.value_at, place.value_bytes)]
     }
@@ -259,16 +268,19 @@ impl std::fmt::Debug for Fields {
     }
 }
 
+#[inline]
 fn span(at: u32, bytes: u32) -> Range<usize> {
     at as usize..at as usize + bytes as usize
 }
 
 /// A place in a head; heads are far shorter than 4 GiB.
+#[inline]
 pub(crate) fn short(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Writes the line `name: value CR LF`.
+#[inline]
 pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
