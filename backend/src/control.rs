@@ -60,7 +60,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(route(request, &shared).await.unwrap_or_else(|refusal| refused(&refusal))) }
     });
-    // An error means that the client left or spoke no HTTP: there is nobody to tell.
+    // An error means that the client left or spoke no HTTP. Neither needs an action.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         .half_close(false) // a client that has gone is noticed even while its request hangs
         .header_read_timeout(None) // idle connections stay until the client leaves
         .serve_connection(TokioIo::new(stream), service);
-    // Errors other than a cut are the client's: it left or spoke no HTTP. There is nobody to tell.
+    // Errors other than a cut are the client's: it left or spoke no HTTP.
     if let Err(error) = (&mut connection).await
         && let Some(cut) = cut_in(&error)
     {

@@ -129,7 +129,7 @@ impl Default for SlowBody {
 /// Why faults were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultsError {
-    /// Not the JSON of [`Faults`]: bad syntax, an unknown key, a wrong type. The message tells line and column.
+    /// Not the JSON of [`Faults`]: bad syntax, an unknown key, a wrong type. The message has line and column.
     #[error("faults: {0}")]
     Json(#[from] serde_json::Error),
     /// Well formed, but these values make no sense: all of them, not only the first.

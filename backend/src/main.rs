@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> io::Result<()> {
-    // Before the line below: whoever reads it may send a signal straight away.
+    // Before the line below: its reader may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let backend = Backend::start(options).await?;

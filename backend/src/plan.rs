@@ -55,7 +55,7 @@ pub enum Fate {
 
 /// The name of a [`Fate`] without its details: what is drawn, and what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is told at the variant of `Fate` that bears its name")]
+#[expect(missing_docs, reason = "each is described at the variant of `Fate` that bears its name")]
 pub enum FateKind {
     Answered,
     Error,

@@ -112,7 +112,7 @@ fn chosen(args: &RunArgs) -> Vec<(&'static Scenario, Vec<Case>)> {
         .collect()
 }
 
-/// The peers that are there, each of them checked; who is not there is named aloud.
+/// The peers that are installed, each of them checked. A missing one is reported on stderr.
 fn present(bench: &Bench, scenarios: &[(&Scenario, Vec<Case>)], results: &mut Results) -> Result<Vec<Peer>, Error> {
     let mut peers: Vec<Peer> = Vec::new();
     for case in scenarios.iter().flat_map(|(_, cases)| cases) {

@@ -154,7 +154,7 @@ fn collected(mut process: Process) -> Result<u64, String> {
     process.wait(VALGRIND_MAX).map_err(|error| error.to_string())?;
     let lines = process.stderr();
     let total = lines.iter().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    total.ok_or_else(|| format!("valgrind told no count{}", process.tail()))
+    total.ok_or_else(|| format!("valgrind printed no count{}", process.tail()))
 }
 
 /// The proxy's total with one worker and so many requests, one after the other over one connection.
@@ -179,7 +179,7 @@ fn whole(bench: &Path, outrigger: &Path, requests: u32) -> Result<u64, String> {
         address.map_err(|error| of(&error)).and_then(|address| ask(address, requests).map_err(|error| of(&error)));
     proxy.signal(Signal::TERM);
     let total = collected(proxy);
-    // Of no more use, and in nobody's way if it stays.
+    // It is a temporary file and does no harm if it stays.
     let _ = fs::remove_file(config);
     asked.and(total)
 }

@@ -35,7 +35,7 @@ const QUEUE_MAX: usize = 100_000;
 const OPENING_MAX: Duration = Duration::from_secs(60);
 /// For the last responses to arrive.
 const ENDING_MAX: Duration = Duration::from_secs(2);
-/// The shares of requests of which latencies are told.
+/// The quantiles that are reported.
 const SHARES: [f64; 10] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0];
 
 /// What was measured.
@@ -51,7 +51,7 @@ pub(crate) struct Measured {
     pub(crate) cpu_s: f64,
     /// 0 to 1 of it, outside the kernel.
     pub(crate) user_share: f64,
-    /// 0 to 1: how much of its one core the busier of load and origin used. Near 1 it was they who had no more to give.
+    /// 0 to 1: how much of its one core the busier of load and origin used. Near 1 they were the bottleneck, not the proxy.
     pub(crate) busy: f64,
     /// Other responses by status, and requests without one by the system's word.
     pub(crate) failures: BTreeMap<String, u64>,

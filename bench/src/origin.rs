@@ -3,7 +3,7 @@
 //! A loop written by hand over one thread, because what it costs is taken from the cores that the proxy is measured on: the lab's backend would
 //! take twice as much. It reads what proxies write and nothing else: a body needs a `content-length`.
 //!
-//! `GET /-/stats`, asked directly, tells what has arrived; `/-/fail/100` makes 100 of 1,000 requests fail from now on, `/-/fail_next/1` the next one.
+//! `GET /-/stats`, asked directly, returns what has arrived; `/-/fail/100` makes 100 of 1,000 requests fail from now on, `/-/fail_next/1` the next one.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;

@@ -24,7 +24,7 @@ pub(crate) fn page(results: &Results) -> String {
         goals_of(&goals::all(results)),
         percentiles(results).map(|plot| plot.figure()).unwrap_or_default(),
         scenario::ALL.iter().map(|scenario| section_of(results, scenario)).collect(),
-        section("", "Who was measured", &table::versions(results).html("versions")),
+        section("", "Versions", &table::versions(results).html("versions")),
     ];
     document(&format!("Outrigger bench · {}", results.started), STYLE, &body.concat())
 }

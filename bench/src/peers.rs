@@ -120,7 +120,7 @@ impl Peer {
         let named = |cause| Failed::Start { name: self.name().to_owned(), cause };
         let address = free_address().map_err(named)?;
         let mut command = self.command(setup, programs, address, origin).map_err(named)?;
-        // A group of its own: whoever ends it ends its children too, and a terminal's Ctrl-C reaches it only through us.
+        // A group of its own, so that its children end with it, and so that a terminal's Ctrl-C does not reach it.
         command.env_clear().env("PATH", PATH).process_group(0);
         let watch = Stopwatch::start();
         let mut group = Group(Process::spawn(self.name(), command)?);

@@ -16,7 +16,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// For headings.
     pub(crate) title: &'static str,
-    /// More rounds would only repeat what the first has told.
+    /// More rounds than this would add nothing.
     pub(crate) rounds_max: u32,
     cases: fn() -> Vec<Case>,
 }

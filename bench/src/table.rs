@@ -25,7 +25,7 @@ const COLUMNS: &[Column] = &[
     ("after_mib", "after MiB", 1),
     ("start_ms", "start ms", 1),
 ];
-/// These columns tell what lies around their medians.
+/// These columns show minimum and maximum beside their medians.
 const SPREAD: &[&str] = &["cpu_us", "per_second", "p50_us", "p99_us", "p999_us"];
 
 /// The table of one scenario; empty if nothing of it was measured.
@@ -68,7 +68,7 @@ fn goals(results: &Results) -> Table {
     Table::new(4, ["", "figure", "goal", "measured"]).with(goals::all(results).iter().map(row))
 }
 
-/// Who was measured, by version.
+/// The versions of the peers.
 pub(crate) fn versions(results: &Results) -> Table {
     Table::new(2, ["peer", "version"])
         .with(results.versions.iter().map(|(peer, version)| [peer.clone(), version.clone()]))

@@ -46,7 +46,7 @@ fn measure(args: &RunArgs) -> Result<(), String> {
     parted
 }
 
-/// Tells whoever waits for it that the run is over.
+/// Sends the request of `--then-post`.
 async fn part(plan: Plan) -> Result<(), String> {
     let target = plan.target.to_string();
     match run::run(plan, Clock::start(), None, Progress::Quiet).await {

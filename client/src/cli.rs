@@ -93,6 +93,7 @@ pub struct RunArgs {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    /// Where results go besides stdout.
     #[command(flatten)]
     pub files: Files,
 }
@@ -137,7 +138,7 @@ impl RunArgs {
             end: End { after: self.duration.or(unsaid), requests: self.requests },
             connections: usize::from(self.connections),
             queue_max: self.queue,
-            patience: self.timeout,
+            timeout: self.timeout,
             method: self.method.clone(),
             headers: self.headers.iter().cloned().collect::<HeaderMap>(),
             body: self.body.clone().unwrap_or_default(),

@@ -126,7 +126,7 @@ impl Live {
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| classify(&error, Failure::Closed))?;
         let driver = tokio::spawn(async move {
-            // The request under way gets the same error; without one nobody is concerned.
+            // The request under way gets the same error. Without one the error means nothing.
             let _ = connection.await;
         });
         Ok(Self { sender, driver })

@@ -31,7 +31,7 @@ use report::run::{Mode, Report, SCHEMA, Setting};
 /// Carries the request's id, by which the backend can count how often it came.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// All that a run is told.
+/// Everything that a run needs to know.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The URL to request.
@@ -47,7 +47,7 @@ pub struct Plan {
     /// How many requests may wait for a worker in open loop.
     pub queue_max: usize,
     /// From due to giving up.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// The request's method.
     pub method: Method,
     /// Its headers, but for `host` (if not given here) and the id.
@@ -137,7 +137,7 @@ pub async fn run(plan: Plan, clock: Clock, rows: Option<csv::Rows>, progress: Pr
                     break;
                 }
                 stopping = true;
-                // The pacer first: what it still puts into a closed queue nobody would take out.
+                // The pacer first: tickets that it put into a closed queue would stay there.
                 pacer = None;
                 tickets.close();
             }
@@ -183,10 +183,10 @@ fn spawn_workers(plan: Arc<Plan>, clock: Clock, tickets: &Arc<Tickets>, ledger: 
     let workers = (0..plan.connections).map(|_| {
         let (template, tickets, ledger) = (Arc::clone(&template), Arc::clone(tickets), Arc::clone(ledger));
         let mut connection = Connection::new(Arc::clone(plan.via.as_ref().unwrap_or(&plan.target)));
-        let patience = plan.patience;
+        let timeout = plan.timeout;
         async move {
             while let Some(ticket) = tickets.next().await {
-                let deadline = ticket.due + patience;
+                let deadline = ticket.due + timeout;
                 let outcome = if clock.now() < deadline {
                     connection.exchange(template.request(ticket.n), clock.instant(deadline)).await
                 } else {

@@ -164,7 +164,7 @@ impl Drop for Pacer {
     }
 }
 
-/// Waits for the moment; `false` if told to stop before.
+/// Waits for the moment; `false` if the pacer is dropped before.
 fn wait_until(due: Duration, clock: Clock, stop: &AtomicBool) -> bool {
     while !stop.load(Ordering::Relaxed) {
         let left = due.saturating_sub(clock.now());

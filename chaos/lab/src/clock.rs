@@ -30,7 +30,7 @@ pub fn today() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Tells how long something has lasted.
+/// Measures how long something has lasted.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 

@@ -26,10 +26,10 @@ pub struct Experiment {
     /// Of the client: more than are ever busy, so that no request waits within it.
     pub connections: u16,
     /// The client's timeout for each request.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// How many there are; the sidecar knows all of them.
     pub backends: usize,
-    /// What befalls the first of them under load, if anything.
+    /// What happens to the first of them under load, if anything.
     pub outage: Option<Cause>,
 }
 
@@ -86,7 +86,7 @@ const FIFTEEN: Faults = Faults { errors: 0.15, resets: 0.0, tail: 0.05, hangs: 0
 const THIRTY: Faults = Faults { errors: 0.3, ..FIFTEEN };
 const NONE: Faults = Faults { errors: 0.0, resets: 0.0, tail: 0.0, hangs: 0.0 };
 const DEFAULTS: Way = Way::Sidecar { policies: "" };
-/// An attempt is given up before anybody upstream runs out of patience: eighty times the median.
+/// The timeout of an attempt: eighty times the median, and an eighth of the client's timeout.
 pub const HANG_ATTEMPT: Duration = Duration::from_millis(250);
 const HANG_POLICIES: &str = "[upstreams.backend.timeouts]\nattempt = \"250ms\"\n";
 
@@ -98,7 +98,7 @@ const A: Experiment = Experiment {
     faults: FIFTEEN,
     rate_factor: 1.0,
     connections: 64,
-    patience: Duration::from_secs(10),
+    timeout: Duration::from_secs(10),
     backends: 1,
     outage: None,
 };
@@ -116,7 +116,7 @@ const C_HANG_DIRECT: Experiment = Experiment {
     title: "Backend hangs for 3 s, straight",
     // 200 a second wait for 2 s: 400 are under way at once.
     connections: 1024,
-    patience: Duration::from_secs(2),
+    timeout: Duration::from_secs(2),
     outage: Some(Cause::Hangs),
     ..C_DIRECT
 };
@@ -130,7 +130,7 @@ pub const ALL: [Experiment; 10] = [
         title: "30 % errors: the retry budget holds",
         way: DEFAULTS,
         faults: THIRTY,
-        // The floor of 10/s is a fifth of what the budget gives at 200/s and a ninth at 400/s: there the ratio tells the story.
+        // The floor of 10/s is a fifth of what the budget gives at 200/s and a ninth at 400/s: there the ratio dominates.
         rate_factor: 2.0,
         ..A
     },

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// For connecting, and for each read: local programs respond at once or are broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 /// Larger than any response here; more is an error.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -87,8 +87,8 @@ pub fn ask(
 /// # Errors
 /// No connection, no complete head of a response, or silence for 20 s.
 pub fn exchange(address: SocketAddr, request: &str) -> io::Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, WAIT_MAX)?;
+    stream.set_read_timeout(Some(WAIT_MAX))?;
     stream.write_all(request.as_bytes())?;
     let mut reader = Reader { source: stream, bytes: Vec::new(), end: None };
     let (mut at, mut head) = (0, Head::default());

@@ -1,4 +1,4 @@
-//! The page: what was done, what is to be seen, what it cost, for a reader who is new to breakers and retries.
+//! The page: what was done, what it shows and what it cost, for a reader who is new to breakers and retries.
 //!
 //! `words` writes, `balance` compares, `plots` draws; every number comes from the results, so that the page is true of the run it was made from.
 
@@ -94,7 +94,7 @@ fn section_of(results: &Results, all: &AllRows, name: &str, words: fn(&Part) -> 
     format!("{}<div class=\"pair\">\n{figures}</div>\n", section(name, &part.title, &words(part)))
 }
 
-/// Parts with the same outage, one above the other on the same scales: their stories are told by the time axis.
+/// Parts with the same outage, one above the other, so that their time axes line up.
 fn outages(results: &Results, all: &AllRows, stories: &[(&str, Words)]) -> String {
     let parts: Vec<_> = stories.iter().filter_map(|(name, words)| Some((*name, results.part(name)?, words))).collect();
     let views: Vec<_> = parts.iter().map(|(name, part, _)| plots::View::new(name, part, &all[*name])).collect();

@@ -66,9 +66,10 @@ impl Pods {
         let mut pod = Pod { name, address: IpAddr::from([0, 0, 0, 0]), containers: AtomicU32::new(1) };
         podman(&["pod", "start", &pod.name])?;
         let infra = podman(&["pod", "inspect", &pod.name, "--format", "{{.InfraContainerID}}"])?;
-        let told =
+        let address =
             podman(&["inspect", &infra, "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"])?;
-        pod.address = told.parse().map_err(|error| format!("the address of {}: {error} in {told:?}", pod.name))?;
+        pod.address =
+            address.parse().map_err(|error| format!("the address of {}: {error} in {address:?}", pod.name))?;
         Ok(Arc::new(pod))
     }
 }
@@ -134,14 +135,14 @@ fn image(program: &str) -> String {
     }
 }
 
-/// Runs podman and returns what it said, without the line's end.
+/// Runs podman and returns its output, without the line's end.
 fn podman(arguments: &[&str]) -> Result<String, String> {
-    let told = Command::new("podman").args(arguments).output().map_err(|error| format!("podman: {error}"))?;
-    if told.status.success() {
-        return Ok(String::from_utf8_lossy(&told.stdout).trim_end().to_owned());
+    let output = Command::new("podman").args(arguments).output().map_err(|error| format!("podman: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     }
-    let said = String::from_utf8_lossy(&told.stderr);
-    Err(format!("podman {}: {} {}", arguments.join(" "), told.status, said.trim_end()))
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("podman {}: {} {}", arguments.join(" "), output.status, errors.trim_end()))
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl Process {
     /// How many descriptors it has open; 0 once it has ended.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        // Not `fd_count`: the kernel's count has numbers that are only reserved, as during an accept that finds nobody.
+        // Not `fd_count`: the kernel's count has numbers that are only reserved, as during an accept without a client.
         self.proc(|proc| proc.fd()).map_or(0, Iterator::count)
     }
 
@@ -203,7 +203,7 @@ impl Process {
             if has_ended || deadline.left().is_zero() {
                 drop(lines);
                 if has_ended {
-                    // One that has only closed its outputs is told as late, below.
+                    // One that has only closed its outputs counts as late, below.
                     let _ = Deadline::after(DYING_MAX).poll(|| self.ended());
                 }
                 return Err(self.missed(what, limit));
@@ -230,7 +230,7 @@ impl Process {
         let status = Deadline::after(limit).poll(|| self.ended());
         let status = status.ok_or_else(|| self.missed("end", limit))?;
         for reader in self.readers.drain(..) {
-            // A reader that panicked has lost lines, which whoever looks for them will notice.
+            // A reader that panicked has lost lines. A wait for them will fail.
             let _ = reader.join();
         }
         Ok(status)
@@ -293,7 +293,7 @@ impl Drop for Process {
 
 impl Output {
     fn lines(&self) -> MutexGuard<'_, Vec<(Pipe, String)>> {
-        // Whoever panicked held it for a push or a read: the lines are whole.
+        // A thread that panicked held it for a push or a read: the lines are whole.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -315,7 +315,7 @@ impl Output {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const WAIT_MAX: Duration = Duration::from_secs(10);
 
     fn shell(script: &str) -> Process {
         let mut command = Command::new("sh");
@@ -331,7 +331,7 @@ mod tests {
     fn a_line_is_found_whether_it_has_come_or_is_to_come() {
         let mut process = shell("echo one; echo two; read never");
         for wanted in ["two", "one"] {
-            let found = process.wait_for("line", PATIENCE, |line| (line == wanted).then(|| line.to_owned()));
+            let found = process.wait_for("line", WAIT_MAX, |line| (line == wanted).then(|| line.to_owned()));
             assert_eq!(found.expect("it is written"), wanted);
         }
     }
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_child_that_ends_too_early_is_shown_with_its_last_lines() {
         let mut process = shell("echo so far; echo so bad >&2; exit 3");
-        let error = process.wait_for("port", PATIENCE, |_| None::<()>).expect_err("it ended");
+        let error = process.wait_for("port", WAIT_MAX, |_| None::<()>).expect_err("it ended");
         let message = error.to_string();
         assert!(message.starts_with("shell ended (exit status: 3) without port; it wrote:"), "{message}");
         assert!(message.contains("\n  | so far") && message.contains("\n  | so bad"), "{message}");
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn its_output_is_complete_when_it_has_been_waited_for() {
         let mut process = shell("i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done; echo last >&2; exit 7");
-        assert_eq!(process.wait(PATIENCE).expect("it ends").code(), Some(7));
+        assert_eq!(process.wait(WAIT_MAX).expect("it ends").code(), Some(7));
         assert_eq!((process.stdout().len(), process.stderr()), (1_000, vec!["last".to_owned()]));
     }
 
@@ -376,9 +376,9 @@ mod tests {
     fn a_signal_arrives() {
         // Not HUP: a shell whose parent ignores a signal (nohup) cannot trap it.
         let mut process = shell("trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done");
-        process.wait_for("readiness", PATIENCE, |line| (line == "ready").then_some(())).expect("it is ready");
+        process.wait_for("readiness", WAIT_MAX, |line| (line == "ready").then_some(())).expect("it is ready");
         process.signal(Signal::USR1);
-        assert_eq!(process.wait(PATIENCE).expect("it ends").code(), Some(5));
+        assert_eq!(process.wait(WAIT_MAX).expect("it ends").code(), Some(5));
         process.signal(Signal::USR1);
     }
 }

@@ -118,7 +118,7 @@ impl Programs {
     /// # Errors
     /// A sentence that names what is missing.
     pub fn beside_this() -> Result<Self, String> {
-        let this = std::env::current_exe().map_err(|error| format!("where this program is cannot be told: {error}"))?;
+        let this = std::env::current_exe().map_err(|error| format!("the path of this program is unknown: {error}"))?;
         let folder = this.parent().unwrap_or(Path::new("/"));
         // Cargo puts tests one folder deeper.
         let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
@@ -247,11 +247,11 @@ impl Programs {
     }
 }
 
-/// An address that a program has told, as others reach it.
-fn seen_from_here(told: SocketAddr, process: &Process) -> SocketAddr {
+/// An address that a program has printed, as others reach it.
+fn seen_from_here(printed: SocketAddr, process: &Process) -> SocketAddr {
     match process.container() {
-        Some(container) if told.ip().is_unspecified() => SocketAddr::new(container.pod().address(), told.port()),
-        _ => told,
+        Some(container) if printed.ip().is_unspecified() => SocketAddr::new(container.pod().address(), printed.port()),
+        _ => printed,
     }
 }
 
@@ -327,9 +327,9 @@ impl Drop for Proxy {
             .ok()
             .filter(|_| is_running)
             .map_or(0, |metrics| metrics.count("outrigger_panics_total", &[]));
-        let told = self.log().into_iter().find(|line| line.message.starts_with("panicked"));
-        let place = told.as_ref().map(|line| line.text("place").to_owned());
-        assert!(counted == 0 && told.is_none(), "the proxy panicked at {place:?}");
+        let panicked = self.log().into_iter().find(|line| line.message.starts_with("panicked"));
+        let place = panicked.as_ref().map(|line| line.text("place").to_owned());
+        assert!(counted == 0 && panicked.is_none(), "the proxy panicked at {place:?}");
     }
 }
 

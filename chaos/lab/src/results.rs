@@ -62,7 +62,7 @@ pub struct Part {
     pub backend_received: u64,
     /// `backend_received / requests - 1`.
     pub extra_load: f64,
-    /// Attempts after the first; without a proxy nobody makes any.
+    /// Attempts after the first; 0 without a proxy.
     pub retries: u64,
     /// Ids that the backend has read more than once.
     pub repeated_ids: u64,

@@ -25,7 +25,7 @@ use crate::proxy_log;
 use crate::results::{Breaker, Part, Sidecar, number};
 use crate::rows;
 
-/// Beyond the load's end: the client's patience with its last request, and its files.
+/// Beyond the load's end: the client's timeout for its last request, and its files.
 const CLIENT_MAX: Duration = Duration::from_secs(20);
 /// For a proxy that has nothing left to do.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub struct Lab {
     pub seed: u64,
     /// Looked at while a load passes.
     pub interrupt: Interrupt,
-    /// Where it is told.
+    /// Where progress is shown.
     pub progress: Progress,
 }
 
@@ -128,9 +128,9 @@ impl Lab {
         let (json, csv) = (self.file(experiment, "json"), self.file(experiment, "csv"));
         let (json, csv) = (json.to_string_lossy(), csv.to_string_lossy());
         let (method, connections) = (experiment.method, experiment.connections.to_string());
-        let patience = format!("{}ms", experiment.patience.as_millis());
+        let timeout = format!("{}ms", experiment.timeout.as_millis());
         let arguments = ["run", &target, "--proxy", &via, "--rate", &rate, "--duration", &lasts, "--method", method];
-        let more = ["--connections", &connections, "--timeout", &patience, "--json", &json, "--csv", &csv, "--quiet"];
+        let more = ["--connections", &connections, "--timeout", &timeout, "--json", &json, "--csv", &csv, "--quiet"];
         let body: &[&str] = if method == "POST" { &["--body", "one order"] } else { &[] };
         let client = self.programs.client_beside(proxy, [&arguments[..], &more[..], body].concat(), &self.folder)?;
         Ok(Load { experiment, client, began: Stopwatch::start() })

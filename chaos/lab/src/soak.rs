@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Now and then the whole proxy stands still for so long.
 const STANDSTILL: Duration = Duration::from_millis(700);
 /// For what should be over soon.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// As in the configuration below.
 const ATTEMPTS_MAX: u64 = 3;
 /// What the proxy may grow by while it is busy: pools, histograms, log buffers.
@@ -50,10 +50,10 @@ const FAULTS: &[&str] = &[
 ];
 
 /// What became of a request, as the client saw it.
-struct Told {
+struct Seen {
     succeeded: bool,
     is_post: bool,
-    /// It was sent at all.
+    /// False if the client had no room to send it.
     was_sent: bool,
 }
 
@@ -105,25 +105,25 @@ pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Inte
         eprintln!("soak: {} s left, {bytes} bytes, {} descriptors", over.left().as_secs(), proxy.process.descriptors());
     }
     for client in [&mut gets.0, &mut posts.0] {
-        client.wait(PATIENCE)?;
+        client.wait(WAIT_MAX)?;
     }
     // The last is counted a moment after its last byte.
     let mut counted = counts(&proxy)?;
-    Deadline::after(PATIENCE).poll(|| {
+    Deadline::after(WAIT_MAX).poll(|| {
         let before = std::mem::replace(&mut counted, counts(&proxy).ok()?);
         (before == counted).then_some(())
     });
-    let mut told = BTreeMap::new();
+    let mut seen = BTreeMap::new();
     for (csv, is_post) in [(gets.1, false), (posts.1, true)] {
-        read(&csv, is_post, &mut told, &mut broken)?;
+        read(&csv, is_post, &mut seen, &mut broken)?;
     }
     let response = http::get(backend.control, "/received").map_err(Error::io("the backend"))?;
     let arrived = serde_json::from_slice(&response.body).map_err(|cause| Error::Unexpected(cause.to_string()))?;
-    broken.extend(account(&told, &arrived, &counted));
-    let succeeded = told.values().filter(|told| told.succeeded).count();
+    broken.extend(account(&seen, &arrived, &counted));
+    let succeeded = seen.values().filter(|request| request.succeeded).count();
     println!(
         "soak: {} requests, {succeeded} succeeded; the backend saw {}; {} broken promises",
-        told.len(),
+        seen.len(),
         arrived.requests,
         broken.len()
     );
@@ -131,9 +131,9 @@ pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Inte
 }
 
 /// What must hold between the three sides.
-fn account(told: &BTreeMap<String, Told>, arrived: &Arrived, counted: &Counted) -> Vec<String> {
+fn account(seen: &BTreeMap<String, Seen>, arrived: &Arrived, counted: &Counted) -> Vec<String> {
     let mut broken = Vec::new();
-    for (id, request) in told {
+    for (id, request) in seen {
         let times = arrived.ids.get(id).copied().unwrap_or(0);
         let most = if request.is_post { 1 } else { ATTEMPTS_MAX };
         if times > most {
@@ -144,12 +144,12 @@ fn account(told: &BTreeMap<String, Told>, arrived: &Arrived, counted: &Counted) 
         }
     }
     let strangers =
-        arrived.ids.keys().filter(|id| !told.contains_key(*id)).map(|id| format!("{id} arrived and nobody sent it"));
+        arrived.ids.keys().filter(|id| !seen.contains_key(*id)).map(|id| format!("{id} arrived and nobody sent it"));
     broken.extend(strangers);
-    let sent = told.values().filter(|request| request.was_sent).count() as u64;
+    let made = seen.values().filter(|request| request.was_sent).count() as u64;
     // A request whose client gave up before its head was whole is none for the proxy.
-    if counted.requests != sent {
-        broken.push(format!("the clients sent {sent} requests, the proxy counted {}", counted.requests));
+    if counted.requests != made {
+        broken.push(format!("the clients sent {made} requests, the proxy counted {}", counted.requests));
     }
     if counted.attempts - counted.unsent != arrived.requests || arrived.ids_dropped > 0 {
         let Counted { attempts, unsent, .. } = counted;
@@ -210,10 +210,10 @@ fn load(
 }
 
 /// The rows of one client.
-fn read(csv: &Path, is_post: bool, told: &mut BTreeMap<String, Told>, broken: &mut Vec<String>) -> Result<(), Error> {
+fn read(csv: &Path, is_post: bool, seen: &mut BTreeMap<String, Seen>, broken: &mut Vec<String>) -> Result<(), Error> {
     for row in rows::read(csv, 0.0).map_err(Error::Unexpected)? {
-        let request = Told { succeeded: row.is_success(), is_post, was_sent: row.latency_ms.is_some() };
-        if told.insert(row.id.clone(), request).is_some() {
+        let request = Seen { succeeded: row.is_success(), is_post, was_sent: row.latency_ms.is_some() };
+        if seen.insert(row.id.clone(), request).is_some() {
             broken.push(format!("{} is there twice", row.id));
         }
     }
@@ -224,12 +224,12 @@ fn read(csv: &Path, is_post: bool, told: &mut BTreeMap<String, Told>, broken: &m
 mod tests {
     use super::*;
 
-    fn broken(change: impl FnOnce(&mut BTreeMap<String, Told>, &mut Arrived, &mut Counted)) -> Vec<String> {
-        let told = |succeeded, is_post| Told { succeeded, is_post, was_sent: true };
+    fn broken(change: impl FnOnce(&mut BTreeMap<String, Seen>, &mut Arrived, &mut Counted)) -> Vec<String> {
+        let seen = |succeeded, is_post| Seen { succeeded, is_post, was_sent: true };
         let mut clients = BTreeMap::from([
-            ("GET-1".to_owned(), told(true, false)),
-            ("POST-1".to_owned(), told(true, true)),
-            ("POST-2".to_owned(), told(false, true)),
+            ("GET-1".to_owned(), seen(true, false)),
+            ("POST-1".to_owned(), seen(true, true)),
+            ("POST-2".to_owned(), seen(false, true)),
         ]);
         let ids = BTreeMap::from([("GET-1".to_owned(), 3), ("POST-1".to_owned(), 1)]);
         let mut arrived = Arrived { requests: 4, ids_dropped: 0, ids };
@@ -245,7 +245,7 @@ mod tests {
             |found: Vec<String>, wanted: &str| assert!(found.len() == 1 && found[0].contains(wanted), "{found:?}");
         one(broken(|_, arrived, _| *arrived.ids.get_mut("POST-1").expect("there") = 2), "POST-1 arrived 2 times");
         one(broken(|_, arrived, _| *arrived.ids.get_mut("GET-1").expect("there") = 4), "GET-1 arrived 4 times");
-        one(broken(|told, _, _| told.get_mut("POST-2").expect("there").succeeded = true), "never arrived");
+        one(broken(|seen, _, _| seen.get_mut("POST-2").expect("there").succeeded = true), "never arrived");
         one(broken(|_, arrived, _| arrived.ids.extend([("X".to_owned(), 1)])), "nobody sent it");
         one(broken(|_, _, counted| counted.requests = 2), "sent 3 requests");
         one(broken(|_, arrived, _| arrived.requests = 5), "5 arrived");

@@ -97,7 +97,7 @@ impl Scale {
         }
     }
 
-    /// For quantiles of so many requests: as far out as they can tell.
+    /// For quantiles of so many requests: as far out as so many can show.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "only its logarithm is used")]
     pub fn tail(requests: u64) -> Self {

@@ -18,7 +18,7 @@ impl Balance {
     }
 }
 
-/// What each pattern bought and cost, as far as the parts that tell were run.
+/// What each pattern bought and cost, as far as the parts that show it were run.
 pub(super) fn bought_and_cost(results: &Results) -> Vec<Balance> {
     let part = |name: &str| results.part(name);
     let through = |name: &str| part(name).and_then(|part| Some((part, part.sidecar.as_ref()?)));

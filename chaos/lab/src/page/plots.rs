@@ -15,7 +15,7 @@ use crate::rows::Row;
 /// Steps of the time axis: half a second has a hundred requests at 200/s; a probe and its response need it finer.
 const STEP_S: f64 = 0.5;
 const OUTAGE_STEP_S: f64 = 0.25;
-/// Of a step: more than the millisecond to which the load's beginning is told, and too little to be seen.
+/// As a part of a step: more than the millisecond to which the load's beginning is known, and too little to see.
 const STEP_SLACK: f64 = 0.01;
 /// So many points make a smooth curve.
 const CURVE_POINTS: u32 = 60;

@@ -31,7 +31,7 @@ pub(super) fn baseline(part: &Part) -> String {
             format::percent(faults.tail)
         ),
         format!(
-            "<b>{}</b> succeeded: what the backend gets wrong, the client gets wrong. Nobody repeats anything, so the backend received {} \
+            "<b>{}</b> succeeded: every failure of the backend is a failure of the client. Nothing is retried, so the backend received {} \
              requests for {}.",
             part.success(),
             format::count(part.backend_received),
@@ -221,7 +221,7 @@ pub(super) fn hang_straight(part: &Part, _: &Results) -> String {
          <b>waited {} in vain</b>.",
         outage.killed_at_s,
         outage.returned_at_s,
-        Experiment::known("c_hang_direct").patience.as_secs(),
+        Experiment::known("c_hang_direct").timeout.as_secs(),
         format::count(part.failed()),
         part.failure(),
         format::count(outage.slow),

@@ -10,7 +10,7 @@ use lab::clock::Deadline;
 use lab::http::{self, Response};
 use lab::programs::Proxy;
 
-use crate::stage::{Folder, PATIENCE, Site, config, programs, start_client, wait_until};
+use crate::stage::{Folder, Site, WAIT_MAX, config, programs, start_client, wait_until};
 
 /// For what must come at once: far above what a busy machine takes, far below any limit that it is about.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -39,13 +39,13 @@ fn it_ends_when_its_app_asks_for_it_and_only_where_that_is_allowed() {
     // As the app of a Job does it.
     let mut client =
         programs.client(["run", "http://127.0.0.1:9/", "--requests", "1", "--then-post", &quit]).expect("it starts");
-    assert_eq!(client.wait(PATIENCE).expect("it ends").code(), Some(0), "{}", client.tail());
-    assert_eq!(proxy.process.wait(PATIENCE).expect("it ends").code(), Some(0));
+    assert_eq!(client.wait(WAIT_MAX).expect("it ends").code(), Some(0), "{}", client.tail());
+    assert_eq!(proxy.process.wait(WAIT_MAX).expect("it ends").code(), Some(0));
     assert!(proxy.log().iter().any(|line| line.message == "drained"));
 
     let mut client =
         programs.client(["run", "http://127.0.0.1:9/", "--requests", "1", "--then-post", &quit]).expect("it starts");
-    assert_eq!(client.wait(PATIENCE).expect("it ends").code(), Some(1), "nobody was told");
+    assert_eq!(client.wait(WAIT_MAX).expect("it ends").code(), Some(1), "nobody was told");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn connections_that_say_nothing_keep_no_probe_out_and_are_ended() {
     };
     let mut silent: Vec<_> = (0..200).map(dripping).collect();
     is_alive_at_once(&site.proxy);
-    let deadline = Deadline::after(PATIENCE);
+    let deadline = Deadline::after(WAIT_MAX);
     for stream in &mut silent {
         stream.set_read_timeout(Some(deadline.left().max(Duration::from_millis(1)))).expect("a socket");
         // By the head's limit, or to make room: closed or reset, but ended. A response is one, too.
@@ -143,7 +143,7 @@ fn a_storm_of_scrapes_waits_for_its_turns_while_requests_and_probes_go_on() {
     let json = site.folder.file("client.json");
     let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "100", "--duration", "3s"]);
     wait_until("load", || site.count("outrigger_requests_total", &[]) > 20);
-    let (started, is_over) = (Deadline::after(PATIENCE), AtomicBool::new(false));
+    let (started, is_over) = (Deadline::after(WAIT_MAX), AtomicBool::new(false));
     let (mut served, mut refused) = (0, 0);
     thread::scope(|scope| {
         let scraper = || {
@@ -162,14 +162,14 @@ fn a_storm_of_scrapes_waits_for_its_turns_while_requests_and_probes_go_on() {
         for _ in 0..20 {
             is_alive_at_once(&site.proxy);
         }
-        assert!(client.wait(PATIENCE).expect("it ends").success());
+        assert!(client.wait(WAIT_MAX).expect("it ends").success());
         is_over.store(true, Relaxed);
         for scraper in scrapers {
             let (also_served, also_refused) = scraper.join().expect("it does not panic");
             (served, refused) = (served + also_served, refused + also_refused);
         }
     });
-    let seconds = (PATIENCE - started.left()).as_secs_f64();
+    let seconds = (WAIT_MAX - started.left()).as_secs_f64();
     // 50 at once and 20 a second, and those whose turn is still to come when it is over.
     let most = 50.0 + 20.0 * (seconds + 2.0);
     assert!(f64::from(served) <= most && served >= 50, "{served} in {seconds} s");
@@ -195,5 +195,5 @@ fn a_data_path_that_is_busy_without_a_pause_hides_nothing() {
         seen = now;
         is_alive_at_once(&proxy);
     }
-    assert!(client.wait(PATIENCE).expect("it ends").success());
+    assert!(client.wait(WAIT_MAX).expect("it ends").success());
 }

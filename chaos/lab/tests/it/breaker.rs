@@ -4,7 +4,7 @@ use lab::process::Signal;
 use lab::proxy_log::Line;
 use serde_json::Value;
 
-use crate::stage::{PATIENCE, Site, wait_until};
+use crate::stage::{Site, WAIT_MAX, wait_until};
 
 /// Quick to open, and open for a second at a time.
 const QUICK: &str = "[upstreams.backend.retry]\nmax_attempts = 1\n\
@@ -16,7 +16,7 @@ fn a_dead_backend_opens_the_breaker_which_says_why_and_closes_after_the_return()
     assert_eq!(site.get().status, 200);
 
     site.backend.process.signal(Signal::KILL);
-    site.backend.process.wait(PATIENCE).expect("it is dead");
+    site.backend.process.wait(WAIT_MAX).expect("it is dead");
     // Three failures in a row are told as what they are, the fourth is not sent.
     for _ in 0..3 {
         assert_eq!(site.get().status, 502);

@@ -4,13 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::stage::{PATIENCE, Site, wait_until};
+use crate::stage::{Site, WAIT_MAX, wait_until};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
 
 fn asking(site: &Site) -> TcpStream {
     let mut stream = TcpStream::connect(site.proxy.app).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(WAIT_MAX)).expect("a socket");
     stream.write_all(GET).expect("somebody reads");
     wait_until("a request under way", || in_flight(site) == 1.0);
     stream

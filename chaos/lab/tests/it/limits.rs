@@ -12,7 +12,7 @@ use report::run::Report;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::origin::{Origin, read_head, say};
-use crate::stage::{Folder, PATIENCE, Site, cannot_run, config, programs, start_client, wait_until};
+use crate::stage::{Folder, Site, WAIT_MAX, cannot_run, config, programs, start_client, wait_until};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
 /// Nearly as many as `listen.connections_max` allows by default; for more there are not descriptors enough where 20 000 is the hard limit.
@@ -29,7 +29,7 @@ struct Kept(TcpStream);
 impl Kept {
     fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_read_timeout(Some(WAIT_MAX)).expect("a socket");
         Self(stream)
     }
 
@@ -176,7 +176,7 @@ fn slow_and_small_clients_slow_nobody_else() {
     let pace = || {
         let json = site.folder.file("client.json");
         let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "100", "--duration", "2s"]);
-        assert!(client.wait(PATIENCE).expect("it ends").success());
+        assert!(client.wait(WAIT_MAX).expect("it ends").success());
         let report = Report::read(&json).expect("a report");
         assert_eq!((report.counts.requests, report.counts.succeeded), (200, 200), "{:?}", report.counts);
         report.latency_ms.p50.expect("some")

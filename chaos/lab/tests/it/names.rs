@@ -14,7 +14,7 @@ use std::thread;
 use lab::process::Signal;
 use lab::programs::Programs;
 
-use crate::stage::{Folder, PATIENCE, cannot_run, config, get_via, programs, wait_until};
+use crate::stage::{Folder, WAIT_MAX, cannot_run, config, get_via, programs, wait_until};
 
 /// How a namespace can be had here: by root, or by a user who may have a user namespace.
 fn unshare() -> Option<&'static [&'static str]> {
@@ -54,7 +54,7 @@ fn an_upstream_that_comes_back_under_another_address_is_found() {
     assert_eq!(get_via(&proxy).status, 200);
 
     first.process.signal(Signal::KILL);
-    first.process.wait(PATIENCE).expect("it is dead");
+    first.process.wait(WAIT_MAX).expect("it is dead");
     assert_ne!(get_via(&proxy).status, 200);
     let elsewhere = format!("127.0.0.2:{}", first.data.port()).parse().expect("an address");
     let second = programs.backend_at(elsewhere, &[]).unwrap_or_else(|error| panic!("{error}"));
@@ -164,5 +164,5 @@ fn a_resolver_that_fails_takes_no_address_away_and_one_that_comes_back_is_believ
         get_via(&proxy).status == 200 && second.received().expect("the control port responds").requests > 0
     });
     proxy.process.signal(Signal::TERM);
-    assert_eq!(proxy.process.wait(PATIENCE).expect("it ends").code(), Some(0), "no look-up holds up the end");
+    assert_eq!(proxy.process.wait(WAIT_MAX).expect("it ends").code(), Some(0), "no look-up holds up the end");
 }

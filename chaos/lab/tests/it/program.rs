@@ -7,7 +7,7 @@ use std::process::Command;
 use lab::process::{Process, Signal};
 use lab::results::Results;
 
-use crate::stage::{Folder, PATIENCE, programs, wait_until};
+use crate::stage::{Folder, WAIT_MAX, programs, wait_until};
 
 fn lab(folder: &Path, arguments: &[&str]) -> Process {
     let _they_are_there = programs();
@@ -21,7 +21,7 @@ fn a_short_run_leaves_results_report_and_raw_files() {
     let folder = Folder::new();
     let out = folder.file("lab");
     let mut run = lab(&out, &["--rate", "50", "--seconds", "1", "--only", "a,b_post"]);
-    let status = run.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    let status = run.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
     assert!(status.success(), "{status}{}", run.tail());
     let results = Results::read(&out.join("results.json")).expect("results");
     assert_eq!(results.parts["a"].requests, 50);
@@ -47,6 +47,6 @@ fn an_interrupted_lab_leaves_no_program_behind() {
     let backend = backend.expect("just seen");
     assert!(TcpStream::connect(backend).is_ok());
     run.signal(Signal::INT);
-    assert_eq!(run.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}")).code(), Some(130));
+    assert_eq!(run.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}")).code(), Some(130));
     assert!(TcpStream::connect(backend).is_err(), "the backend goes on");
 }

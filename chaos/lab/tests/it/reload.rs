@@ -8,7 +8,7 @@ use lab::process::Signal;
 use lab::programs::Proxy;
 use report::run::Report;
 
-use crate::stage::{Dead, Folder, PATIENCE, Site, config, programs, start_client, wait_until};
+use crate::stage::{Dead, Folder, Site, WAIT_MAX, config, programs, start_client, wait_until};
 
 const FOUR: &str = "[upstreams.backend.retry]\nmax_attempts = 4\n";
 
@@ -93,7 +93,7 @@ fn a_hundred_reloads_under_load_fail_nothing_and_lose_no_breaker() {
         site.wait_for_generation(generation);
     }
     client.signal(Signal::INT);
-    client.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    client.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
     let counts = Report::read(&json).expect("a report").counts;
     assert!(counts.requests > 50 && counts.succeeded == counts.requests, "{counts:?}");
     assert_eq!(site.count("outrigger_config_reloads_total", &[("result", "accepted")]), 100);
@@ -108,7 +108,7 @@ fn an_open_breaker_stays_open_through_an_unrelated_reload() {
         "[upstreams.backend.endpoint_breaker]\nconsecutive_failures = 3\nopen_base = \"1h\"\nopen_cap = \"1h\"\n";
     let mut site = Site::new(&[], policies);
     site.backend.process.signal(Signal::KILL);
-    site.backend.process.wait(PATIENCE).expect("it is dead");
+    site.backend.process.wait(WAIT_MAX).expect("it is dead");
     wait_until("an open breaker", || site.get().status == 503);
 
     site.rewrite(&format!("{policies}[upstreams.backend.retry]\nmax_attempts = 4\n"));

@@ -12,7 +12,7 @@ use lab::programs::{Backend, Programs, Proxy};
 use report::run::Report;
 use socket2::{Domain, Socket, Type};
 
-use crate::stage::{Folder, PATIENCE, config, programs, start_client, wait_until};
+use crate::stage::{Folder, WAIT_MAX, config, programs, start_client, wait_until};
 
 /// Requests over kept connections, and others over a new connection each.
 struct Load {
@@ -50,7 +50,7 @@ impl Load {
             assert!(bad.is_empty(), "{} on connections of their own: {:?}", bad.len(), bad.first());
         }
         self.client.signal(Signal::INT);
-        self.client.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+        self.client.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
         let counts = Report::read(&self.json).expect("a report").counts;
         assert!(counts.requests > 100 && counts.succeeded == counts.requests, "{counts:?}");
     }
@@ -90,7 +90,7 @@ fn requests(proxy: &Proxy) -> u64 {
 
 /// It ends in good order and has cut off nothing; what it said.
 fn ended(mut proxy: Proxy) -> Vec<String> {
-    assert_eq!(proxy.process.wait(PATIENCE).expect("it ends").code(), Some(0));
+    assert_eq!(proxy.process.wait(WAIT_MAX).expect("it ends").code(), Some(0));
     let log = proxy.log();
     let drained = log.iter().find(|line| line.message == "drained").expect("it says so");
     assert_eq!(drained.number("cut_off"), Some(0.0));

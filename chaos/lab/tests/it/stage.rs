@@ -14,7 +14,7 @@ use report::run::Report;
 use socket2::{Domain, Socket, Type};
 
 /// For anything that should happen soon: a broken promise is told by this, a busy machine is not.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The programs, or a message that says how to get them.
 pub(crate) fn programs() -> Programs {
@@ -115,7 +115,7 @@ pub(crate) fn get_via(proxy: &Proxy) -> Response {
 pub(crate) fn run_client(programs: &Programs, proxy: &Proxy, folder: &Folder, arguments: &[&str]) -> Report {
     let json = folder.file("client.json");
     let mut client = start_client(programs, proxy, &json, arguments);
-    let status = client.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    let status = client.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
     assert!(status.success(), "{status}{}", client.tail());
     Report::read(&json).expect("the client's report")
 }
@@ -134,8 +134,8 @@ pub(crate) fn start_client(
 
 /// Waits until it is so.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let seen = Deadline::after(PATIENCE).poll(|| is_so().then_some(()));
-    assert!(seen.is_some(), "not within {PATIENCE:?}: {what}");
+    let seen = Deadline::after(WAIT_MAX).poll(|| is_so().then_some(()));
+    assert!(seen.is_some(), "not within {WAIT_MAX:?}: {what}");
 }
 
 /// An address where nobody listens, and nobody else can as long as it is kept.

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use lab::process::Process;
 
-use crate::stage::{Folder, PATIENCE, config, programs};
+use crate::stage::{Folder, WAIT_MAX, config, programs};
 
 /// Exit code and stderr of a proxy with this configuration.
 fn start_with(text: &str) -> (Option<i32>, String) {
@@ -12,7 +12,7 @@ fn start_with(text: &str) -> (Option<i32>, String) {
     let path = folder.write("config.toml", text);
     let command = programs.command("outrigger", ["--config", &path.to_string_lossy()]);
     let mut process = Process::spawn("outrigger", command).unwrap_or_else(|error| panic!("{error}"));
-    let status = process.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    let status = process.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
     (status.code(), process.stderr().join("\n"))
 }
 

@@ -4,7 +4,7 @@ use lab::http;
 use lab::process::Signal;
 use report::run::Report;
 
-use crate::stage::{PATIENCE, Site, start_client, wait_until};
+use crate::stage::{Site, WAIT_MAX, start_client, wait_until};
 
 #[test]
 fn sigterm_under_load_fails_no_request_and_ends_with_zero() {
@@ -17,11 +17,11 @@ fn sigterm_under_load_fails_no_request_and_ends_with_zero() {
     site.proxy.process.signal(Signal::TERM);
     wait_until("readiness 503", || http::get(site.proxy.admin, "/readyz").expect("a response").status == 503);
     assert_eq!(http::get(site.proxy.admin, "/livez").expect("a response").status, 200);
-    assert!(client.wait(PATIENCE).expect("it ends").success());
+    assert!(client.wait(WAIT_MAX).expect("it ends").success());
     let counts = Report::read(&json).expect("a report").counts;
     assert_eq!((counts.requests, counts.succeeded), (200, 200), "{counts:?}");
 
-    assert_eq!(site.proxy.process.wait(PATIENCE).expect("it ends").code(), Some(0));
+    assert_eq!(site.proxy.process.wait(WAIT_MAX).expect("it ends").code(), Some(0));
     let log = site.proxy.log();
     let drained = log.iter().find(|line| line.message == "drained").expect("it says so");
     assert_eq!(drained.number("cut_off"), Some(0.0));

@@ -8,7 +8,7 @@ use std::thread;
 use lab::programs::Proxy;
 
 use crate::origin::{Origin, read_head};
-use crate::stage::{Folder, PATIENCE, config, programs};
+use crate::stage::{Folder, WAIT_MAX, config, programs};
 
 /// Each way, ten gibibytes in all: what grows with a body shows long before.
 const BYTES: u64 = 5 << 30;
@@ -52,7 +52,7 @@ fn receive(stream: &mut TcpStream) {
 
 fn connected(proxy: &Proxy, head: &str) -> TcpStream {
     let mut stream = TcpStream::connect(proxy.app).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(WAIT_MAX)).expect("a socket");
     stream.write_all(head.as_bytes()).expect("somebody reads");
     stream
 }
