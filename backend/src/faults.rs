@@ -172,7 +172,7 @@ pub enum Problem {
         /// The longest, in milliseconds.
         max_ms: u64,
     },
-    /// A spread of the log-normal latency outside 0 to [`SIGMA_MAX`].
+    /// A spread of the log-normal latency outside 0 to 10.
     #[error("latency.sigma: {0} is not between 0 and {SIGMA_MAX}")]
     Sigma(f64),
     /// An empty list of statuses.

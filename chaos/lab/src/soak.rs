@@ -1,7 +1,7 @@
 //! The soak: minutes of load, a backend that shows every fault it has, and a proxy that is reloaded and paused meanwhile. At the end client, backend
 //! and proxy must agree on every request.
 //!
-//! Client and backend know each request by its id. The proxy only counts: its metrics and its log hold no header. [`account`] compares the three.
+//! Client and backend know each request by its id. The proxy only counts: its metrics and its log hold no header. `account` compares the three.
 
 use std::collections::BTreeMap;
 use std::fs;
