@@ -1,6 +1,6 @@
 //! What client, lab and bench show their results with: numbers, tables, plots, pages, and the blocks of a Markdown page that a program writes.
 //!
-//! [`format`] turns numbers into text. [`table`] holds cells and writes them as plain text, Markdown or HTML. [`plot`] draws SVG. [`page`] puts
+//! [`format`](mod@format) turns numbers into text. [`table`] holds cells and writes them as plain text, Markdown or HTML. [`plot`] draws SVG. [`page`] puts
 //! HTML into one file that needs no other. [`verdict`] lists claims with what was measured. [`block`] replaces and reads the marked part of a document.
 //! [`quantile`](mod@quantile) is of values that are all at hand.
 //! [`run`] is the client's JSON report, which the lab reads.
