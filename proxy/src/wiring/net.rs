@@ -25,6 +25,10 @@ use crate::names;
 use crate::shared::Shared;
 use crate::worker::{Order, Worker};
 
+/// The pages that have the name of each metric, and the values of its labels.
+const METRICS: &str = include_str!("../../../docs/metrics.md");
+const ERRORS: &str = include_str!("../../../docs/errors.md");
+
 /// What an endpoint does with its n-th connection (from 0).
 type Script = Rc<dyn Fn(usize, Peer) -> Pin<Box<dyn Future<Output = ()>>>>;
 
@@ -336,8 +340,15 @@ impl Bench {
         caller.answer().await.expect("an answer")
     }
 
-    /// The value of a sample, 0 if it is not there; `labels` are parts that must all stand in its line.
+    /// The value of a sample, 0 if it is not there; `labels` are parts that must all stand in its line. Panics at words that the
+    /// documentation does not have: of those there never is a sample.
     pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        assert!(METRICS.contains(&format!("| `{name}` |")), "{name} is no metric");
+        for label in labels {
+            let value = label.split('"').nth(1).unwrap_or(label);
+            let is_known = [METRICS, ERRORS].iter().any(|page| page.contains(&format!("`{value}`")));
+            assert!(is_known, "{label} is nowhere a label's value");
+        }
         let text = self.shared.metrics.text();
         let lines =
             text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
