@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn withdraw_all(budget: &Budget, now: Instant) -> u32 {
-        (0..).take_while(|_| budget.withdraw(now).is_ok()).count() as u32
+        (0..100_000).take_while(|_| budget.withdraw(now).is_ok()).count() as u32
     }
 
     #[test]

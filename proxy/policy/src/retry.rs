@@ -202,6 +202,7 @@ mod tests {
             budget::Config { ratio: Ratio::ZERO, floor_per_second: case.floor, window: Duration::from_secs(1) };
         let budget = Budget::new(budget, now);
         let verdict = case.config.decide(&case.ask, &budget, now, &mut StdRng::seed_from_u64(1));
+        assert_eq!(case.config.is_candidate(&case.ask.outcome), verdict != Verdict::Return);
         let spent = f64::from(case.floor) - budget.balance(now);
         match (verdict, expected) {
             (Verdict::Again { reason, .. }, Ok(wanted)) => assert_eq!((reason, spent), (wanted, 1.0)),

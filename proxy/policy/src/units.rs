@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn a_ratio_holds_its_range_and_nothing_else() {
         for (value, ppm) in [(0.0, 0), (0.15, 150_000), (1.0, 1_000_000), (1000.0, 1_000_000_000), (1e-6, 1)] {
-            assert_eq!(Ratio::from_f64(value).map(Ratio::ppm), Some(ppm), "{value}");
+            let ratio = Ratio::from_f64(value).expect("in range");
+            assert_eq!((ratio.ppm(), ratio.as_f64(), format!("{ratio:?}")), (ppm, value, value.to_string()));
         }
         for value in [-0.1, 1000.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(Ratio::from_f64(value), None, "{value}");

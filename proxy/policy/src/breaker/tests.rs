@@ -76,6 +76,8 @@ fn failures_in_a_row_trip_it_and_a_success_starts_the_count_again() {
     let moved = bench.attempt(Class::Failure).expect("the fifth in a row");
     assert_eq!((moved.from, moved.to, moved.reason), (State::Closed, State::Open, Reason::ConsecutiveFailures));
     assert_eq!(moved.open_for, Some(SECOND));
+    let snapshot = bench.breaker.snapshot(bench.now);
+    assert_eq!((snapshot.results, snapshot.failures, snapshot.consecutive_failures), (10, 9, 5), "why it is open");
 }
 
 #[test]
@@ -93,6 +95,7 @@ fn the_ratio_trips_at_its_boundary_and_only_with_enough_volume() {
 #[test]
 fn failures_older_than_the_window_are_forgotten() {
     let mut bench = Bench::new(Config { consecutive_failures: NonZeroU32::MAX, ..config() });
+    assert!(!bench.permit().is_probe());
     for _ in 0..19 {
         assert_eq!(bench.attempt(Class::Failure), None);
     }
@@ -114,8 +117,10 @@ fn overload_and_neutral_results_count_for_nothing_while_closed() {
 #[test]
 fn open_refuses_until_its_time_is_over_and_says_when_that_is() {
     let mut bench = Bench::new(config());
+    assert_eq!(bench.breaker.snapshot(bench.now).reopen_at, None);
     bench.trip();
     let reopen_at = bench.now + SECOND;
+    assert_eq!(bench.breaker.snapshot(bench.now).reopen_at, Some(reopen_at));
     bench.pass(SECOND - Duration::from_nanos(1));
     let refusal = bench.acquire().permit.expect_err("still open");
     assert_eq!(refusal.retry_at, reopen_at);
@@ -171,14 +176,17 @@ fn the_open_time_starts_over_only_after_a_calm_window() {
 }
 
 #[test]
-fn jitter_only_shortens_the_open_time() {
+fn jitter_only_shortens_the_open_time_and_by_all_of_its_share() {
     let mut bench = Bench::new(Config { open_jitter: Ratio::from_ppm(200_000).expect("in range"), ..config() });
+    let mut halves = [0; 2];
     for _ in 0..50 {
         bench.pass(60 * SECOND);
         bench.breaker = Breaker::new(bench.breaker.config(), bench.now);
         let open_for = bench.trip().open_for.expect("a trip has an open time");
         assert!((SECOND * 4 / 5..=SECOND).contains(&open_for), "{open_for:?}");
+        halves[usize::from(open_for >= SECOND * 9 / 10)] += 1;
     }
+    assert!(halves.iter().all(|times| *times > 10), "it fills its share of the open time: {halves:?}");
 }
 
 #[test]
@@ -196,12 +204,15 @@ fn late_result_from_before_the_trip_is_ignored() {
 }
 
 #[test]
-fn a_result_from_before_the_trip_does_not_count_in_the_next_closed_time_either() {
+fn a_result_from_before_a_trip_counts_in_no_later_closed_time() {
     let mut bench = Bench::new(config());
-    let late: Vec<_> = (0..5).map(|_| bench.permit()).collect();
-    bench.trip();
-    bench.pass(SECOND);
-    assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+    let mut late = Vec::new();
+    for _ in 0..40 {
+        late.push(bench.permit());
+        bench.trip();
+        bench.pass(30 * SECOND);
+        assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+    }
     for permit in late {
         assert_eq!(bench.settle(permit, Class::Failure), None);
     }
@@ -214,8 +225,14 @@ fn half_open_admits_no_more_than_its_probes_and_closes_after_as_many_successes()
     let mut bench = Bench::new(Config { probes: NonZeroU32::new(3).expect("not zero"), ..config() });
     bench.trip();
     bench.pass(SECOND);
-    let mut probes: Vec<_> = (0..3).map(|_| bench.permit()).collect();
-    assert!(bench.acquire().permit.is_err() && !bench.breaker.admits(bench.now));
+    let mut probes = Vec::new();
+    for _ in 0..3 {
+        assert!(bench.breaker.admits(bench.now));
+        probes.push(bench.permit());
+    }
+    assert!(!bench.breaker.admits(bench.now));
+    let refusal = bench.acquire().permit.expect_err("all places are taken");
+    assert_eq!(refusal.retry_at, bench.now + SECOND, "the shortest open time is nearer than the end of a lease");
     let first = probes.pop().expect("three");
     assert_eq!(bench.settle(first, Class::Success), None);
     assert!(bench.acquire().permit.is_err(), "one passed and two out are three");
@@ -241,9 +258,12 @@ fn a_probe_that_is_never_settled_fails_when_its_lease_ends() {
     bench.trip();
     bench.pass(SECOND);
     let lost = bench.permit();
+    let lease_end = bench.now + 5 * SECOND;
     bench.pass(5 * SECOND - Duration::from_nanos(1));
-    assert!(bench.acquire().permit.is_err());
+    assert!(!bench.breaker.admits(bench.now));
+    assert_eq!(bench.acquire().permit.expect_err("the lease is still running").retry_at, lease_end);
     bench.pass(Duration::from_nanos(1));
+    assert!(bench.breaker.admits(bench.now));
     let admission = bench.acquire();
     assert_eq!(admission.moved.map(|m| (m.to, m.reason)), Some((State::Open, Reason::ProbeExpired)));
     assert!(admission.permit.is_err());
