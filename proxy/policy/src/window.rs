@@ -136,12 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn a_core_with_an_older_now_counts_into_the_newer_bucket() {
+    fn a_core_with_an_older_now_counts_into_the_newer_bucket_and_sees_it() {
         let (window, origin) = window(Duration::from_secs(10));
         let newer = origin + Duration::from_secs(10);
         window.add(newer, 1, 0);
         window.add(origin, 1, 0); // the same slot, ten ticks earlier
         assert_eq!(window.sums(newer).first, 2);
+        assert_eq!(window.sums(newer - Duration::from_secs(1)).first, 2, "nor does it overlook what is newer");
     }
 
     #[test]
