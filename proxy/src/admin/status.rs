@@ -183,7 +183,7 @@ impl UpstreamStatus {
             hosts: upstream.config.hosts.clone(),
             in_flight: upstream.in_flight.load(Relaxed),
             in_flight_max: upstream.config.in_flight_max,
-            answer_limits: LimitsStatus::new(&upstream.config.answer),
+            answer_limits: LimitsStatus::new(&upstream.config.response),
             routes: routes.all().map(|route| RouteStatus::take(route, clocks)).collect(),
             endpoints: upstream
                 .endpoints

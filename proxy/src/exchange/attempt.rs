@@ -253,7 +253,7 @@ impl Call {
             length: self.upload.length(),
             expects_continue: self.manner.expects_continue && self.upload.is_untouched(),
             accepts_trailers: self.manner.accepts_trailers && self.upgrade.is_none(),
-            limits: self.lane.upstream.config.answer,
+            limits: self.lane.upstream.config.response,
             body: self.upload.read(),
             upgrade: self.upgrade.as_deref(),
         }

@@ -161,7 +161,7 @@ fn the_reference_names_the_ranges_that_hold() {
 fn what_is_taken_by_default_is_what_the_reader_takes_by_itself() {
     let config = Config::parse("config.toml", MINIMAL).expect("loads");
     let default = outrigger_http1::parse::Limits::default();
-    assert_eq!(config.upstreams[0].answer, default);
+    assert_eq!(config.upstreams[0].response, default);
     assert_eq!(config.listen.limits, outrigger_http1::parse::Limits { informational_responses: 0, ..default });
 }
 
@@ -183,7 +183,7 @@ fn what_is_left_out_gives_way_to_what_is_written() {
     assert_eq!(capped.policies.retry.backoff.base, ms(5));
     assert_eq!(capped.policies.breaker.expect("enabled").open_base, ms(500));
 
-    let heads = with("answer.head_bytes_max = \"8KiB\"").answer;
+    let heads = with("answer.head_bytes_max = \"8KiB\"").response;
     assert_eq!((heads.head_bytes, heads.field_bytes, heads.first_line_bytes), (8_192, 8_192, 8_192));
 
     let drain = Config::parse("config.toml", &format!("[drain]\ntimeout = \"2s\"\n{MINIMAL}")).expect("loads").drain;

@@ -3,7 +3,11 @@
 //! "Wrong" is kept apart from "left out" so that one slip is one fault: a key that could not be read is never compared with another one as if its
 //! default stood there.
 
-use super::{Collector, Place};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::duration::{show_duration, show_size};
+use crate::config::fault::{Collector, Place};
 
 /// A key as the file has it.
 pub(in crate::config) struct Key<T> {
@@ -120,20 +124,20 @@ pub(in crate::config) trait Shown {
     fn shown(&self) -> String;
 }
 
-impl Shown for std::time::Duration {
+impl Shown for Duration {
     fn shown(&self) -> String {
-        crate::config::duration::show_duration(*self)
+        show_duration(*self)
     }
 }
 
 /// Of bytes.
 impl Shown for usize {
     fn shown(&self) -> String {
-        crate::config::duration::show_size(*self)
+        show_size(*self)
     }
 }
 
-impl Shown for std::net::SocketAddr {
+impl Shown for SocketAddr {
     fn shown(&self) -> String {
         self.to_string()
     }

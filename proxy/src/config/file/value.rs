@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use outrigger_policy::units::Ratio;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::Found;
+use super::key::Found;
 use crate::config::fault::{Collector, Place, quoted};
 
 /// What a value says once its type is right; the error is the message of a fault.

@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::Address;
 use crate::config::fault::quoted;
+use crate::config::settings::Address;
 
 /// `host:port`, as in "127.0.0.1:5001", "backend:80", "[::1]:5001".
 pub(super) fn parse_endpoint(text: &str) -> Result<Address, String> {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_our_own_door_is_recognised_in_every_spelling() {
+    fn an_endpoint_that_is_our_own_listener_is_recognised_in_every_spelling() {
         for (endpoint, listener, leads) in [
             ("127.0.0.1:4140", "127.0.0.1:4140", true),
             ("127.0.0.1:4141", "127.0.0.1:4140", false),

@@ -1,30 +1,30 @@
-//! How much of a message is taken, from either side: heads, and what stands around a body's chunks.
+//! How much of a request or response the proxy accepts, without the data of its body: heads, trailers and chunk extensions.
 
 use outrigger_http1::parse::Limits;
 
 use crate::config::file::{Settled, Table};
 
-use super::{KIB, MIB};
+use super::units::{KIB, MIB};
 
-/// Of the app's requests, in `[listen]`.
+/// Limits of requests, in `[listen]`.
 pub(super) fn read_requests(table: &mut Table<'_>) -> Limits {
     let head = read_head(table);
     let line = table.size("request_line_bytes_max", KIB..=MIB).at_most(16 * KIB, &head, table.faults).value;
     Limits { first_line_bytes: line, ..read_rest(table, &head) }
 }
 
-/// Of an upstream's answers, in `[upstreams.NAME.answer]`.
-pub(super) fn read_answers(table: &mut Table<'_>) -> Limits {
+/// Limits of responses, in `[upstreams.NAME.answer]`.
+pub(super) fn read_responses(table: &mut Table<'_>) -> Limits {
     let head = read_head(table);
-    let interim = table.integer("interim_max", 0..=100).or(8);
-    Limits { informational_responses: interim, ..read_rest(table, &head) }
+    let informational = table.integer("interim_max", 0..=100).or(8);
+    Limits { informational_responses: informational, ..read_rest(table, &head) }
 }
 
 fn read_head(table: &mut Table<'_>) -> Settled<usize> {
     table.size("head_bytes_max", 8 * KIB..=MIB).settle(32 * KIB)
 }
 
-/// A status line is a line like another; requests have their own number for their first, which holds the target, and no interim ones.
+/// The limits that both have. A status line has the limit of a header field; [`read_requests`] sets another one for request lines.
 fn read_rest(table: &mut Table<'_>, head: &Settled<usize>) -> Limits {
     let field = table.size("header_bytes_max", KIB..=MIB).at_most(16 * KIB, head, table.faults).value;
     Limits {
@@ -39,7 +39,7 @@ fn read_rest(table: &mut Table<'_>, head: &Settled<usize>) -> Limits {
     }
 }
 
-/// A mebibyte at most.
+/// For sizes that are 1 MiB at most.
 fn short(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

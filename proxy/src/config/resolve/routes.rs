@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::Method;
 use outrigger_policy::breaker;
 
-use crate::config::Route;
 use crate::config::fault::{Collector, is_name, quoted};
 use crate::config::file::{Settled, Table};
+use crate::config::settings::Route;
 
 use super::policies::{Base, Draft};
 

@@ -1,0 +1,59 @@
+//! `[listen]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::config::fault::Collector;
+use crate::config::file::{Item, Settled, Table};
+use crate::config::settings::{Address, Listen};
+
+use super::units::{HOUR, MINUTE, millis, secs};
+use super::{address, limits};
+
+/// `[listen]`, and where its two listeners stand: no upstream may lead to them.
+pub(super) struct ListenDraft {
+    pub(super) settings: Listen,
+    app: Settled<SocketAddr>,
+    admin: Settled<SocketAddr>,
+}
+
+pub(super) fn read(table: &mut Table<'_>) -> ListenDraft {
+    let mut listener = |name, port| {
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        table.text(name, address::LISTENER, address::parse_listener).settle(default)
+    };
+    let (app, admin) = (listener("app", 4140), listener("admin", 4191));
+    if !app.is_wrong() && !admin.is_wrong() && address::collide(app.value, admin.value) {
+        let (this, other) = if admin.is_written() { (&admin, &app) } else { (&app, &admin) };
+        let message = format!("{} collides with {}", this.value, other.described(table.faults));
+        table.faults.add_relation(&this.place, message);
+    }
+    let hosts = table.texts("admin_hosts", "a host name", 1..=100, address::parse_host);
+    let hosts = hosts.map(|hosts| hosts.into_iter().map(|host| host.value).collect());
+    let settings = Listen {
+        app: app.value,
+        admin: admin.value,
+        admin_hosts: hosts.or(vec!["localhost".to_owned()]),
+        reuse_port: table.boolean("reuse_port").or(false),
+        workers: table.integer("workers", 0..=64).or(0),
+        connections_max: table.integer("connections_max", 1..=1_000_000).or(10_000),
+        head_timeout: table.duration("head_timeout", millis(100)..=5 * MINUTE).or(secs(10)),
+        limits: limits::read_requests(table),
+        idle_timeout: table.duration("idle_timeout", secs(1)..=HOUR).or(MINUTE),
+        requests_max: table.integer("requests_max", 0..=1_000_000).or(0),
+    };
+    ListenDraft { settings, app, admin }
+}
+
+impl ListenDraft {
+    /// Adds a fault for each endpoint that is a listener of this proxy: it would call itself.
+    pub(super) fn check_is_no_endpoint(&self, endpoints: &[Item<Address>], faults: &Collector<'_>) {
+        for endpoint in endpoints {
+            for listener in [&self.app, &self.admin] {
+                if !listener.is_wrong() && address::leads_to(&endpoint.value, listener.value) {
+                    let message = format!("would call itself: {} is {}", listener.place.path, listener.value);
+                    faults.add_relation(&endpoint.place, message);
+                }
+            }
+        }
+    }
+}
