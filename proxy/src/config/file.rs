@@ -24,6 +24,9 @@ pub(super) use key::{Key, Settled};
 use nearest::nearest;
 use value::{Checked, check_value, found_table, in_range, integer, integer_in, ratio_in, shown};
 
+/// Keys that had another name in an earlier release: the old name, then the name of today. They hold in every table that knows the new name.
+const RENAMED: [(&str, &str); 2] = [("answer", "response"), ("interim_max", "informational_max")];
+
 /// Reads a whole text with `read`, which gets its outermost table.
 pub(super) fn read<R>(file: &str, text: &str, read: impl FnOnce(&mut Table<'_>) -> R) -> Result<R, Faults> {
     let (document, syntax) = DeTable::parse_recoverable(text);
@@ -241,7 +244,10 @@ impl<'t> Table<'t> {
             Found::LeftOut => return Key { place: left_out, found: Found::LeftOut },
             Found::Wrong => return Key { place: left_out, found: Found::Wrong },
         };
-        let Some((key, value)) = table.get_key_value(name) else {
+        // What stands under an old name is checked, too: one run tells every fault.
+        let mut old_names = RENAMED.iter().filter(|(_, new)| *new == name).map(|(old, _)| *old);
+        let entry = table.get_key_value(name).or_else(|| old_names.find_map(|old| table.get_key_value(old)));
+        let Some((key, value)) = entry else {
             return Key { place: left_out, found: Found::LeftOut };
         };
         let place = self.place.child(name, key.span().start);
@@ -264,13 +270,21 @@ impl<'t> Table<'t> {
         if let Found::Written(table) = self.found {
             for (key, _) in table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref())) {
                 let place = self.place.child(key.get_ref(), key.span().start);
-                let message = match nearest(key.get_ref(), &self.known) {
-                    Some(known) => format!("unknown key (did you mean {known}?)"),
-                    None => format!("unknown key (known here: {})", self.known.join(", ")),
-                };
-                self.faults.add(&place, message);
+                self.faults.add(&place, self.not_known(key.get_ref()));
             }
         }
         value
+    }
+
+    /// What is wrong with a key that was not asked for.
+    fn not_known(&self, key: &str) -> String {
+        let renamed = RENAMED.iter().find(|(old, new)| *old == key && self.known.contains(new));
+        if let Some((_, new)) = renamed {
+            return format!("renamed: write {}", self.place.child(new, 0).path);
+        }
+        match nearest(key, &self.known) {
+            Some(known) => format!("unknown key (did you mean {known}?)"),
+            None => format!("unknown key (known here: {})", self.known.join(", ")),
+        }
     }
 }

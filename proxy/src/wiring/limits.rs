@@ -60,7 +60,7 @@ fn an_answer_may_be_as_large_as_its_upstream_says_and_from_the_next_request_on()
             ("header_bytes_max = \"1KiB\"", format!("{ok}x: {long}\r\ncontent-length: 0\r\n\r\n"), Some(502)),
             ("header_bytes_max = \"1KiB\"", format!("HTTP/1.1 200 {long}\r\ncontent-length: 0\r\n\r\n"), Some(502)),
             ("headers_max = 5", format!("{ok}{fields}content-length: 0\r\n\r\n"), Some(502)),
-            ("interim_max = 2", format!("{hints}{OK}"), Some(502)),
+            ("informational_max = 2", format!("{hints}{OK}"), Some(502)),
             ("trailer_bytes_max = \"1KiB\"", format!("{ok}{CHUNKED}0\r\nx: {long}\r\n\r\n"), None),
             ("trailers_max = 5", format!("{ok}{CHUNKED}0\r\n{fields}\r\n"), None),
             ("chunk_extension_bytes_max = \"1KiB\"", format!("{ok}{CHUNKED}2;{long}\r\nho\r\n0\r\n\r\n"), None),
@@ -76,7 +76,7 @@ fn an_answer_may_be_as_large_as_its_upstream_says_and_from_the_next_request_on()
             settle().await;
             let dialed = net.dialed();
             let once = "[upstreams.backend.retry]\nmax_attempts = 1";
-            bench.reload(&format!("{ONE}\n{once}\n[upstreams.backend.answer]\n{limit}\n")).await;
+            bench.reload(&format!("{ONE}\n{once}\n[upstreams.backend.response]\n{limit}\n")).await;
             assert_eq!(ask(&bench, request).await, status, "{limit}");
             assert_eq!(net.dialed(), dialed, "{limit}: over the connection that was there");
         }

@@ -158,7 +158,7 @@ fn the_reference_names_the_ranges_that_hold() {
 }
 
 #[test]
-fn what_is_taken_by_default_is_what_the_reader_takes_by_itself() {
+fn the_default_limits_are_the_ones_of_the_http_reader() {
     let config = Config::parse("config.toml", MINIMAL).expect("loads");
     let default = outrigger_http1::parse::Limits::default();
     assert_eq!(config.upstreams[0].response, default);
@@ -166,7 +166,7 @@ fn what_is_taken_by_default_is_what_the_reader_takes_by_itself() {
 }
 
 #[test]
-fn what_is_left_out_gives_way_to_what_is_written() {
+fn unset_keys_adapt_to_the_ones_that_are_set() {
     let ms = Duration::from_millis;
     let with = |extra: &str| upstream(&format!("{MINIMAL}{extra}"));
     let lease = |breaker: Option<outrigger_policy::breaker::Config>| breaker.expect("enabled").probe_lease;
@@ -183,7 +183,7 @@ fn what_is_left_out_gives_way_to_what_is_written() {
     assert_eq!(capped.policies.retry.backoff.base, ms(5));
     assert_eq!(capped.policies.breaker.expect("enabled").open_base, ms(500));
 
-    let heads = with("answer.head_bytes_max = \"8KiB\"").response;
+    let heads = with("response.head_bytes_max = \"8KiB\"").response;
     assert_eq!((heads.head_bytes, heads.field_bytes, heads.first_line_bytes), (8_192, 8_192, 8_192));
 
     let drain = Config::parse("config.toml", &format!("[drain]\ntimeout = \"2s\"\n{MINIMAL}")).expect("loads").drain;
@@ -191,13 +191,13 @@ fn what_is_left_out_gives_way_to_what_is_written() {
 }
 
 #[test]
-fn a_route_has_what_it_leaves_out_from_its_upstream() {
+fn a_route_takes_what_it_does_not_set_from_its_upstream() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_cases/good/routes.toml");
     let upstream = upstream(&fs::read_to_string(path).expect("readable"));
     let [orders, reports, rest] = &upstream.routes[..] else { panic!("three routes are written") };
     let secs = Duration::from_secs;
 
-    // The upstream's attempt of 2 s gives way to the route's request.
+    // The upstream's attempt of 2 s adapts to the route's request.
     assert_eq!(orders.policies.timeouts.attempt, secs(1));
     assert_eq!((orders.has_own_budget, orders.has_own_breaker), (true, false));
     assert_eq!(orders.policies.budget.floor_per_second, upstream.policies.budget.floor_per_second);

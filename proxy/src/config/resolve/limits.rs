@@ -13,10 +13,10 @@ pub(super) fn read_requests(table: &mut Table<'_>) -> Limits {
     Limits { first_line_bytes: line, ..read_rest(table, &head) }
 }
 
-/// Limits of responses, in `[upstreams.NAME.answer]`.
+/// Limits of responses, in `[upstreams.NAME.response]`.
 pub(super) fn read_responses(table: &mut Table<'_>) -> Limits {
     let head = read_head(table);
-    let informational = table.integer("interim_max", 0..=100).or(8);
+    let informational = table.integer("informational_max", 0..=100).or(8);
     Limits { informational_responses: informational, ..read_rest(table, &head) }
 }
 

@@ -38,7 +38,7 @@ impl UpstreamDraft {
         let in_flight_max = table.integer("in_flight_max", 1..=1_000_000).or(1_024);
         let connect = table.boolean("connect").or(false);
         let pool = table.section("pool", pool::read);
-        let response = table.section("answer", limits::read_responses);
+        let response = table.section("response", limits::read_responses);
 
         let own = Draft::read(table, &Base::of_upstreams());
         let endpoint_breaker =
