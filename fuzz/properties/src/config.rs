@@ -1,4 +1,4 @@
-//! A configuration: whatever stands in the file, it is read or its faults are told; and what was read can be built, also beside what is in force.
+//! Configuration files: every text loads or gets its faults, without a panic; and what loads can be built, alone and as the next generation of a running one.
 
 use outrigger::clock;
 use outrigger::config::Config;

@@ -1,7 +1,7 @@
 //! Durations and sizes as the file writes them: one whole number and one unit.
 //!
-//! No sums ("1h30m" is "90m") and no fractions ("1.5s" is "1500ms"): two people who mean the same write nearly the same, and a reader never has to
-//! add. A duration needs its unit, because a bare number has meant seconds in one tool and milliseconds in the next; a size may be plain bytes.
+//! There are no sums ("1h30m" is "90m") and no fractions ("1.5s" is "1500ms"), so that two people who mean the same write nearly the same. A
+//! duration needs its unit, because a bare number means seconds in one tool and milliseconds in the next. A size may be plain bytes.
 
 use std::time::Duration;
 

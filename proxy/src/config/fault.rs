@@ -1,13 +1,13 @@
 //! What is wrong with a configuration file: every fault of it in one run, one line each.
 //!
-//! Whoever edits a file wants to fix it once, so reading never stops at the first fault. The words have one form (place, key, what was found, what
-//! is allowed) and no text of the file can break out of its line: it is quoted, escaped and cut.
+//! An operator wants to mend a file once, so reading does not stop at the first fault. All messages have one form: place, key, what was found, what
+//! is allowed. Text from the file cannot break out of its line, because it is quoted, escaped and cut.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
-/// More are counted, not printed: a file of noise must not flood a log.
+/// Further faults are counted, not printed: a file full of noise must not flood a log.
 const SHOWN_MAX: usize = 100;
 /// Characters of a text from the file that a fault repeats.
 const QUOTED_MAX: usize = 60;
@@ -43,7 +43,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The one fault of a file that nothing could be read from.
+    /// The one fault of a file that cannot be read.
     pub fn unreadable(file: &str, error: &std::io::Error) -> Faults {
         // The system's sentence begins with a capital ("No such file or directory").
         let mut message = error.to_string();
@@ -54,7 +54,7 @@ impl Faults {
         Faults { shown: vec![Fault { file: file.to_owned(), line: None, path: String::new(), message }], more: 0 }
     }
 
-    /// Those that are worth printing.
+    /// The faults that are printed: the first 100.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.shown.iter()
     }
@@ -80,7 +80,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Where something stands, or where it would have to.
+/// Where something stands in the file, or where it is missing.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     /// Keys from the top, joined by dots.
@@ -104,7 +104,7 @@ impl Place {
     }
 }
 
-/// Gathers faults while a file is read. Shared by all readers of one file, on one thread.
+/// Collects faults while a file is read. All readers of one file share it, on one thread.
 pub(super) struct Collector<'t> {
     file: &'t str,
     /// Offsets at which lines begin; the first is 0.

@@ -1,8 +1,8 @@
-//! A small typed reader over TOML that keeps places and never stops at a fault.
+//! A small typed reader over TOML that knows the place of each value and does not stop at a fault.
 //!
-//! Not serde: it stops at the first fault and knows a place only for what it could parse. A reader of a table asks for each key by name, with the
-//! range it allows; what was never asked for is an unknown key. A key is therefore known in one place, the line that reads it, together with its
-//! type, its range and its default.
+//! It is not serde, because serde stops at the first fault and knows a place only for what it could parse. Whoever reads a table asks for each key
+//! by name, with the range that is allowed; a key that nobody asked for is unknown. So one line of code holds all about a key: its name, its type,
+//! its range and its default. What the keys mean, and how they depend on each other, is not known here.
 
 use std::fmt::Display;
 use std::num::NonZeroU32;
@@ -27,7 +27,10 @@ use value::{Checked, check_value, found_table, in_range, integer, integer_in, ra
 /// Keys that had another name in an earlier release: the old name, then the name of today. They hold in every table that knows the new name.
 const RENAMED: [(&str, &str); 2] = [("answer", "response"), ("interim_max", "informational_max")];
 
-/// Reads a whole text with `read`, which gets its outermost table.
+/// Reads a text; `read` gets its outermost table. `file` is the name that faults call it.
+///
+/// # Errors
+/// All faults of the text, in order of their place.
 pub(super) fn read<R>(file: &str, text: &str, read: impl FnOnce(&mut Table<'_>) -> R) -> Result<R, Faults> {
     let (document, syntax) = DeTable::parse_recoverable(text);
     let faults = Collector::new(file, text, &syntax);
@@ -36,7 +39,7 @@ pub(super) fn read<R>(file: &str, text: &str, read: impl FnOnce(&mut Table<'_>) 
     faults.finish(value)
 }
 
-/// One table while it is read; it may be left out, and then so are all its keys.
+/// One table while it is read. A table that the file leaves out reads like an empty one.
 pub(super) struct Table<'t> {
     pub(super) faults: &'t Collector<'t>,
     pub(super) place: Place,
@@ -56,19 +59,19 @@ impl<'t> Table<'t> {
         Table { faults, place, found, known: Vec::new() }
     }
 
-    /// Whether any key stands in it, right or wrong.
+    /// Whether the file sets any key of it, right or wrong.
     pub(super) fn has_keys(&self) -> bool {
         matches!(self.found, Found::Written(table) if !table.is_empty())
     }
 
-    /// A table in this one.
+    /// A table in this one: `[name]`.
     pub(super) fn section<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'_>) -> R) -> R {
         let expected = format!("a table ([{}])", self.place.child(name, 0).path);
         let key = self.key(name, &expected, |value| value.as_table().map(Ok));
         Table::new(self.faults, key.place, key.found).read(read)
     }
 
-    /// A table of tables, in order of the file; `read` gets the name of each.
+    /// A table of tables, `[name.ANY]`, in order of the file; `read` gets the name of each.
     pub(super) fn sections<R>(
         &mut self,
         name: &'static str,
@@ -89,7 +92,7 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// An array of tables; none if it is left out.
+    /// An array of tables, `[[name]]`; empty if the file leaves it out.
     pub(super) fn tables<R>(&mut self, name: &'static str, mut read: impl FnMut(&mut Table<'_>) -> R) -> Vec<R> {
         let expected = format!("tables ([[{}]])", self.place.child(name, 0).path);
         let key = self.key(name, &expected, |value| value.as_array().map(Ok));
@@ -117,7 +120,7 @@ impl<'t> Table<'t> {
         self.key(name, &expected, |value| integer_in(value, &range))
     }
 
-    /// An integer from 1 on.
+    /// An integer from 1 to `max`.
     pub(super) fn positive(&mut self, name: &'static str, max: u32) -> Key<NonZeroU32> {
         // The range leaves no 0 to be replaced.
         self.integer(name, 1..=max).map(|number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
@@ -131,7 +134,7 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// Bytes: an integer or a text with a unit.
+    /// A number of bytes: an integer, or a string with a unit.
     pub(super) fn size(&mut self, name: &'static str, range: RangeInclusive<usize>) -> Key<usize> {
         self.key(name, r#"a size like "64KiB", "16MiB", or bytes"#, |value| {
             let (size, shown) = match value {
@@ -145,7 +148,7 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// A share.
+    /// A ratio: 0.2 is 20 %.
     pub(super) fn ratio(&mut self, name: &'static str, range: RangeInclusive<f64>) -> Key<Ratio> {
         let expected = format!("a number from {} to {}", range.start(), range.end());
         self.key(name, &expected, |value| ratio_in(value, &range))
@@ -171,7 +174,7 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// A text that `parse` understands.
+    /// A string that `parse` accepts; `expected` describes it.
     pub(super) fn text<T>(
         &mut self,
         name: &'static str,
@@ -181,7 +184,7 @@ impl<'t> Table<'t> {
         self.key(name, &format!("a string with {expected}"), |value| value.as_str().map(parse))
     }
 
-    /// An array of different texts, each of which `parse` understands.
+    /// An array of `count` different strings, each of which `parse` accepts.
     pub(super) fn texts<T: PartialEq>(
         &mut self,
         name: &'static str,
@@ -192,7 +195,7 @@ impl<'t> Table<'t> {
         self.array(name, &format!("a string with {expected}"), count, |value| value.as_str().map(&parse))
     }
 
-    /// An array of different numbers.
+    /// An array of different integers.
     pub(super) fn integers(&mut self, name: &'static str, range: RangeInclusive<u16>) -> Key<Vec<Item<u16>>> {
         let expected = format!("an integer from {} to {}", range.start(), range.end());
         let count = 0..=usize::from(range.end() - range.start()) + 1;
@@ -264,7 +267,7 @@ impl<'t> Table<'t> {
         Key { place, found }
     }
 
-    /// Reads the table to its end: a key that `read` did not ask for is unknown.
+    /// Runs `read` on the table, then adds a fault for each key that it did not ask for.
     fn read<R>(mut self, read: impl FnOnce(&mut Table<'_>) -> R) -> R {
         let value = read(&mut self);
         if let Found::Written(table) = self.found {

@@ -39,7 +39,7 @@ impl<T> Key<T> {
         }
     }
 
-    /// The same key with its value turned into another type, which never fails: ranges are checked before.
+    /// The same key with a value of another type. The range has been checked before, so `turn` cannot fail.
     pub(in crate::config) fn map<U>(self, turn: impl FnOnce(T) -> U) -> Key<U> {
         let found = match self.found {
             Found::LeftOut => Found::LeftOut,
@@ -67,7 +67,7 @@ impl<T> Key<T> {
         self.settle(default)
     }
 
-    /// As [`Key::settle`], for a value that may not exceed `outer`: written, it is a fault if it does; left out, it gives way.
+    /// As [`Key::settle`], for a value that may not exceed `outer`. If the file sets a larger one, that is a fault; a larger default is lowered.
     pub(in crate::config) fn at_most(self, default: T, outer: &Settled<T>, faults: &Collector<'_>) -> Settled<T>
     where
         T: Ord + Copy + Shown,
@@ -96,12 +96,12 @@ enum Origin {
 }
 
 impl<T> Settled<T> {
-    /// It stands in the file, and is right by itself.
+    /// Whether the file sets it, and its type and range are right.
     pub(in crate::config) fn is_written(&self) -> bool {
         self.origin == Origin::Written
     }
 
-    /// A fault has been added for it, so nothing can be said about it.
+    /// Whether a fault has been added for it. Then `value` is a default that nobody asked for.
     pub(in crate::config) fn is_wrong(&self) -> bool {
         self.origin == Origin::Wrong
     }
@@ -119,7 +119,7 @@ impl<T> Settled<T> {
     }
 }
 
-/// Values that faults repeat in the file's own spelling.
+/// Values that faults show as the file would spell them.
 pub(in crate::config) trait Shown {
     fn shown(&self) -> String;
 }
@@ -130,7 +130,7 @@ impl Shown for Duration {
     }
 }
 
-/// Of bytes.
+/// A number of bytes.
 impl Shown for usize {
     fn shown(&self) -> String {
         show_size(*self)

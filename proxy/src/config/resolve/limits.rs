@@ -39,7 +39,7 @@ fn read_rest(table: &mut Table<'_>, head: &Settled<usize>) -> Limits {
     }
 }
 
-/// For sizes that are 1 MiB at most.
+/// A size of at most 1 MiB.
 fn short(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
