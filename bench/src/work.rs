@@ -4,22 +4,27 @@
 //! Time moves on by what a busy proxy has between two requests; chance is seeded.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use outrigger::clock::Dice;
+use outrigger::clock::Rng;
 use outrigger::config::Config;
-use outrigger::http::headers;
+use outrigger::exchange::forward;
 use outrigger::live::Live;
-use outrigger::metrics::Metrics;
+use outrigger::telemetry::metrics::Metrics;
 use outrigger_http1::head::{RequestHead, ResponseHead};
 use outrigger_http1::parse::{Heads, Limits, RequestKind};
 use outrigger_policy::balance;
 use outrigger_policy::breaker::Breaker;
 use outrigger_policy::budget::Budget;
+use outrigger_policy::call::{Call, Scene, Step};
 use outrigger_policy::deadline::Deadline;
+use outrigger_policy::endpoint::Endpoint;
+use outrigger_policy::observe::Context;
 use outrigger_policy::outcome::{Class, Outcome, Pushback};
 use outrigger_policy::retry::Ask;
+use outrigger_policy::upload::Upload;
 use rand::SeedableRng as _;
 
 /// Between two calls.
@@ -27,10 +32,13 @@ const STEP: Duration = Duration::from_micros(20);
 /// Routes of the configuration in which one is looked up.
 const ROUTES: usize = 100;
 
+/// What an attempt comes to when all is well.
+const SUCCESS: Outcome = Outcome::Response { status: 200, pushback: Pushback::None };
+
 /// What every function gets.
 pub(crate) struct Stage {
     now: Instant,
-    rng: Dice,
+    rng: Rng,
     live: Live,
 }
 
@@ -58,42 +66,59 @@ pub(crate) const ALL: &[Function] = &[
             let _ = black_box(budget.withdraw(now));
         });
     }),
-    ("balance_pick", |mut stage, times| {
-        stage.repeat(times, |_, rng| {
-            black_box(balance::pick(3, |at| black_box(at) < 3, |at| u32::try_from(at).unwrap_or(0), rng));
+    ("choose_of_three", |mut stage, times| {
+        let endpoints: Vec<_> = (0..3).map(|id| stage.endpoint(id)).collect();
+        stage.repeat(times, |now, rng| {
+            let mut cx = Context { now, rng, observer: &mut () };
+            let lease = balance::choose(black_box(&endpoints), &[], &mut cx).expect("all admit");
+            lease.settle(Class::Success, &mut cx);
+        });
+    }),
+    ("call_with_one_attempt", |mut stage, times| {
+        let endpoints = [stage.endpoint(0)];
+        let route = Arc::clone(&stage.live.table.all()[0].default);
+        stage.repeat(times, |now, rng| {
+            let mut cx = Context { now, rng, observer: &mut () };
+            let scene = Scene { policies: &route.policies, endpoints: &endpoints, upload: Upload::NONE };
+            let mut call = Call::begin::<(), _, _>(&route.policies, true, &mut cx).expect("it is admitted");
+            let Step::Attempt { number, lease } = call.poll(&scene, &mut cx) else { return };
+            lease.settle(Class::Success, &mut cx);
+            call.ended(number, SUCCESS, &scene, &mut cx);
+            black_box(call.poll(&scene, &mut cx));
+            call.into_admission().settle::<(), _, _>(Class::Success, &route.policies, &mut cx);
         });
     }),
     ("retry_decide_to_return", |stage, times| decide(stage, times, 200)),
     ("retry_decide_to_go_again", |stage, times| decide(stage, times, 503)),
-    ("headers_wanted", |mut stage, times| {
+    ("destination", |mut stage, times| {
         let head = request(&mut Heads::requests(Limits::default()));
         stage.repeat(times, |_, _| {
-            black_box(headers::wanted(black_box(&head)).is_ok());
+            black_box(forward::destination(black_box(&head)).is_ok());
         });
     }),
-    ("headers_forward_request_with_a_copy", |mut stage, times| {
+    ("forward_request_with_a_copy", |mut stage, times| {
         let head = request(&mut Heads::requests(Limits::default()));
         stage.repeat(times, |_, _| {
             let mut head = black_box(&head).clone();
-            headers::forward_request(&mut head);
+            forward::forward_request(&mut head);
             black_box(head);
         });
     }),
-    ("headers_forward_answer_with_a_copy", |mut stage, times| {
-        let head = answer(&mut Heads::responses(Limits::default()));
+    ("forward_response_with_a_copy", |mut stage, times| {
+        let head = response(&mut Heads::responses(Limits::default()));
         stage.repeat(times, |_, _| {
             let mut head = black_box(&head).clone();
-            black_box(headers::forward_answer(&mut head));
+            black_box(forward::forward_response(&mut head));
             black_box(head);
         });
     }),
-    ("strict_answer", |mut stage, times| {
+    ("parse_response", |mut stage, times| {
         let mut heads = Heads::responses(Limits::default());
         stage.repeat(times, |_, _| {
-            black_box(answer(&mut heads));
+            black_box(response(&mut heads));
         });
     }),
-    ("strict_request", |mut stage, times| {
+    ("parse_request", |mut stage, times| {
         let mut heads = Heads::requests(Limits::default());
         stage.repeat(times, |_, _| {
             black_box(request(&mut heads));
@@ -115,7 +140,7 @@ pub(crate) const ALL: &[Function] = &[
 /// There is none of this name.
 pub(crate) fn run(name: &str, times: u32) -> Result<(), String> {
     let function = ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("{name}: no such function"))?;
-    let stage = Stage { now: Instant::now(), rng: Dice::seed_from_u64(1), live: live() };
+    let stage = Stage { now: Instant::now(), rng: Rng::seed_from_u64(1), live: live() };
     function.1(stage, times);
     Ok(())
 }
@@ -125,7 +150,12 @@ impl Stage {
         &self.live.config.upstreams[0].policies
     }
 
-    fn repeat(&mut self, times: u32, mut call: impl FnMut(Instant, &mut Dice)) {
+    fn endpoint(&self, id: u64) -> Arc<Endpoint<()>> {
+        let config = self.live.config.upstreams[0].endpoint_breaker.expect("it is on");
+        Arc::new(Endpoint::new(id, Some(Breaker::new(config, self.now)), ()))
+    }
+
+    fn repeat(&mut self, times: u32, mut call: impl FnMut(Instant, &mut Rng)) {
         for _ in 0..times {
             self.now += STEP;
             call(black_box(self.now), &mut self.rng);
@@ -137,9 +167,9 @@ fn decide(mut stage: Stage, times: u32, status: u16) {
     let (retry, budget) = (stage.policies().retry.clone(), Budget::new(stage.policies().budget, stage.now));
     stage.repeat(times, |now, rng| {
         let ask = Ask {
-            outcome: Outcome::Answered { status, pushback: Pushback::None },
+            outcome: Outcome::Response { status, pushback: Pushback::None },
             attempts: 1,
-            is_repeatable: true,
+            is_idempotent: true,
             is_replayable: true,
             deadline: Deadline::after(now, Duration::from_secs(30)),
             has_endpoint: true,
@@ -155,7 +185,7 @@ fn request(heads: &mut Heads) -> RequestHead {
     heads.request(black_box(bytes)).expect("it is fine").expect("it is whole").head
 }
 
-fn answer(heads: &mut Heads) -> ResponseHead {
+fn response(heads: &mut Heads) -> ResponseHead {
     let bytes = b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 13:00:00 GMT\r\ncontent-type: text/plain\r\ncontent-length: 40\r\n\r\n";
     heads.expect_response(RequestKind::default());
     heads.response(black_box(bytes)).expect("it is fine").expect("it is whole").head

@@ -11,9 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderName, Method, Request, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,16 +21,18 @@ use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
-use self::gate::Gate;
+use self::gate::{Gate, QUIT};
 use self::places::{CONNECTIONS_MAX, Places, Stage};
+use self::response::{Response, TEXT, reply};
 use self::scrapes::{SCRAPES_MAX, Scrape, Scrapes};
 use crate::clock;
-use crate::events::Event;
-use crate::listeners::Door;
+use crate::downstream::listeners::Acceptor;
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 
 mod gate;
 mod places;
+mod response;
 mod scrapes;
 mod status;
 
@@ -46,13 +46,8 @@ const MAKE_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// When the system gives no connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const TEXT: &str = "text/plain; charset=utf-8";
-/// Ends the proxy in order: for a Job whose sidecar Kubernetes would not end.
-const QUIT: &str = "/quitquitquit";
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// No page of another site may have our responses in it, not even as a script or a picture.
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The label of any other path, and of a connection that asked for none.
 const OTHER: &str = "other";
@@ -60,19 +55,17 @@ const OTHER: &str = "other";
 /// Scrapes alone never take every connection.
 const _: () = assert!(SCRAPES_MAX < CONNECTIONS_MAX);
 
-type Response = http::Response<Full<Bytes>>;
-
 /// Serves each connection until the listener is closed.
-pub async fn serve(shared: Arc<Shared>, mut door: Door) {
+pub async fn serve(shared: Arc<Shared>, mut acceptor: Acceptor) {
     let scrapes = scrapes::limited(scraped(&shared));
     let mut places = Places::default();
-    while let Some(accepted) = door.next().await {
+    while let Some(accepted) = acceptor.next().await {
         let Ok(tcp) = accepted else {
             clock::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         if places.make_room() == Some(Stage::Silent) {
-            shared.tell(&Event::Asked { path: OTHER, status: 0 });
+            shared.emit(&Event::Asked { path: OTHER, status: 0 });
         }
         // What is asked over loopback comes from a container of this pod.
         let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
@@ -94,7 +87,7 @@ async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, gate: Gate, scrapes: 
     // A peer that leaves or talks nonsense is its own affair.
     let _ = clock::until(clock::now() + HEAD_MAX + RESPONSE_MAX, served).await;
     if stage.get() == Stage::Silent {
-        shared.tell(&Event::Asked { path: OTHER, status: 0 });
+        shared.emit(&Event::Asked { path: OTHER, status: 0 });
     }
 }
 
@@ -116,7 +109,7 @@ fn stack(
         })
         .map_response(move |response: Response| {
             stage.set(Stage::Answered);
-            telling.tell(&Event::Asked { path: counted.get(), status: response.status().as_u16() });
+            telling.emit(&Event::Asked { path: counted.get(), status: response.status().as_u16() });
             response
         })
         .layer(gate)
@@ -191,21 +184,6 @@ fn not_made(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Response
     }
 }
 
-fn reply(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response {
-    let mut builder = http::Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
-    builder = match status {
-        StatusCode::METHOD_NOT_ALLOWED => builder.header(header::ALLOW, "GET, HEAD"),
-        StatusCode::SERVICE_UNAVAILABLE => builder.header(header::RETRY_AFTER, "1"),
-        _ => builder,
-    };
-    builder
-        .header(header::CACHE_CONTROL, "no-store")
-        .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-        .header(RESOURCE_POLICY, "same-origin")
-        .body(Full::new(body.into()))
-        .expect("the fields above are valid")
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -215,7 +193,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::live::Live;
-    use crate::metrics::Metrics;
+    use crate::telemetry::metrics::Metrics;
 
     /// What a proxy with this configuration shares.
     pub(super) fn shared(more: &str) -> Arc<Shared> {

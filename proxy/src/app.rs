@@ -21,16 +21,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{Config, Drain};
-use crate::events::Event;
-use crate::http::client::Tcp;
-use crate::http::server::NO_PLACE;
-use crate::listeners::{Door, Listeners, Successor};
+use crate::downstream::h1::CONNECTIONS_MAX;
+use crate::downstream::listeners::{Acceptor, Listeners, Successor};
 use crate::live::Live;
-use crate::metrics::Metrics;
-use crate::reload::{FileWatch, LOOK_INTERVAL, LOOKUP_MAX};
+use crate::live::reload::{FileWatch, LOOK_INTERVAL, LOOKUP_MAX};
 use crate::shared::{Load, Shared};
+use crate::telemetry::events::Event;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connect::Tcp;
+use crate::upstream::resolve;
 use crate::worker::{Order, Worker};
-use crate::{admin, clock, names};
+use crate::{admin, clock};
 
 /// When the system gives no connection (no descriptors left), the acceptor waits so long before it asks again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -98,7 +99,7 @@ impl App {
         let ended = runtime.block_on(async {
             let live = Live::build(self.config.clone(), None, &metrics, clock::now());
             let shared = Arc::new(Shared::new(live, metrics, workers));
-            tell_of_panics(&shared);
+            report_panics(&shared);
             self.control(shared, workers, commands).await
         });
         // A look-up that the system's resolver does not answer must not hold up the end.
@@ -113,12 +114,12 @@ impl App {
         mut commands: mpsc::Receiver<Command>,
     ) -> io::Result<()> {
         let addresses = (self.app_address()?, self.admin_address()?);
-        let mut crew = Crew::start(&shared, workers)?;
-        names::find(&shared, &shared.live(), LOOKUP_MAX).await.apply(clock::now());
+        let mut threads = Workers::start(&shared, workers)?;
+        resolve::find(shared.live().upstreams(), &shared.metrics, LOOKUP_MAX).await.apply(clock::now());
         let mut watches = watch_names(&shared);
         fit_to_descriptors(&shared);
-        let mut doors = Doors::open(&shared, self.listeners, &crew)?;
-        shared.tell(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
+        let mut listening = Listening::open(&shared, self.listeners, &threads)?;
+        shared.emit(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
 
         let mut file = self.path.map(FileWatch::new);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
@@ -129,13 +130,13 @@ impl App {
                     Some(Command::Reload) => true,
                     Some(Command::Stop) => break,
                     Some(Command::StopNow) | None => {
-                        crew.cut_off().await;
+                        threads.cut_off().await;
                         return Ok(());
                     }
                 },
                 () = shared.asked_to_quit() => break,
                 // Only a panic ends them; a proxy that takes no connections must not look alive.
-                _ = doors.tasks.join_next() => return Err(io::Error::other("no connections are taken any more")),
+                _ = listening.tasks.join_next() => return Err(io::Error::other("no connections are taken any more")),
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
             };
             let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
@@ -146,17 +147,17 @@ impl App {
         let drain = shared.live().config.drain;
         // Whichever is first; a second signal cuts the drain short.
         tokio::select! {
-            () = drain_all(&shared, drain, &mut doors, &mut crew) => {}
+            () = drain_all(&shared, drain, &mut listening, &mut threads) => {}
             () = stop_now(&mut commands) => {}
         }
-        crew.cut_off().await;
+        threads.cut_off().await;
         drop(watches);
         Ok(())
     }
 }
 
 /// Where connections come in.
-struct Doors {
+struct Listening {
     /// Both; aborted with this set, at the latest when the control thread returns.
     tasks: JoinSet<()>,
     accepting: AbortHandle,
@@ -166,32 +167,32 @@ struct Doors {
     successor: Option<Successor>,
 }
 
-impl Doors {
-    fn open(shared: &Arc<Shared>, listeners: Listeners, crew: &Crew) -> io::Result<Doors> {
+impl Listening {
+    fn open(shared: &Arc<Shared>, listeners: Listeners, threads: &Workers) -> io::Result<Listening> {
         let (app, successor) = (listeners.app.address()?, listeners.app.successor().ok());
         if successor.as_ref().is_some_and(Successor::is_there) {
-            shared.tell(&Event::PortShared(app));
+            shared.emit(&Event::PortShared(app));
         }
         let ((close_app, app_closes), (close_admin, admin_closes)) = (watch::channel(false), watch::channel(false));
         let mut tasks = JoinSet::new();
         let accepting =
-            tasks.spawn_local(accept(Arc::clone(shared), listeners.app.open(app_closes)?, crew.handoffs.clone()));
+            tasks.spawn_local(accept(Arc::clone(shared), listeners.app.open(app_closes)?, threads.handoffs.clone()));
         tasks.spawn_local(admin::serve(Arc::clone(shared), listeners.admin.open(admin_closes)?));
-        Ok(Doors { tasks, accepting, close_app, close_admin, successor })
+        Ok(Listening { tasks, accepting, close_app, close_admin, successor })
     }
 
-    /// Until the app's door is closed and whoever stood before it has been let in.
+    /// Until the app's acceptor is closed and whoever stood before it has been let in.
     async fn close_app(&mut self) {
-        // Nobody hears it only if the door is closed already.
+        // Nobody hears it only if the acceptor is closed already.
         let _ = self.close_app.send(true);
         while !self.accepting.is_finished() && self.tasks.join_next().await.is_some() {}
     }
 
-    /// Begins to close both doors if another process stands beside them; returns whether it does so now.
+    /// Begins to close both listening if another process stands beside them; returns whether it does so now.
     fn leave_to_successor(&mut self) -> bool {
         let is_there = self.successor.take_if(|successor| successor.is_there()).is_some();
         if is_there {
-            // Nobody hears it only if the door is closed already.
+            // Nobody hears it only if the acceptor is closed already.
             let _ = (self.close_app.send(true), self.close_admin.send(true));
         }
         is_there
@@ -199,7 +200,7 @@ impl Doors {
 }
 
 /// Worker threads and the ways to reach them.
-struct Crew {
+struct Workers {
     handoffs: Vec<mpsc::Sender<StdTcpStream>>,
     orders: watch::Sender<Order>,
     /// One message, without content, from each worker that has ended.
@@ -207,8 +208,8 @@ struct Crew {
     running: usize,
 }
 
-impl Crew {
-    fn start(shared: &Arc<Shared>, workers: usize) -> io::Result<Crew> {
+impl Workers {
+    fn start(shared: &Arc<Shared>, workers: usize) -> io::Result<Workers> {
         let (orders, order) = watch::channel(Order::Serve);
         let (end, ended) = mpsc::channel(workers);
         let mut handoffs = Vec::with_capacity(workers);
@@ -227,7 +228,7 @@ impl Crew {
             })?;
             handoffs.push(handoff);
         }
-        Ok(Crew { handoffs, orders, ended, running: workers })
+        Ok(Workers { handoffs, orders, ended, running: workers })
     }
 
     /// Until every worker has ended.
@@ -256,11 +257,11 @@ impl Drop for Lost<'_> {
 }
 
 /// Panics are counted wherever they happen. What was said is told to nobody: it may hold a part of a request.
-fn tell_of_panics(shared: &Arc<Shared>) {
+fn report_panics(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        shared.tell(&Event::Panicked { place: &place });
+        shared.emit(&Event::Panicked { place: &place });
     }));
 }
 
@@ -271,7 +272,7 @@ fn fit_to_descriptors(shared: &Shared) {
     let carried = usize::try_from(carried).unwrap_or(usize::MAX);
     if carried < shared.connections_max() {
         shared.lower_connections_max(carried);
-        shared.tell(&Event::FewDescriptors { descriptors, connections_max: carried });
+        shared.emit(&Event::FewDescriptors { descriptors, connections_max: carried });
     }
 }
 
@@ -300,22 +301,22 @@ fn worker_count(configured: usize) -> usize {
 fn watch_names(shared: &Arc<Shared>) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     for upstream in shared.live().upstreams() {
-        watches.spawn_local(names::watch(Arc::clone(shared), Arc::clone(upstream)));
+        watches.spawn_local(resolve::watch(Arc::clone(upstream), Arc::clone(&shared.metrics)));
     }
     watches
 }
 
-async fn accept(shared: Arc<Shared>, mut door: Door, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
-    while let Some(accepted) = door.next().await {
+async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
+    while let Some(accepted) = acceptor.next().await {
         match accepted {
             Ok(tcp) if shared.connections() >= shared.connections_max() => {
                 // One short write into an empty socket buffer: it goes out or the peer is gone.
-                let _ = tcp.try_write(NO_PLACE);
-                shared.tell(&Event::ConnectionRefused);
+                let _ = tcp.try_write(CONNECTIONS_MAX);
+                shared.emit(&Event::ConnectionRefused);
             }
             Ok(tcp) => hand_over(&shared, tcp, &handoffs).await,
             Err(error) => {
-                shared.tell(&Event::AcceptFailed(&error));
+                shared.emit(&Event::AcceptFailed(&error));
                 clock::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -335,23 +336,23 @@ async fn hand_over(shared: &Shared, tcp: TcpStream, handoffs: &[mpsc::Sender<Std
     }
 }
 
-async fn drain_all(shared: &Shared, drain: Drain, doors: &mut Doors, crew: &mut Crew) {
+async fn drain_all(shared: &Shared, drain: Drain, listening: &mut Listening, threads: &mut Workers) {
     let started = clock::now();
     let end = started + drain.timeout;
     shared.begin_drain();
-    shared.tell(&Event::Draining { in_flight: shared.requests().1 });
-    wait_for_silence(shared, drain, started, doors).await;
+    shared.emit(&Event::Draining { in_flight: shared.requests().1 });
+    wait_for_silence(shared, drain, started, listening).await;
     // Whoever is in the queue is let in before the workers are told that nobody comes any more. What is late is reset with the rest.
-    let _in_time = clock::until(end, doors.close_app()).await;
+    let _in_time = clock::until(end, listening.close_app()).await;
     // No receiver is left only if every worker has ended already.
-    let _ = crew.orders.send(Order::Finish);
-    let in_time = clock::until(end, crew.all_ended()).await;
+    let _ = threads.orders.send(Order::Finish);
+    let in_time = clock::until(end, threads.all_ended()).await;
     let cut_off = if in_time.is_some() { 0 } else { shared.requests().1 };
-    shared.tell(&Event::Drained { cut_off, took: clock::now().saturating_duration_since(started) });
+    shared.emit(&Event::Drained { cut_off, took: clock::now().saturating_duration_since(started) });
 }
 
 /// Until no request has begun or been under way for `silence`, or only `grace` is left. As soon as a successor listens on our ports, they are left to it.
-async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant, doors: &mut Doors) {
+async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant, listening: &mut Listening) {
     let latest = started + drain.timeout.saturating_sub(drain.grace);
     let (mut begun_before, _) = shared.requests();
     let (mut silent_since, mut next_look) = (started, started);
@@ -366,8 +367,8 @@ async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant, doors
         }
         if now >= next_look {
             next_look = now + LOOK_INTERVAL;
-            if doors.leave_to_successor() {
-                shared.tell(&Event::HandedOver);
+            if listening.leave_to_successor() {
+                shared.emit(&Event::HandedOver);
             }
         }
         clock::sleep(DRAIN_LOOK).await;
@@ -396,7 +397,7 @@ mod tests {
         let live = Live::build(config, None, &metrics, clock::now());
         let shared = Arc::new(Shared::new(live, metrics, 2));
         let before = panic::take_hook();
-        tell_of_panics(&shared);
+        report_panics(&shared);
         let worker = Arc::clone(&shared);
         let ended = thread::spawn(move || {
             let _told_if_lost = Lost(&worker.workers[1]);

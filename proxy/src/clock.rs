@@ -1,6 +1,6 @@
-//! The one clock and the one dice of the proxy; clippy bans every other reading of time or chance.
+//! The one clock and the one random generator of the proxy; clippy bans every other reading of time or chance.
 //!
-//! Time goes through tokio's clock, so that a test with paused time moves the whole proxy, policies included. The dice is a small fast
+//! Time goes through tokio's clock, so that a test with paused time moves the whole proxy, policies included. The generator is a small fast
 //! generator for jitter and balancing, one per worker; it must never be used for secrets.
 
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 /// The generator that policies draw from.
-pub type Dice = SmallRng;
+pub type Rng = SmallRng;
 
 /// Monotonic time.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
@@ -29,8 +29,8 @@ pub fn wall() -> SystemTime {
 
 /// A freshly seeded generator.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a generator")]
-pub fn dice() -> Dice {
-    Dice::from_rng(&mut rand::rng())
+pub fn rng() -> Rng {
+    Rng::from_rng(&mut rand::rng())
 }
 
 /// Ends at `moment`.
@@ -48,10 +48,10 @@ pub async fn until<F: Future>(moment: Instant, work: F) -> Option<F::Output> {
     tokio::time::timeout_at(tokio::time::Instant::from_std(moment), work).await.ok()
 }
 
-/// A timer for moments that mostly never come, as the deadlines of requests.
+/// A timer for moments that mostly never come, such as the deadlines of requests.
 ///
 /// Arming a timer for each request and disarming it again costs more than all policies together. The deadlines of one connection's requests lie ever
-/// later; so the timer stays armed for an early one, and only when it rings is looked whether the deadline of today has come.
+/// later; so the timer stays armed for an early one, and only when it rings does it look at the deadline of the present request.
 #[derive(Default)]
 pub struct Alarm(RefCell<Option<Pin<Box<tokio::time::Sleep>>>>);
 

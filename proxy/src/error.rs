@@ -1,15 +1,17 @@
-//! Every answer that the proxy makes itself, in one table.
+//! Every response that the proxy makes itself, in one table.
 //!
-//! A variant of [`ProxyError`] does not compile until the table says its status, its RFC 9209 error token, its own reason word (a metric's label and
-//! the caller's explanation) and on whose side it lies. Rejections happen before anything is sent; failures after.
+//! A variant of [`ProxyError`] does not compile until the table says its status, its RFC 9209 error token, its own word (a metric's label, and
+//! the explanation downstream) and on whose side it lies. Rejections happen before anything is sent; failures after.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use outrigger_http1::parse::Refusal;
+use outrigger_policy::breaker::{self, Open};
+use outrigger_policy::rejection::Rejection;
 
-/// Why the caller gets an answer of ours instead of the upstream's. Each is one sentence for a person, lower case, without a full stop.
+/// Why the downstream gets a response of ours instead of the upstream's. Each is one sentence for a person, lower case, without a full stop.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The request's head has no single meaning.
@@ -23,23 +25,23 @@ pub enum ProxyError {
     HeadTooLarge(&'static str),
     /// It is of another version of HTTP.
     #[error("{0}")]
-    VersionRefused(&'static str),
+    VersionNotSupported(&'static str),
     /// A method that an HTTP sidecar does not forward, or not to this upstream.
     #[error("TRACE is not forwarded, nor is CONNECT to an upstream that does not allow it")]
-    MethodRefused,
+    MethodNotAllowed,
     /// An OPTIONS that may not be forwarded any further.
     #[error("Max-Forwards is 0: this proxy answers itself")]
-    LastForward,
+    MaxForwardsReached,
     /// No upstream has this name.
     #[error("no upstream is called \"{host}\"; known: {known}")]
     UnknownHost {
-        /// What the caller asked for.
+        /// What was asked for.
         host: String,
         /// What it could have asked for.
         known: Arc<str>,
     },
-    /// The upstream has all the requests under way that it may have.
-    #[error("{max} requests are under way, as many as the upstream may have")]
+    /// The upstream has all the requests in flight that it may have.
+    #[error("{max} requests are in flight, as many as the upstream may have")]
     InFlightLimit {
         /// The limit.
         max: u32,
@@ -49,10 +51,10 @@ pub enum ProxyError {
     BreakerOpen(Box<OpenBreaker>),
     /// Every endpoint's breaker is open.
     #[error("{0}")]
-    EndpointsOpen(Box<OpenBreaker>),
+    AllEndpointsOpen(Box<OpenBreaker>),
     /// No address is known: the name does not resolve.
     #[error("the upstream's name has no address")]
-    NoAddress,
+    NoEndpoints,
     /// The connection was refused.
     #[error("the endpoint refused the connection")]
     ConnectRefused,
@@ -61,34 +63,34 @@ pub enum ProxyError {
     ConnectTimeout,
     /// The system had no socket for another connection.
     #[error("the system has no socket left for another connection")]
-    NoSocket,
+    NoLocalSocket,
     /// There was no connection for another reason.
     #[error("the endpoint cannot be reached")]
     ConnectFailed,
-    /// The connection broke before an answer.
-    #[error("the endpoint closed the connection before it answered")]
+    /// The connection broke before a response.
+    #[error("the endpoint closed the connection before it responded")]
     Reset,
-    /// No answer within the attempt's time.
-    #[error("the endpoint did not answer in time")]
+    /// No response within the attempt's time.
+    #[error("the endpoint did not respond in time")]
     AttemptTimeout,
-    /// No answer within the request's time, all attempts together.
-    #[error("the request's time ran out before an endpoint answered")]
+    /// No response within the request's time, all attempts together.
+    #[error("the request's time ran out before an endpoint responded")]
     RequestTimeout,
-    /// What came back is no HTTP answer.
-    #[error("the endpoint's answer is not valid HTTP")]
-    Garbled,
+    /// What came back is no HTTP response.
+    #[error("the endpoint's response is not valid HTTP")]
+    MalformedResponse,
     /// The upstream switched protocols without being asked.
     #[error("the endpoint switched protocols without being asked")]
-    UnaskedUpgrade,
-    /// The caller's body broke off.
+    UnexpectedUpgrade,
+    /// The request's body broke off, or is malformed.
     #[error("the request's body broke off or is malformed")]
-    CallerBodyBroken,
-    /// The caller's body came too slowly.
+    MalformedRequestBody,
+    /// The request's body came too slowly.
     #[error("the request's body did not arrive in time")]
-    CallerTooSlow,
+    UploadTimeout,
 }
 
-/// What is open, why, and until when: for the caller's eyes.
+/// What is open, why, and until when: for people.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "{}: {rule} for {:.1} s, next probe in {:.1} s",
@@ -111,22 +113,80 @@ pub struct OpenBreaker {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     /// The app.
-    Caller,
+    Downstream,
     /// The proxy refused, to protect somebody.
     Proxy,
     /// The upstream, or the way to it.
     Upstream,
 }
 
+/// The words for the rows of the table: a label of metrics, and the reason that is told downstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "each is the word of the error of the same name")]
+pub enum Reason {
+    BadRequest,
+    TargetTooLong,
+    HeadTooLarge,
+    VersionNotSupported,
+    MethodNotAllowed,
+    MaxForwardsReached,
+    UnknownHost,
+    InFlightLimit,
+    BreakerOpen,
+    AllEndpointsOpen,
+    NoLocalSocket,
+    NoEndpoints,
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectFailed,
+    Reset,
+    AttemptTimeout,
+    RequestTimeout,
+    MalformedResponse,
+    UnexpectedUpgrade,
+    MalformedRequestBody,
+    UploadTimeout,
+}
+
+impl Reason {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::BadRequest => "bad_request",
+            Reason::TargetTooLong => "target_too_long",
+            Reason::HeadTooLarge => "head_too_large",
+            Reason::VersionNotSupported => "version_not_supported",
+            Reason::MethodNotAllowed => "method_not_allowed",
+            Reason::MaxForwardsReached => "max_forwards_reached",
+            Reason::UnknownHost => "unknown_host",
+            Reason::InFlightLimit => "in_flight_limit",
+            Reason::BreakerOpen => "breaker_open",
+            Reason::AllEndpointsOpen => "all_endpoints_open",
+            Reason::NoLocalSocket => "no_local_socket",
+            Reason::NoEndpoints => "no_endpoints",
+            Reason::ConnectRefused => "connect_refused",
+            Reason::ConnectTimeout => "connect_timeout",
+            Reason::ConnectFailed => "connect_failed",
+            Reason::Reset => "reset",
+            Reason::AttemptTimeout => "attempt_timeout",
+            Reason::RequestTimeout => "request_timeout",
+            Reason::MalformedResponse => "malformed_response",
+            Reason::UnexpectedUpgrade => "unexpected_upgrade",
+            Reason::MalformedRequestBody => "malformed_request_body",
+            Reason::UploadTimeout => "upload_timeout",
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Status of the answer.
+    /// Status of the response.
     pub status: StatusCode,
     /// Error type of RFC 9209 §2.3.
     pub token: &'static str,
-    /// Our own word, unique per row.
-    pub reason: &'static str,
+    /// Our own word for it.
+    pub reason: Reason,
     /// Who has to act.
     pub side: Side,
 }
@@ -134,40 +194,63 @@ pub struct Row {
 impl ProxyError {
     /// The table.
     pub fn row(&self) -> Row {
-        use Side::{Caller, Proxy, Upstream};
+        use Side::{Downstream, Proxy, Upstream};
         let (status, token, reason, side) = match self {
-            ProxyError::BadRequest(_) => (400, "http_request_error", "bad_request", Caller),
-            ProxyError::TargetTooLong(_) => (414, "http_request_error", "target_too_long", Caller),
-            ProxyError::HeadTooLarge(_) => (431, "http_request_error", "head_too_large", Caller),
-            ProxyError::VersionRefused(_) => (505, "http_request_error", "version_refused", Caller),
-            ProxyError::MethodRefused => (405, "http_request_denied", "method_refused", Caller),
-            ProxyError::LastForward => (200, "proxy_internal_response", "last_forward", Proxy),
-            ProxyError::UnknownHost { .. } => (421, "destination_not_found", "unknown_host", Caller),
-            ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", "in_flight_limit", Proxy),
-            ProxyError::BreakerOpen(_) => (503, "destination_unavailable", "breaker_open", Proxy),
-            ProxyError::EndpointsOpen(_) => (503, "destination_unavailable", "endpoints_open", Proxy),
-            ProxyError::NoSocket => (503, "connection_limit_reached", "no_socket", Proxy),
-            ProxyError::NoAddress => (502, "dns_error", "no_address", Upstream),
-            ProxyError::ConnectRefused => (502, "connection_refused", "connect_refused", Upstream),
-            ProxyError::ConnectTimeout => (504, "connection_timeout", "connect_timeout", Upstream),
-            ProxyError::ConnectFailed => (502, "destination_ip_unroutable", "connect_failed", Upstream),
-            ProxyError::Reset => (502, "connection_terminated", "reset", Upstream),
-            ProxyError::AttemptTimeout => (504, "http_response_timeout", "attempt_timeout", Upstream),
-            ProxyError::RequestTimeout => (504, "http_response_timeout", "request_timeout", Upstream),
-            ProxyError::Garbled => (502, "http_protocol_error", "garbled", Upstream),
-            ProxyError::UnaskedUpgrade => (502, "http_upgrade_failed", "unasked_upgrade", Upstream),
-            ProxyError::CallerBodyBroken => (400, "http_request_error", "caller_body_broken", Caller),
-            ProxyError::CallerTooSlow => (408, "http_request_error", "caller_too_slow", Caller),
+            ProxyError::BadRequest(_) => (400, "http_request_error", Reason::BadRequest, Downstream),
+            ProxyError::TargetTooLong(_) => (414, "http_request_error", Reason::TargetTooLong, Downstream),
+            ProxyError::HeadTooLarge(_) => (431, "http_request_error", Reason::HeadTooLarge, Downstream),
+            ProxyError::VersionNotSupported(_) => (505, "http_request_error", Reason::VersionNotSupported, Downstream),
+            ProxyError::MethodNotAllowed => (405, "http_request_denied", Reason::MethodNotAllowed, Downstream),
+            ProxyError::MaxForwardsReached => (200, "proxy_internal_response", Reason::MaxForwardsReached, Proxy),
+            ProxyError::UnknownHost { .. } => (421, "destination_not_found", Reason::UnknownHost, Downstream),
+            ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", Reason::InFlightLimit, Proxy),
+            ProxyError::BreakerOpen(_) => (503, "destination_unavailable", Reason::BreakerOpen, Proxy),
+            ProxyError::AllEndpointsOpen(_) => (503, "destination_unavailable", Reason::AllEndpointsOpen, Proxy),
+            ProxyError::NoLocalSocket => (503, "connection_limit_reached", Reason::NoLocalSocket, Proxy),
+            ProxyError::NoEndpoints => (502, "dns_error", Reason::NoEndpoints, Upstream),
+            ProxyError::ConnectRefused => (502, "connection_refused", Reason::ConnectRefused, Upstream),
+            ProxyError::ConnectTimeout => (504, "connection_timeout", Reason::ConnectTimeout, Upstream),
+            ProxyError::ConnectFailed => (502, "destination_ip_unroutable", Reason::ConnectFailed, Upstream),
+            ProxyError::Reset => (502, "connection_terminated", Reason::Reset, Upstream),
+            ProxyError::AttemptTimeout => (504, "http_response_timeout", Reason::AttemptTimeout, Upstream),
+            ProxyError::RequestTimeout => (504, "http_response_timeout", Reason::RequestTimeout, Upstream),
+            ProxyError::MalformedResponse => (502, "http_protocol_error", Reason::MalformedResponse, Upstream),
+            ProxyError::UnexpectedUpgrade => (502, "http_upgrade_failed", Reason::UnexpectedUpgrade, Upstream),
+            ProxyError::MalformedRequestBody => (400, "http_request_error", Reason::MalformedRequestBody, Downstream),
+            ProxyError::UploadTimeout => (408, "http_request_error", Reason::UploadTimeout, Downstream),
         };
         let status = StatusCode::from_u16(status).expect("the table holds valid codes");
         Row { status, token, reason, side }
     }
 
+    /// For what the policies refused at `now`; `scope` is what the breaker of calls counts.
+    pub fn rejected(why: Rejection, scope: &'static str, now: Instant) -> ProxyError {
+        match why {
+            Rejection::InFlightLimit { max } => ProxyError::InFlightLimit { max },
+            Rejection::BreakerOpen(open) => ProxyError::BreakerOpen(Box::new(OpenBreaker::new(scope, &open, now))),
+            Rejection::AllEndpointsOpen(open) => {
+                ProxyError::AllEndpointsOpen(Box::new(OpenBreaker::new("endpoint", &open, now)))
+            }
+            Rejection::NoEndpoints => ProxyError::NoEndpoints,
+        }
+    }
+
     /// The breaker that refused, if one did.
     pub fn open_breaker(&self) -> Option<&OpenBreaker> {
         match self {
-            ProxyError::BreakerOpen(open) | ProxyError::EndpointsOpen(open) => Some(open),
+            ProxyError::BreakerOpen(open) | ProxyError::AllEndpointsOpen(open) => Some(open),
             _ => None,
+        }
+    }
+}
+
+impl OpenBreaker {
+    fn new(scope: &'static str, open: &Open, now: Instant) -> OpenBreaker {
+        OpenBreaker {
+            scope,
+            rule: open.reason.map_or("", breaker::Reason::word),
+            open_for: now.saturating_duration_since(open.since),
+            retry_after: open.retry_at.saturating_duration_since(now),
         }
     }
 }
@@ -178,7 +261,7 @@ impl From<Refusal> for ProxyError {
         match refusal.status() {
             StatusCode::URI_TOO_LONG => ProxyError::TargetTooLong(what),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ProxyError::HeadTooLarge(what),
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED => ProxyError::VersionRefused(what),
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => ProxyError::VersionNotSupported(what),
             _ => ProxyError::BadRequest(what),
         }
     }
@@ -209,36 +292,37 @@ mod tests {
             BadRequest("x"),
             TargetTooLong("x"),
             HeadTooLarge("x"),
-            VersionRefused("x"),
-            MethodRefused,
-            LastForward,
+            VersionNotSupported("x"),
+            MethodNotAllowed,
+            MaxForwardsReached,
             UnknownHost { host: String::new(), known: Arc::from("") },
             InFlightLimit { max: 1 },
             BreakerOpen(Box::new(open.clone())),
-            EndpointsOpen(Box::new(open)),
-            NoAddress,
+            AllEndpointsOpen(Box::new(open)),
+            NoEndpoints,
             ConnectRefused,
             ConnectTimeout,
-            NoSocket,
+            NoLocalSocket,
             ConnectFailed,
             Reset,
             AttemptTimeout,
             RequestTimeout,
-            Garbled,
-            UnaskedUpgrade,
-            CallerBodyBroken,
-            CallerTooSlow,
+            MalformedResponse,
+            UnexpectedUpgrade,
+            MalformedRequestBody,
+            UploadTimeout,
         ]
     }
 
     #[test]
     fn every_row_has_its_own_reason_and_a_status_of_its_side() {
-        let mut reasons: Vec<_> = all().iter().map(|e| e.row().reason).collect();
+        let mut reasons: Vec<_> = all().iter().map(|e| e.row().reason.word()).collect();
         for error in all() {
             let row = error.row();
-            // The one 5xx that means the caller.
-            let blames_caller = row.status.is_client_error() || row.status == StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-            assert_eq!(blames_caller, row.side == Side::Caller, "{error:?}");
+            // The one 5xx that means the downstream.
+            let blames_downstream =
+                row.status.is_client_error() || row.status == StatusCode::HTTP_VERSION_NOT_SUPPORTED;
+            assert_eq!(blames_downstream, row.side == Side::Downstream, "{error:?}");
         }
         reasons.sort_unstable();
         reasons.dedup();

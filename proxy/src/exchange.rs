@@ -1,178 +1,271 @@
-//! THE file: one request through all policies, from top to bottom.
+//! One request: drives [`Call`], the loop that decides, and does what it says.
 //!
-//! ```text
-//! route → in-flight limit → breaker of calls → budget deposit ─▶ attempt: endpoint and its breaker → connection → send → classify
-//!                                                                   ▲                                            │
-//!                                                                   └── wait ◀── retry.decide: condition, safety, │ deadline, budget
-//! ```
+//! What happens to a request, and in which order, stands in `outrigger_policy::call`. Here its steps are performed with sockets and timers: an attempt is sent, a wait is slept through, a
+//! cancelled attempt is dropped. What must happen however a request ends hangs on guards: the [`Record`] counts and logs it once, the admission gives its slot and permit back, a lease
+//! its endpoint. So a downstream that leaves halfway undoes exactly what had been done.
 //!
-//! The order of the policies is the order of the lines of [`through_policies`]; it is not configurable. What must happen however a request ends (slots
-//! and permits given back, the exchange counted and logged) hangs on the [`Record`] and the guards in it, so that a caller who leaves halfway undoes
-//! exactly what had been done.
+//! `attempt` is one attempt, `forward` what of a head goes on, `response` the way down, `tunnel` what goes on without HTTP, `record` the accounting.
 
 mod attempt;
-mod body;
-mod patience;
+pub mod forward;
 mod record;
+pub mod response;
 mod tunnel;
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use http::Method;
-use outrigger_http1::encode::BodyLength;
-use outrigger_http1::head::{RequestHead, ResponseHead};
+use outrigger_http1::head::{Name, RequestHead};
 use outrigger_http1::parse::Refusal;
-use outrigger_http1::traits::requested_upgrade;
-use outrigger_policy::breaker::Permit;
-use outrigger_policy::retry::{Ask, Verdict};
+use outrigger_policy::call::{Call, Scene, Step};
+use outrigger_policy::outcome::{Class, Outcome};
 
-use self::attempt::{Attempt, Call};
-use self::body::Passing;
-pub use self::body::{BrokenOff, Down, Unfinished};
-use self::record::Record;
-pub use self::tunnel::Passage;
-use crate::clock;
+use self::attempt::{AttemptAlarm, Attempted, HostField, Sender};
+use self::record::{Decide, Record};
+use self::response::{Received, Reply, Response, Source};
+use crate::clock::{self, Alarm};
+use crate::config::Repeat;
+use crate::downstream::stream::Downstream;
+use crate::downstream::upload::Upload;
 use crate::error::ProxyError;
-use crate::events::Event;
-use crate::http::body::{Pace, Upload};
-use crate::http::headers;
-use crate::http::server::Caller;
-use crate::lane::Lane;
-use crate::route::Route;
-use crate::worker::Worker;
+use crate::upstream::endpoint::{Endpoint, Target};
+use crate::upstream::pool::Reuse;
+use crate::worker::context::Context;
+use crate::worker::handle::RouteHandle;
 
-/// What a request comes to.
-pub enum Reply {
-    /// An answer.
-    Answer(Answer),
-    /// A tunnel, with the answer that begins it.
-    Tunnel(Passage),
-}
+/// How long a response that a retry supersedes may take to its end, beyond the wait before the retry.
+const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 
-/// What goes down.
-pub struct Answer {
-    /// Its head; framing is made where it is written.
-    pub head: ResponseHead,
-    /// Its body, and the exchange's end with it.
-    pub body: Down,
-    /// The caller's next request is better off with our successor.
-    pub is_last: bool,
-}
-
-/// Answers one request.
-pub async fn run(caller: Rc<Caller>, head: RequestHead) -> Reply {
-    let mut record = Record::begin(caller, Some(&head.method), clock::now());
-    let passed = through_policies(&mut record, head).await;
-    let is_last = record.caller.worker.shared.is_draining();
-    match passed {
-        Ok(passing) => record.answer(passing, is_last),
-        Err(error) => Reply::Answer(record.refuse(&error, is_last)),
+/// Carries out one request.
+pub async fn run(context: &Rc<Context>, downstream: &Rc<Downstream>, head: RequestHead) -> Reply {
+    let mut record = Record::begin(context, downstream, Some(&head.method), clock::now());
+    let is_last = || context.shared.is_draining();
+    let admitted = admit(&mut record, &head);
+    let Admitted { call, handle, sending } = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => return Reply::Response(response::refuse(record, &error, None, is_last())),
+    };
+    let sender = Sender::new(&mut record, handle, head, sending);
+    let mut exchange = Exchange { call, sender: &sender, endpoints: None, last: None };
+    let result = exchange.carry_out(&mut record).await;
+    let admission = exchange.call.into_admission();
+    match result {
+        Ok(received) => response::pass_on(record, received, admission, is_last()),
+        Err(Failure { error, class }) => {
+            Reply::Response(response::refuse(record, &error, Some((admission, class)), is_last()))
+        }
     }
 }
 
-/// Answers what is no request.
-pub fn refuse(caller: Rc<Caller>, why: Refusal) -> Answer {
-    Record::begin(caller, None, clock::now()).refuse(&ProxyError::from(why), true)
+/// Refuses what is no request.
+pub fn refuse(context: &Rc<Context>, downstream: &Rc<Downstream>, why: Refusal) -> Response {
+    let record = Record::begin(context, downstream, None, clock::now());
+    response::refuse(record, &ProxyError::from(why), None, true)
 }
 
-async fn through_policies(record: &mut Record, mut head: RequestHead) -> Result<Passing, ProxyError> {
-    let worker = Rc::clone(&record.caller.worker);
-    let mut now = record.started;
+/// A request that its policies let pass, and what its head says about how it is sent.
+struct Admitted {
+    call: Call,
+    handle: Rc<RouteHandle>,
+    sending: (HostField, Reuse),
+}
 
-    let (lane, is_by_name) = find_route(&worker, &head)?;
-    record.routed(&lane);
-    let upstream = &lane.upstream;
-    let in_flight_max = upstream.config.in_flight_max;
-    record.slot = Some(upstream.enter().ok_or(ProxyError::InFlightLimit { max: in_flight_max })?);
-    record.permit = call_permit(&worker, &lane, now)?;
-    lane.budget.deposit(now);
+/// A request without a response of its upstream.
+struct Failure {
+    error: ProxyError,
+    /// How the breaker of calls counts it.
+    class: Class,
+}
 
-    let is_repeatable = attempt::is_repeatable(&lane.policies.repeat, &head);
-    // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
-    let timeouts = &lane.policies.timeouts;
-    let pace = Pace::new(now, worker.absent(), timeouts.upload, timeouts.upload_bytes_per_second_min);
-    let upload = Upload::new(&record.caller.conn, lane.policies.repeat.replay_bytes_max, &worker.shared.replay, pace);
-    record.upload = Some(upload.clone());
-    if let Some(left) = headers::max_forwards(&head) {
-        if left == 0 {
-            return Err(ProxyError::LastForward);
-        }
-        headers::forward_one_fewer(&mut head, left);
+/// Finds the route, and asks its policies.
+fn admit(record: &mut Record, head: &RequestHead) -> Result<Admitted, ProxyError> {
+    let (handle, is_by_name) = find_route(&record.context, head)?;
+    record.routed(&handle);
+    if forward::max_forwards(head) == Some(0) {
+        return Err(ProxyError::MaxForwardsReached);
     }
-    // Who has a body to send goes on with HTTP.
-    let has_body = upload.length() != BodyLength::None;
-    let upgrade = requested_upgrade(&head, &lane.policies.upgrade).filter(|_| !has_body);
-    headers::forward_request(&mut head);
-    let mut call = Call::new(&record.caller, &lane, head, upload, now);
-    (call.names_endpoint, call.is_repeatable, call.upgrade) = (!is_by_name, is_repeatable, upgrade);
+    let (started, is_idempotent) = (record.started, is_idempotent(&handle.config.repeat, head));
+    let begun = record.decide(started, |cx| Call::begin(&handle.policies, is_idempotent, cx));
+    let call = begun.map_err(|why| ProxyError::rejected(why, handle.breaker_scope, started))?;
+    let host = if is_by_name { HostField::Kept } else { HostField::OfEndpoint };
+    let reuse = if is_idempotent { Reuse::Any } else { Reuse::Fresh };
+    Ok(Admitted { call, handle, sending: (host, reuse) })
+}
 
-    let mut last_answer = None;
-    loop {
-        let Attempt { outcome, result, endpoint, at } = match call.attempt(record, now).await {
-            Ok(attempt) => attempt,
-            // The last endpoint closed during the wait: what the last attempt brought is truer than a refusal of ours.
-            Err(refusal) => return last_answer.ok_or(refusal),
-        };
-        if !lane.policies.retry.is_candidate(&outcome) {
-            return result;
-        }
-        let ask = Ask {
-            outcome,
-            attempts: record.attempts,
-            is_repeatable,
-            is_replayable: call.upload.is_replayable(),
-            deadline: call.deadline(),
-            has_endpoint: call.has_endpoint(),
-        };
-        let verdict = lane.policies.retry.decide(&ask, &lane.budget, at, &mut *worker.dice());
-        match verdict {
-            Verdict::Return => return result,
-            Verdict::GiveUp(why) => {
-                record.given_up(&lane, why);
-                return result; // with the reason beside it
+/// A request that has been admitted.
+struct Exchange<'s> {
+    call: Call,
+    sender: &'s Sender,
+    /// The upstream's endpoints, while nothing is waited for.
+    endpoints: Option<Guard<Arc<Vec<Arc<Endpoint>>>>>,
+    /// The attempt that ended last, and what it brought, while it may still be the result.
+    last: Option<(u32, Outcome, Result<Received, ProxyError>)>,
+}
+
+impl Exchange<'_> {
+    /// Performs the steps of the loop until there is a result.
+    async fn carry_out(&mut self, record: &mut Record) -> Result<Received, Failure> {
+        let sender = self.sender;
+        // The first attempt in flight has its place here; a second one beside it is rare.
+        let (mut first, mut second) = (pin!(None), None);
+        let mut first_number = 0;
+        let mut now = record.started;
+        loop {
+            let step = self.decide(record, now, Call::poll);
+            if !matches!(step, Step::Attempt { .. }) {
+                self.endpoints = None;
             }
-            Verdict::Again { wait, reason } => {
-                lane.count_retry(&worker.shared.metrics, reason);
-                call.tried.push(endpoint);
-                // Boxed: it is rare, and would make the future of every request half as large again.
-                last_answer = Box::pin(attempt::pause(result.ok(), at + wait)).await;
-                now = clock::now();
+            match step {
+                Step::Attempt { number, lease } if first.is_none() => {
+                    first_number = number;
+                    first.set(Some(sender.attempt(number, lease, now, AttemptAlarm::Shared)));
+                }
+                Step::Attempt { number, lease } => {
+                    let alarm = AttemptAlarm::Own(Alarm::default());
+                    second = Some(Box::pin(sender.attempt(number, lease, now, alarm)));
+                }
+                Step::Wait { until } if first.is_some() || second.is_some() => {
+                    let ended = first_to_end(first.as_mut(), &mut second, until, &sender.upload).await;
+                    now = ended.as_ref().map_or_else(clock::now, |attempted| attempted.at);
+                    if let Some(attempted) = ended {
+                        self.ended(record, attempted);
+                    }
+                }
+                // Boxed: it is rare, and would make the future of every request larger.
+                Step::Wait { until } => {
+                    Box::pin(self.back_off(record, until.unwrap_or(now))).await;
+                    now = clock::now();
+                }
+                Step::Hold { until } => {
+                    Box::pin(self.hold(until)).await;
+                    now = clock::now();
+                }
+                Step::Cancel { number } if number == first_number => first.set(None),
+                Step::Cancel { .. } => second = None,
+                Step::Return { number } => return self.brought(number),
+                // Without an attempt nothing was learnt about the upstream.
+                Step::Reject(why) => {
+                    let error = ProxyError::rejected(why, sender.handle.breaker_scope, now);
+                    return Err(Failure { error, class: Class::Neutral });
+                }
             }
         }
     }
+
+    /// Lets the loop decide something at `now`.
+    fn decide<T>(
+        &mut self,
+        record: &mut Record,
+        now: Instant,
+        decide: impl FnOnce(&mut Call, &Scene<'_, Target>, &mut Decide<'_>) -> T,
+    ) -> T {
+        let Exchange { call, sender, endpoints, .. } = self;
+        let endpoints = endpoints.get_or_insert_with(|| sender.handle.upstream.endpoints.load());
+        let upload = sender.upload.standing(sender.context.lag());
+        let scene = Scene { policies: &sender.handle.policies, endpoints, upload };
+        record.decide(now, |cx| decide(call, &scene, cx))
+    }
+
+    /// An attempt has ended, as far as its head tells: the endpoint's breaker and the loop are told.
+    fn ended(&mut self, record: &mut Record, attempted: Attempted) {
+        let Attempted { number, lease, outcome, result, at } = attempted;
+        let class = outcome.class();
+        let result = match result {
+            Ok(arrived) => Ok(Received::new(record, arrived, lease, class, at)),
+            Err(error) => {
+                record.decide(at, |cx| lease.settle(class, cx));
+                Err(error)
+            }
+        };
+        self.last = Some((number, outcome, result));
+        self.decide(record, at, |call, scene, cx| call.ended(number, outcome, scene, cx));
+    }
+
+    /// Waits until `moment`. Meanwhile the response that the retry supersedes is read to its end, so that its connection lives on; read whole, it is kept.
+    async fn back_off(&mut self, record: &mut Record, moment: Instant) {
+        self.sender.upload.cut_off_readings(clock::now());
+        if let Some((number, outcome, Ok(Received { head, body }))) = self.last.take()
+            && let Some(whole) = clock::until(moment + SUPERSEDED_GRACE, body.read_whole(record)).await.flatten()
+        {
+            let received = Received { head, body: Source::Whole(whole, outcome.class()) };
+            self.last = Some((number, outcome, Ok(received)));
+            self.call.kept(number);
+        }
+        clock::sleep_until(moment).await;
+    }
+
+    /// Waits until `moment`, or until the endpoints change.
+    async fn hold(&self, moment: Instant) {
+        let changed = self.sender.handle.upstream.endpoints.changed.notified();
+        // Either way it is looked again.
+        let _in_time = clock::until(moment, changed).await;
+    }
+
+    /// What attempt `number` brought, the last one that ended.
+    fn brought(&mut self, number: u32) -> Result<Received, Failure> {
+        let (last, outcome, result) = self.last.take().expect("only what has ended is returned");
+        debug_assert_eq!(last, number, "an attempt that ended before is not returned any more");
+        result.map_err(|error| Failure { error, class: outcome.call_class() })
+    }
 }
 
-/// Host → upstream, path and method → route. An absolute target, as that of a CONNECT, means exactly the host it names; a `Host` may fall to the default upstream.
-fn find_route(worker: &Worker, head: &RequestHead) -> Result<(Rc<Lane>, bool), ProxyError> {
-    let live = worker.live();
-    let wanted = headers::wanted(head)?;
-    let by_default = || live.table.by_default().filter(|_| !wanted.is_absolute);
-    let unknown = || ProxyError::UnknownHost { host: wanted.host.to_owned(), known: Arc::clone(&live.table.known) };
-    let found = live.table.by_name(wanted.host).or_else(by_default).ok_or_else(unknown)?;
+/// The attempt that ends first, taken out of its place; `None` if it is `until` before.
+async fn first_to_end<F: Future<Output = Attempted>>(
+    mut first: Pin<&mut Option<F>>,
+    second: &mut Option<Pin<Box<F>>>,
+    until: Option<Instant>,
+    upload: &Upload,
+) -> Option<Attempted> {
+    let mut timer = pin!(until.map(clock::sleep_until));
+    poll_fn(|cx| {
+        let drawn = upload.drawn();
+        if let Some(attempt) = first.as_mut().as_pin_mut()
+            && let Poll::Ready(attempted) = attempt.poll(cx)
+        {
+            first.set(None);
+            return Poll::Ready(Some(attempted));
+        }
+        if let Some(attempt) = second {
+            if let Poll::Ready(attempted) = attempt.as_mut().poll(cx) {
+                *second = None;
+                return Poll::Ready(Some(attempted));
+            }
+            // What one of them has drawn of the body, the other one has to send too.
+            if first.is_some() && upload.drawn() != drawn {
+                cx.waker().wake_by_ref();
+            }
+        }
+        let is_time = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+        if is_time { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Host → upstream, path and method → route. An absolute target, such as that of a CONNECT, means exactly the host it names; a `Host` may fall to the default upstream.
+fn find_route(context: &Context, head: &RequestHead) -> Result<(Rc<RouteHandle>, bool), ProxyError> {
+    let live = context.live();
+    let destination = forward::destination(head)?;
+    let by_default = || live.table.by_default().filter(|_| !destination.is_absolute);
+    let unknown =
+        || ProxyError::UnknownHost { host: destination.host.to_owned(), known: Arc::clone(&live.table.known) };
+    let found = live.table.by_name(destination.host).or_else(by_default).ok_or_else(unknown)?;
     let route = match head.method {
         // It has no path.
         Method::CONNECT if found.routes.default.upstream.config.connect => &found.routes.default,
-        Method::CONNECT => return Err(ProxyError::MethodRefused),
+        Method::CONNECT => return Err(ProxyError::MethodNotAllowed),
         _ => found.routes.find(head.path(), &head.method),
     };
-    Ok((worker.lane(route), found.is_by_name))
+    Ok((context.handle(route), found.is_by_name))
 }
 
-/// The right to make this call; `None` where no breaker counts calls.
-fn call_permit(worker: &Worker, route: &Route, now: Instant) -> Result<Option<Permit>, ProxyError> {
-    let Some(breaker) = &route.breaker else {
-        return Ok(None);
-    };
-    let admission = breaker.try_acquire(now, &mut *worker.dice());
-    if let Some(moved) = admission.moved {
-        worker.shared.tell(&Event::BreakerMoved { route, endpoint: None, moved });
-    }
-    match admission.permit {
-        Ok(permit) => Ok(Some(permit)),
-        Err(refusal) => {
-            Err(ProxyError::BreakerOpen(attempt::open_breaker(route.breaker_scope, breaker, refusal.retry_at, now)))
-        }
-    }
+/// Whether a request may be sent again although it may have been acted on (RFC 9110 §9.2.2, or the route's word).
+fn is_idempotent(repeat: &Repeat, head: &RequestHead) -> bool {
+    let by_method = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    by_method || repeat.idempotent || (repeat.idempotency_key && head.fields.has(Name::IdempotencyKey))
 }

@@ -1,29 +1,23 @@
 //! Outrigger: a sidecar HTTP proxy that gives a plain client retries, budgets and circuit breakers.
 //!
-//! The house, from the door down: [`app`] composes and stops the whole; `http::server` is the door; `exchange` takes one request through all
-//! policies; `http::client` holds the connections to endpoints; the crate `outrigger_policy` decides. ARCHITECTURE.md has the map.
+//! The house, from the top down: [`app`] composes and stops the whole; [`worker`] is one thread of requests; `downstream::h1` a connection of the app;
+//! [`exchange`] carries out one request; [`live`] says which policies it has; [`upstream`] holds the connections to endpoints. What is decided is decided by the crate
+//! `outrigger_policy`, and HTTP/1.1 is spoken by the crate `outrigger_http1`. ARCHITECTURE.md has the map.
 
 pub mod app;
 pub mod clock;
 pub mod config;
-pub mod log;
+pub mod telemetry;
 
 pub mod admin;
+pub mod downstream;
 pub mod error;
-pub mod events;
 pub mod exchange;
-pub mod http;
-pub mod lane;
-pub mod listeners;
 pub mod live;
-pub mod metrics;
-pub mod names;
-pub mod ready;
-pub mod reload;
-pub mod route;
 pub mod shared;
+pub mod transport;
 pub mod upstream;
 pub mod worker;
 
 #[cfg(test)]
-mod wiring;
+mod tests;

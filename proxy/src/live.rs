@@ -1,8 +1,11 @@
 //! One generation: the routes and upstreams of one configuration, ready to serve.
 //!
-//! A request takes one [`Live`] at the door and keeps it to its end. A reload builds the next one beside it and swaps the pointer; nothing in a
+//! A request takes one [`Live`] when it begins and keeps it to its end. A reload builds the next one beside it and swaps the pointer; nothing in a
 //! generation is edited. State that outlives it (breakers, budgets, addresses, counts) is handed over here, and only here, by name and
 //! unchanged numbers.
+
+pub mod reload;
+pub mod route;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -11,12 +14,15 @@ use std::time::Instant;
 
 use outrigger_policy::breaker::Breaker;
 use outrigger_policy::budget::Budget;
+use outrigger_policy::call;
+use outrigger_policy::deadline::Timeouts;
 use rustc_hash::FxHashMap;
 
-use crate::config::{self, Config, Policies};
-use crate::metrics::Metrics;
-use crate::route::{Own, Pattern, Route, Routes, Table};
-use crate::upstream::{Endpoints, Upstream};
+use self::route::{Own, Pattern, Route, Routes, Table};
+use crate::config::{self, Config};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+use crate::upstream::endpoint::Endpoints;
 
 /// One generation.
 pub struct Live {
@@ -32,8 +38,8 @@ pub struct Live {
 const DEFAULT_ROUTE: &str = "default";
 
 impl Live {
-    /// Builds a generation from `config`, taking over from `before` what did not change. It has the addresses that the one before has; [`crate::names`]
-    /// finds its own.
+    /// Builds a generation from `config`, taking over from `before` what did not change. It has the addresses that the one before has;
+    /// [`crate::upstream::resolve`] finds its own.
     pub fn build(config: Config, before: Option<&Live>, metrics: &Metrics, now: Instant) -> Live {
         let mut hosts = FxHashMap::default();
         let mut routes = Vec::with_capacity(config.upstreams.len());
@@ -60,7 +66,7 @@ fn build_upstream(config: &config::Upstream, old: Option<&Routes>, metrics: &Met
     let upstream = Arc::new(Upstream {
         config: config.clone(),
         endpoints: old.map_or_else(Endpoints::empty, |old| Arc::clone(&old.default.upstream.endpoints)),
-        in_flight: old.map_or_else(|| Arc::new(AtomicU32::new(0)), |old| Arc::clone(&old.default.upstream.in_flight)),
+        in_flight: old.map_or_else(Arc::default, |old| Arc::clone(&old.default.upstream.in_flight)),
         metrics: metrics.upstream(&config.name),
     });
     let builder = Builder { upstream: &upstream, old, metrics, now };
@@ -83,17 +89,17 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// `shared` is the upstream's default route, whose budget and breaker a route uses unless they are its `own`.
-    fn route(&self, name: &str, policies: &Policies, shared: Option<&Arc<Route>>, own: Own) -> Arc<Route> {
+    fn route(&self, name: &str, config: &config::Policies, shared: Option<&Arc<Route>>, own: Own) -> Arc<Route> {
         static NEXT_ID: AtomicU32 = AtomicU32::new(0);
         let old = self.old.and_then(|old| old.all().find(|route| &*route.name == name));
         let budget = match shared.filter(|_| !own.budget) {
-            Some(shared) => Arc::clone(&shared.budget),
-            None => carried_budget(old, policies).unwrap_or_else(|| Arc::new(Budget::new(policies.budget, self.now))),
+            Some(shared) => Arc::clone(&shared.policies.budget),
+            None => carried_budget(old, config).unwrap_or_else(|| Arc::new(Budget::new(config.budget, self.now))),
         };
         let breaker = match shared.filter(|_| !own.breaker) {
-            Some(shared) => shared.breaker.clone(),
-            None => policies.breaker.map(|config| {
-                let kept = old.filter(|old| old.own.breaker).and_then(|old| old.breaker.clone());
+            Some(shared) => shared.policies.breaker.clone(),
+            None => config.breaker.map(|config| {
+                let kept = old.filter(|old| old.own.breaker).and_then(|old| old.policies.breaker.clone());
                 let kept = kept.filter(|breaker| breaker.config() == config);
                 kept.unwrap_or_else(|| Breaker::new(config, self.now))
             }),
@@ -102,18 +108,37 @@ impl Builder<'_> {
             id: NEXT_ID.fetch_add(1, Relaxed),
             name: Arc::from(name),
             upstream: Arc::clone(self.upstream),
-            policies: policies.clone(),
-            budget,
-            breaker,
+            policies: self.policies(config, budget, breaker),
+            config: config.clone(),
             breaker_scope: if shared.is_some() && own.breaker { "route" } else { "upstream" },
             own,
             metrics: self.metrics.route(&self.upstream.config.name, name),
         })
     }
+
+    fn policies(
+        &self,
+        config: &config::Policies,
+        budget: Arc<Budget>,
+        breaker: Option<Arc<Breaker>>,
+    ) -> call::Policies {
+        let config::Timeouts { request, attempt, idle_body, .. } = config.timeouts;
+        call::Policies {
+            in_flight_max: self.upstream.config.in_flight_max,
+            in_flight: Arc::clone(&self.upstream.in_flight),
+            breaker,
+            budget,
+            timeouts: Timeouts { request, attempt, idle_body },
+            retry: config.retry.clone(),
+            // No key of the configuration asks for these two.
+            hedge: None,
+            hold: None,
+        }
+    }
 }
 
-fn carried_budget(old: Option<&Arc<Route>>, policies: &Policies) -> Option<Arc<Budget>> {
+fn carried_budget(old: Option<&Arc<Route>>, config: &config::Policies) -> Option<Arc<Budget>> {
     old.filter(|old| old.own.budget)
-        .map(|old| Arc::clone(&old.budget))
-        .filter(|budget| budget.config() == policies.budget)
+        .map(|old| Arc::clone(&old.policies.budget))
+        .filter(|budget| budget.config() == config.budget)
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::http::body::ReplayMemory;
+use crate::downstream::memory::ReplayMemory;
 use crate::live::Live;
-use crate::metrics::Metrics;
+use crate::telemetry::events::Event;
+use crate::telemetry::metrics::Metrics;
 
 /// One per process.
 pub struct Shared {
@@ -17,7 +18,7 @@ pub struct Shared {
     /// Number of the generation in `live`, so that workers see with one plain read that theirs is still in force.
     generation: AtomicU64,
     /// All families.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Connections that the app may have; written once, before the first of them.
     connections_max: AtomicUsize,
     /// Bytes that replay buffers may keep.
@@ -54,12 +55,17 @@ impl Shared {
             live: ArcSwap::from_pointee(live),
             generation,
             connections_max,
-            metrics,
+            metrics: Arc::new(metrics),
             replay,
             workers,
             draining: AtomicBool::new(false),
             quit: Notify::new(),
         }
+    }
+
+    /// Counts and logs `event`.
+    pub fn emit(&self, event: &Event) {
+        event.emit(&self.metrics);
     }
 
     /// The generation in force.

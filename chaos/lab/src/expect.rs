@@ -176,9 +176,9 @@ impl Claims {
     }
 
     /// A claim that something took no longer; what did not happen is not quick.
-    fn within(&mut self, name: &str, text: &str, took_ms: Option<f64>, max_ms: f64) {
-        let measured = took_ms.map_or_else(|| "never".to_owned(), |ms| format::with_ms(Some(ms)));
-        let holds = took_ms.is_some_and(|ms| ms <= max_ms);
+    fn within(&mut self, name: &str, text: &str, duration_ms: Option<f64>, max_ms: f64) {
+        let measured = duration_ms.map_or_else(|| "never".to_owned(), |ms| format::with_ms(Some(ms)));
+        let holds = duration_ms.is_some_and(|ms| ms <= max_ms);
         self.add(name, text, holds, [measured, format!("≤ {max_ms:.0} ms")]);
     }
 }

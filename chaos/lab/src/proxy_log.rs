@@ -60,7 +60,7 @@ pub struct Transition {
 /// The changes of all breakers, in order, by the time since the load began.
 #[must_use]
 pub fn transitions(log: &[Line], load_began_unix_ms: f64) -> Vec<Transition> {
-    let moved = log.iter().filter(|line| line.message == "breaker moved");
+    let moved = log.iter().filter(|line| line.message.starts_with("breaker "));
     let transition = |line: &Line| Transition {
         t_s: (line.unix_ms - load_began_unix_ms) / 1_000.0,
         scope: line.text("scope").to_owned(),
@@ -107,7 +107,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_move_is_read_with_its_time_since_the_load_began() {
-        let text = r#"{"timestamp":"1970-01-01T00:01:41.500Z","level":"WARN","message":"breaker moved","upstream":"backend","scope":"endpoint","route":"","endpoint":"127.0.0.1:1","from":"closed","to":"open","reason":"consecutive_failures","open_ms":912.5}"#;
+        let text = r#"{"timestamp":"1970-01-01T00:01:41.500Z","level":"WARN","message":"breaker opened","upstream":"backend","scope":"endpoint","route":"","endpoint":"127.0.0.1:1","from":"closed","to":"open","reason":"consecutive_failures","open_ms":912.5}"#;
         let log: Vec<_> = [text, "noise", "{}"].into_iter().filter_map(Line::parse).collect();
         let moved = transitions(&log, 100_000.0);
         assert_eq!(moved.len(), 1);

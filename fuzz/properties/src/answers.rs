@@ -1,16 +1,16 @@
 //! Bytes of an endpoint: what the caller takes for a whole answer of the endpoint is one, with the same status and the same body. Anything else ends in an answer of the proxy's own, or in a
 //! connection that breaks off.
 
-use crate::door::{self, Origin};
 use crate::reference::{self, Message, Reading};
+use crate::whole::{self, Origin};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Panics if the property does not hold for `bytes`.
 pub fn check(bytes: &[u8]) {
     let size = 1 + bytes.iter().fold(0, |sum, byte| (sum + usize::from(*byte)) % 61);
-    let played = door::play(GET, GET.len(), Origin::Says(bytes.to_vec(), size));
-    let Some(down) = last(&played.to_caller) else { return };
+    let played = whole::play(GET, GET.len(), Origin::Says(bytes.to_vec(), size));
+    let Some(down) = last(&played.to_downstream) else { return };
     let is_ours = down.values("proxy-status").any(|value| value.starts_with(b"outrigger; error="));
     if is_ours {
         assert!(down.line[1].starts_with('5'), "{down:?}");

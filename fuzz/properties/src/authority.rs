@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use outrigger::http::headers;
+use outrigger::exchange::forward;
 use outrigger_http1::head::RequestHead;
 use outrigger_http1::parse::{Heads, Limits};
 
@@ -21,7 +21,8 @@ pub fn check(bytes: &[u8]) {
     }
     let Some(expected) = expected else { return };
     for head in [&origin_form, &absolute_form].into_iter().filter_map(|head| taken(head)) {
-        let wanted = headers::wanted(&head).unwrap_or_else(|error| panic!("{text:?} is taken and refused: {error}"));
+        let wanted =
+            forward::destination(&head).unwrap_or_else(|error| panic!("{text:?} is taken and refused: {error}"));
         assert_eq!(wanted.host, expected);
     }
 }

@@ -3,7 +3,7 @@
 use outrigger::clock;
 use outrigger::config::Config;
 use outrigger::live::Live;
-use outrigger::metrics::Metrics;
+use outrigger::telemetry::metrics::Metrics;
 
 /// Panics if the property does not hold for `bytes`, taken for a file.
 pub fn check(bytes: &[u8]) {

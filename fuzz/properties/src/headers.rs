@@ -1,6 +1,6 @@
 //! The sanitiser of heads: what ends at this hop goes, what does not stays whatever `Connection` says, no framing is copied, and a second time changes nothing.
 
-use outrigger::http::headers;
+use outrigger::exchange::forward;
 use outrigger_http1::head::{Fields, RequestHead};
 use outrigger_http1::parse::{Heads, Limits};
 
@@ -22,7 +22,7 @@ const OURS: [&str; 4] = ["connection", "te", "via", "expect"];
 pub fn check(bytes: &[u8]) {
     let Some(mut head) = head(bytes) else { return };
     let before = head.fields.clone();
-    headers::forward_request(&mut head);
+    forward::forward_request(&mut head);
     let after = head.fields.clone();
     for name in GONE {
         assert!(all(&after, name).is_empty(), "{name} went on: {before:?}");
@@ -36,7 +36,7 @@ pub fn check(bytes: &[u8]) {
     for name in names(&before).iter().filter(|name| is_untouched(name)) {
         assert_eq!(all(&after, name), all(&before, name), "{before:?}");
     }
-    headers::forward_request(&mut head);
+    forward::forward_request(&mut head);
     for name in names(&after).iter().filter(|name| *name != "via") {
         assert_eq!(all(&head.fields, name), all(&after, name), "{before:?}");
     }

@@ -6,10 +6,10 @@
 pub mod answers;
 pub mod authority;
 pub mod config;
-mod door;
 pub mod headers;
 pub mod policies;
 mod reference;
 pub mod requests;
 pub mod seeds;
 pub mod times;
+mod whole;

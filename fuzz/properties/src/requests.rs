@@ -1,11 +1,11 @@
-//! Bytes of a caller: what is read of them does not depend on how they are cut; what is taken is what a plain strict reader takes for requests; and through the whole door
+//! Bytes of a caller: what is read of them does not depend on how they are cut; what is taken is what a plain strict reader takes for requests; and through the whole whole
 //! an origin receives those requests and nothing else.
 
 use bytes::BytesMut;
 use outrigger_http1::parse::{Decoder, Heads, Limits};
 
-use crate::door::{self, Origin};
 use crate::reference::{self, Message, Reading};
+use crate::whole::{self, Origin};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -22,7 +22,7 @@ pub fn check(bytes: &[u8]) {
     } else if refused == Some(Part::Head) {
         assert_eq!(requests.1, 0, "a part of a head went on: {}", bytes.escape_ascii());
     }
-    let played = door::play(bytes, size, Origin::Answers(OK));
+    let played = whole::play(bytes, size, Origin::Responds(OK));
     let mut expected = requests.0.iter();
     for connection in &played.to_origin {
         for arrived in &arrivals(connection) {

@@ -63,6 +63,12 @@ impl RequestHead {
         is_one.then(|| RequestHead::new(method, false, 0..target.len(), fields()))
     }
 
+    /// Whether the target is `/path?query`, as in nearly all requests. It costs a fraction of [`RequestHead::target`].
+    #[inline]
+    pub fn is_origin_form(&self) -> bool {
+        self.fields.text(&self.target).starts_with(b"/")
+    }
+
     /// The target, split into its parts.
     #[inline]
     pub fn target(&self) -> Target<'_> {
@@ -94,6 +100,9 @@ impl RequestHead {
 
     /// Writes the target in the form that an origin server expects (RFC 9112 §3.2.1, §3.2.4).
     pub fn write_target(&self, out: &mut Vec<u8>) {
+        if self.is_origin_form() {
+            return out.extend_from_slice(self.fields.text(&self.target));
+        }
         let rest = match self.target() {
             Target::Origin(whole) | Target::Authority(whole) => whole,
             Target::Asterisk => "*",

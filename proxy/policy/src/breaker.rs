@@ -8,9 +8,9 @@
 //!      └───────────────────────────────────────────────────────── half-open ─────────┘
 //! ```
 //!
-//! **A permit is a lease.** Whoever may send holds a [`Permit`]; it carries the epoch in which it was given, and every change of state begins a
-//! new one, so an answer from before a trip changes nothing after it. A probe's permit also expires: a probe nobody ever settles (a caller that vanished before the
-//! answer's head, a lost task) fails after `probe_lease`, and one that is dropped gives its place back at once. Half-open therefore
+//! **A permit is a lease.** Whoever may send holds a [`Permit`]; it carries the era in which it was given, and every change of state begins a
+//! new one, so a result from before a trip changes nothing after it. A probe's permit also expires: a probe nobody ever settles (a downstream that vanished before the
+//! response's head, a lost task) fails after `probe_lease`, and one that is dropped gives its place back at once. Half-open therefore
 //! cannot stick, the fault that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
 //!
 //! **The open time doubles** with each trip up to a cap, and is jittered downwards, so that a fleet of sidecars does not probe in one beat. It
@@ -33,7 +33,7 @@ use crate::units::{Epoch, Ratio};
 use crate::window::Window;
 
 mod types;
-pub use types::{Config, Reason, Snapshot, State, Transition};
+pub use types::{Config, Open, Reason, Snapshot, State, Transition};
 
 /// The answer to a request for a permit, and the change of state that asking may have caused.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Refusal {
 #[derive(Debug)]
 #[must_use = "a permit that is not handed back by on_result says nothing about what happened"]
 pub struct Permit {
-    epoch: u64,
+    era: u64,
     probe: Option<Probe>,
 }
 
@@ -143,7 +143,7 @@ impl Breaker {
     pub fn try_acquire(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {
         let gate = self.gate();
         match gate.state {
-            State::Closed => Admission { permit: Ok(Permit { epoch: gate.era, probe: None }), moved: None },
+            State::Closed => Admission { permit: Ok(Permit { era: gate.era, probe: None }), moved: None },
             State::Open => {
                 let reopen_at = self.reopen_at.load(Relaxed);
                 if self.epoch.nanos(now) < reopen_at {
@@ -165,14 +165,14 @@ impl Breaker {
             Class::Failure => true,
             Class::Overload | Class::Neutral => return None,
         };
-        if self.gate() != (Gate { state: State::Closed, era: permit.epoch }) {
+        if self.gate() != (Gate { state: State::Closed, era: permit.era }) {
             return None;
         }
         let streak = self.count(is_failure, now);
         let reason = self.broken_rule(streak, now)?;
         let mut turn = self.turn();
         // Another core may have tripped it between our count and the lock.
-        (self.gate().era == permit.epoch).then(|| self.trip(&mut turn, reason, now, rng))
+        (self.gate().era == permit.era).then(|| self.trip(&mut turn, reason, now, rng))
     }
 
     /// The state and the numbers behind it.
@@ -191,6 +191,14 @@ impl Breaker {
             probes_out: u32::try_from(turn.leases.len()).unwrap_or(u32::MAX),
             reopen_at: (state == State::Open).then(|| self.epoch.at(self.reopen_at.load(Relaxed))),
         }
+    }
+
+    /// Why it refuses, and until when as far as is known.
+    pub fn open(&self, now: Instant) -> Open {
+        let Snapshot { since, reason, results, failures, consecutive_failures, reopen_at, .. } = self.snapshot(now);
+        // Half-open: a probe mostly answers long before its lease ends; the shortest open time is the better guess.
+        let retry_at = reopen_at.unwrap_or(now + self.config.open_base);
+        Open { reason, since, retry_at, results, failures, consecutive_failures }
     }
 
     /// Counts a result of the closed era and returns the failures in a row.
@@ -231,7 +239,7 @@ impl Breaker {
         let moved = match self.gate().state {
             // Another core has just closed it: no probe is needed any more.
             State::Closed => {
-                return Admission { permit: Ok(Permit { epoch: self.gate().era, probe: None }), moved: None };
+                return Admission { permit: Ok(Permit { era: self.gate().era, probe: None }), moved: None };
             }
             State::Open if self.epoch.nanos(now) >= self.reopen_at.load(Relaxed) => {
                 Some(self.turn_to(&mut turn, State::HalfOpen, Reason::OpenTimeOver, now))
@@ -248,7 +256,7 @@ impl Breaker {
         let expires_at = now.checked_add(self.config.probe_lease).unwrap_or(now);
         turn.leases.push(Lease { number, expires_at });
         Admission {
-            permit: Ok(Permit { epoch: gate.era, probe: Some(Probe { breaker: Arc::clone(self), number }) }),
+            permit: Ok(Permit { era: gate.era, probe: Some(Probe { breaker: Arc::clone(self), number }) }),
             moved,
         }
     }

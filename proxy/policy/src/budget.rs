@@ -40,7 +40,21 @@ pub struct Budget {
 
 /// The window does not cover this withdrawal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Exhausted;
+pub struct Exhausted {
+    /// What could be withdrawn: less than one.
+    pub balance: Balance,
+}
+
+/// Extra attempts that could be withdrawn, exact to a millionth; negative when deposits have aged faster than withdrawals.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Balance(i64);
+
+impl Balance {
+    /// In attempts.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / f64::from(Ratio::ONE.ppm())
+    }
+}
 
 impl Budget {
     /// A budget that has only its floor to spend.
@@ -59,28 +73,28 @@ impl Budget {
     }
 
     /// Takes one extra attempt out of the budget.
+    ///
+    /// # Errors
+    /// There is less than one in it.
     pub fn withdraw(&self, now: Instant) -> Result<(), Exhausted> {
         // A poisoned lock guards no data: whoever panicked can have left nothing half done.
         let _guard = self.withdrawing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.millionths(now) < i64::from(Ratio::ONE.ppm()) {
-            return Err(Exhausted);
+        let balance = self.balance(now);
+        if balance.0 < i64::from(Ratio::ONE.ppm()) {
+            return Err(Exhausted { balance });
         }
         self.window.add(now, 0, 1);
         Ok(())
     }
 
-    /// Extra attempts that could be withdrawn at `now`; negative when deposits have aged faster than withdrawals.
-    pub fn balance(&self, now: Instant) -> f64 {
-        self.millionths(now) as f64 / f64::from(Ratio::ONE.ppm())
-    }
-
-    fn millionths(&self, now: Instant) -> i64 {
+    /// What could be withdrawn at `now`.
+    pub fn balance(&self, now: Instant) -> Balance {
         let sums = self.window.sums(now);
         let floor = u128::from(self.config.floor_per_second) * self.config.window.as_nanos() / 1_000;
         let earned =
             u64::try_from(floor).unwrap_or(u64::MAX).saturating_add(self.config.ratio.millionths_of(sums.first));
         let spent = i64::from(sums.second) * i64::from(Ratio::ONE.ppm());
-        i64::try_from(earned).unwrap_or(i64::MAX).saturating_sub(spent)
+        Balance(i64::try_from(earned).unwrap_or(i64::MAX).saturating_sub(spent))
     }
 }
 
@@ -120,7 +134,7 @@ mod tests {
     fn a_budget_of_nothing_gives_nothing() {
         let (budget, now) = budget(0.0, 0);
         budget.deposit(now);
-        assert_eq!(budget.withdraw(now), Err(Exhausted));
+        assert_eq!(budget.withdraw(now), Err(Exhausted { balance: Balance(0) }));
     }
 
     #[test]

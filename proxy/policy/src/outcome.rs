@@ -2,42 +2,62 @@
 //!
 //! Three facts of every outcome are kept apart, because systems that fold them into `success: bool` get them wrong: how it counts
 //! ([`Class`]), whether the upstream may have acted on it ([`Processed`]), and what the upstream asks of us ([`Pushback`]).
+//!
+//! The class of a response is provisional at its head. [`Class::at_end`] makes it final when the body has ended: a body that breaks off
+//! turns a success into a failure.
 
 use std::time::Duration;
 
 /// How one attempt ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// An answer's head arrived.
-    Answered {
-        /// Status code of the final answer, 200 to 999, or 101.
+    /// The head of a final response arrived.
+    Response {
+        /// Its status code: 200 to 999, or 101.
         status: u16,
         /// What its `Retry-After` asks for.
         pushback: Pushback,
     },
     /// No connection: refused, unreachable, name unknown, or not established in time.
     ConnectFailed,
+    /// Our own system had no socket for a connection; nobody was asked.
+    NoLocalSocket,
     /// The connection was dead before the first byte of the request was written.
     Unsent,
-    /// The connection ended after the request was (partly) written and before a byte of the answer came.
+    /// The connection ended after the request was (partly) written and before a byte of the response came.
     Reset {
         /// The connection had served a request before: most likely the upstream closed it for idleness at the same moment.
         reused: bool,
     },
-    /// No answer within the attempt's time.
+    /// No response within the attempt's time.
     AttemptTimedOut,
-    /// Bytes came back that are no HTTP answer, or only a part of one's head.
-    Garbled,
-    /// The caller went away before there was an answer.
-    CallerGone,
-    /// The caller's own request body broke off or came too slowly.
-    CallerFault,
+    /// Bytes came back that are no HTTP response, or only a part of one's head.
+    MalformedResponse,
+    /// The downstream went away before there was a response.
+    DownstreamDisconnect,
+    /// The downstream's own request body broke off or came too slowly.
+    DownstreamError,
+    /// Another attempt of the same request was faster; this one was cancelled.
+    Superseded,
+}
+
+/// How the body of a response ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyEnd {
+    /// Exactly where it should.
+    Whole,
+    /// The endpoint broke it off, or sent what is no body.
+    BrokenOff,
+    /// The endpoint sent nothing for longer than a body may stand still.
+    IdleTimeout,
+    /// Nobody wanted the rest.
+    Abandoned,
 }
 
 /// How a policy counts an outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// The upstream did its work. A caller's own mistake (4xx) is one too: the upstream was there to find it.
+    /// The upstream did its work. A mistake of the downstream (4xx) is one too: the upstream was there to find it.
     Success,
     /// The upstream failed.
     Failure,
@@ -68,37 +88,86 @@ pub enum Pushback {
     Unreadable,
 }
 
+impl Class {
+    /// As it is written in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::Success => "success",
+            Class::Failure => "failure",
+            Class::Overload => "overload",
+            Class::Neutral => "neutral",
+        }
+    }
+
+    /// The final class of a response whose class at the head was `self`.
+    pub fn at_end(self, end: BodyEnd) -> Class {
+        match end {
+            BodyEnd::Whole => self,
+            BodyEnd::BrokenOff | BodyEnd::IdleTimeout => Class::Failure,
+            BodyEnd::Abandoned => Class::Neutral,
+        }
+    }
+}
+
 impl Outcome {
-    /// How breakers count this outcome.
+    /// As it is written in labels and logs; a response is called by its class.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Response { .. } => self.class().word(),
+            Outcome::ConnectFailed => "connect_failed",
+            Outcome::NoLocalSocket => "no_local_socket",
+            Outcome::Unsent => "unsent",
+            Outcome::Reset { .. } => "reset",
+            Outcome::AttemptTimedOut => "attempt_timeout",
+            Outcome::MalformedResponse => "malformed_response",
+            Outcome::DownstreamDisconnect => "downstream_disconnect",
+            Outcome::DownstreamError => "downstream_error",
+            Outcome::Superseded => "superseded",
+        }
+    }
+
+    /// How the breaker of the endpoint counts this outcome.
     pub fn class(&self) -> Class {
         match self {
-            Outcome::Answered { status: 429, .. } => Class::Overload,
-            Outcome::Answered { status: 503, pushback } if *pushback != Pushback::None => Class::Overload,
-            Outcome::Answered { status, .. } if *status >= 500 => Class::Failure,
-            Outcome::Answered { .. } => Class::Success,
-            Outcome::ConnectFailed | Outcome::AttemptTimedOut | Outcome::Garbled => Class::Failure,
+            Outcome::Response { status: 429, .. } => Class::Overload,
+            Outcome::Response { status: 503, pushback } if *pushback != Pushback::None => Class::Overload,
+            Outcome::Response { status, .. } if *status >= 500 => Class::Failure,
+            Outcome::Response { .. } => Class::Success,
+            Outcome::ConnectFailed | Outcome::AttemptTimedOut | Outcome::MalformedResponse => Class::Failure,
             Outcome::Reset { reused: false } => Class::Failure,
             // The keep-alive race is nobody's illness: the upstream was free to close an idle connection.
             Outcome::Unsent | Outcome::Reset { reused: true } => Class::Neutral,
-            Outcome::CallerGone | Outcome::CallerFault => Class::Neutral,
+            Outcome::NoLocalSocket | Outcome::Superseded => Class::Neutral,
+            Outcome::DownstreamDisconnect | Outcome::DownstreamError => Class::Neutral,
+        }
+    }
+
+    /// How the breaker of calls counts a request that ends with this outcome. What is excused at one endpoint has failed for the downstream all the same.
+    pub fn call_class(&self) -> Class {
+        match self {
+            Outcome::Unsent | Outcome::Reset { .. } => Class::Failure,
+            _ => self.class(),
         }
     }
 
     /// Whether the upstream may have acted on the request.
     pub fn processed(&self) -> Processed {
         match self {
-            Outcome::ConnectFailed | Outcome::Unsent => Processed::Never,
-            Outcome::Answered { .. } | Outcome::Reset { .. } | Outcome::AttemptTimedOut | Outcome::Garbled => {
-                Processed::Perhaps
-            }
-            Outcome::CallerGone | Outcome::CallerFault => Processed::Perhaps,
+            Outcome::ConnectFailed | Outcome::NoLocalSocket | Outcome::Unsent => Processed::Never,
+            Outcome::Response { .. }
+            | Outcome::Reset { .. }
+            | Outcome::AttemptTimedOut
+            | Outcome::MalformedResponse
+            | Outcome::DownstreamDisconnect
+            | Outcome::DownstreamError
+            | Outcome::Superseded => Processed::Perhaps,
         }
     }
 
     /// What the upstream asked for.
     pub fn pushback(&self) -> Pushback {
         match self {
-            Outcome::Answered { pushback, .. } => *pushback,
+            Outcome::Response { pushback, .. } => *pushback,
             _ => Pushback::None,
         }
     }
@@ -109,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overload_is_not_failure_and_a_callers_mistake_is_success() {
+    fn overload_is_not_failure_and_a_mistake_of_the_downstream_is_success() {
         let asked = Pushback::After(Duration::from_secs(1));
         for (status, pushback, class) in [
             (200, Pushback::None, Class::Success),
@@ -122,19 +191,42 @@ mod tests {
             (503, Pushback::Unreadable, Class::Overload),
             (599, Pushback::None, Class::Failure),
         ] {
-            assert_eq!(Outcome::Answered { status, pushback }.class(), class, "{status} {pushback:?}");
+            assert_eq!(Outcome::Response { status, pushback }.class(), class, "{status} {pushback:?}");
         }
     }
 
     #[test]
     fn only_what_never_left_is_proven_unprocessed() {
-        for outcome in [Outcome::ConnectFailed, Outcome::Unsent] {
+        for outcome in [Outcome::ConnectFailed, Outcome::NoLocalSocket, Outcome::Unsent] {
             assert_eq!(outcome.processed(), Processed::Never, "{outcome:?}");
         }
-        for outcome in
-            [Outcome::Reset { reused: true }, Outcome::AttemptTimedOut, Outcome::Garbled, Outcome::CallerGone]
-        {
+        for outcome in [
+            Outcome::Reset { reused: true },
+            Outcome::AttemptTimedOut,
+            Outcome::MalformedResponse,
+            Outcome::DownstreamDisconnect,
+        ] {
             assert_eq!(outcome.processed(), Processed::Perhaps, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_keep_alive_race_is_excused_at_the_endpoint_and_not_for_the_call() {
+        for outcome in [Outcome::Unsent, Outcome::Reset { reused: true }] {
+            assert_eq!((outcome.class(), outcome.call_class()), (Class::Neutral, Class::Failure), "{outcome:?}");
+        }
+        for outcome in [Outcome::NoLocalSocket, Outcome::DownstreamError, Outcome::Superseded] {
+            assert_eq!((outcome.class(), outcome.call_class()), (Class::Neutral, Class::Neutral), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_makes_a_failure_of_any_head() {
+        for class in [Class::Success, Class::Failure, Class::Overload] {
+            assert_eq!(class.at_end(BodyEnd::Whole), class);
+            assert_eq!(class.at_end(BodyEnd::BrokenOff), Class::Failure);
+            assert_eq!(class.at_end(BodyEnd::IdleTimeout), Class::Failure);
+            assert_eq!(class.at_end(BodyEnd::Abandoned), Class::Neutral);
         }
     }
 }

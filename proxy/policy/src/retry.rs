@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use crate::backoff::{Backoff, draw_up_to};
-use crate::budget::Budget;
+use crate::budget::{Budget, Exhausted};
 use crate::deadline::Deadline;
 use crate::outcome::{Outcome, Processed, Pushback};
 
@@ -29,11 +29,11 @@ pub struct Config {
 pub struct Conditions {
     /// No connection could be made.
     pub connect_failure: bool,
-    /// The connection broke before an answer, or what came was none.
+    /// The connection broke before a response, or what came was none.
     pub reset: bool,
     /// The attempt's time ran out.
     pub attempt_timeout: bool,
-    /// Answers with one of these codes.
+    /// Responses with one of these codes.
     pub statuses: Vec<u16>,
 }
 
@@ -42,41 +42,49 @@ pub struct Conditions {
 pub enum Reason {
     /// No connection could be made.
     ConnectFailure,
-    /// The connection broke before an answer.
+    /// The connection broke before a response.
     Reset,
     /// The attempt's time ran out.
     AttemptTimeout,
-    /// The answer's status is one that the route retries.
+    /// The response's status is one that the route retries.
     Status,
     /// The connection was dead before the first byte. Where it was an idle one, the same attempt goes on over another.
     Unsent,
 }
 
-/// Why an attempt that was worth a retry is not made again.
+/// Why an attempt that was worth a retry is not made again, with the numbers that stood against each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// All attempts are used up.
-    Attempts,
+    Attempts {
+        /// As many as there may be.
+        max: u32,
+    },
     /// The request may have been acted on and is not safe to repeat.
-    NotRepeatable,
+    NotIdempotent,
     /// The request's body did not fit the replay buffer.
-    BodyTooLarge,
+    BodyNotBuffered,
     /// The upstream asked for a pause that we cannot read.
     Pushback,
     /// The wait would not leave time for another attempt.
-    Deadline,
+    Deadline {
+        /// The wait before it.
+        wait: Duration,
+        /// What is left of the request's time.
+        left: Duration,
+    },
     /// No endpoint admits another attempt.
     NoEndpoint,
     /// The budget is exhausted.
-    Budget,
+    Budget(Exhausted),
 }
 
 /// The decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Hand this outcome to the caller: it is no candidate for a retry.
+    /// Hand this outcome downstream: it is no candidate for a retry.
     Return,
-    /// Hand it to the caller, though it was a candidate.
+    /// Hand it downstream, though it was a candidate.
     GiveUp(Refused),
     /// Wait, then go again. The budget has been charged.
     Again {
@@ -94,14 +102,42 @@ pub struct Ask {
     pub outcome: Outcome,
     /// Attempts made so far, the last included.
     pub attempts: u32,
-    /// The caller's contract allows a repetition: an idempotent method, or the route says so.
-    pub is_repeatable: bool,
+    /// The contract allows a repetition: an idempotent method, or the route says so.
+    pub is_idempotent: bool,
     /// The whole body can be sent once more.
     pub is_replayable: bool,
-    /// When the caller's patience ends.
+    /// When the request has to be over.
     pub deadline: Deadline,
     /// Some endpoint would admit another attempt.
     pub has_endpoint: bool,
+}
+
+impl Reason {
+    /// As it is written in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::ConnectFailure => "connect_failure",
+            Reason::Reset => "reset",
+            Reason::AttemptTimeout => "attempt_timeout",
+            Reason::Status => "status",
+            Reason::Unsent => "unsent",
+        }
+    }
+}
+
+impl Refused {
+    /// As it is written in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Refused::Attempts { .. } => "attempts",
+            Refused::NotIdempotent => "not_idempotent",
+            Refused::BodyNotBuffered => "body_not_buffered",
+            Refused::Pushback => "pushback",
+            Refused::Deadline { .. } => "deadline",
+            Refused::NoEndpoint => "no_endpoint",
+            Refused::Budget(_) => "budget",
+        }
+    }
 }
 
 impl Config {
@@ -116,13 +152,13 @@ impl Config {
             return Verdict::Return;
         };
         if ask.attempts >= self.max_attempts {
-            return Verdict::GiveUp(Refused::Attempts);
+            return Verdict::GiveUp(Refused::Attempts { max: self.max_attempts });
         }
-        if !ask.is_repeatable && ask.outcome.processed() == Processed::Perhaps {
-            return Verdict::GiveUp(Refused::NotRepeatable);
+        if !ask.is_idempotent && ask.outcome.processed() == Processed::Perhaps {
+            return Verdict::GiveUp(Refused::NotIdempotent);
         }
         if !ask.is_replayable {
-            return Verdict::GiveUp(Refused::BodyTooLarge);
+            return Verdict::GiveUp(Refused::BodyNotBuffered);
         }
         let wait = match ask.outcome.pushback() {
             Pushback::Unreadable => return Verdict::GiveUp(Refused::Pushback),
@@ -131,14 +167,14 @@ impl Config {
             Pushback::None => self.backoff.draw(ask.attempts, rng),
         };
         if !ask.deadline.has_room_after(now, wait) {
-            return Verdict::GiveUp(Refused::Deadline);
+            return Verdict::GiveUp(Refused::Deadline { wait, left: ask.deadline.remaining(now) });
         }
         if !ask.has_endpoint {
             return Verdict::GiveUp(Refused::NoEndpoint);
         }
         match budget.withdraw(now) {
             Ok(()) => Verdict::Again { wait, reason },
-            Err(_) => Verdict::GiveUp(Refused::Budget),
+            Err(exhausted) => Verdict::GiveUp(Refused::Budget(exhausted)),
         }
     }
 }
@@ -146,12 +182,12 @@ impl Config {
 impl Conditions {
     fn reason(&self, outcome: &Outcome) -> Option<Reason> {
         match outcome {
-            Outcome::Answered { status, .. } => self.statuses.contains(status).then_some(Reason::Status),
+            Outcome::Response { status, .. } => self.statuses.contains(status).then_some(Reason::Status),
             Outcome::ConnectFailed => self.connect_failure.then_some(Reason::ConnectFailure),
-            Outcome::Unsent => Some(Reason::Unsent),
-            Outcome::Reset { .. } | Outcome::Garbled => self.reset.then_some(Reason::Reset),
+            Outcome::Unsent | Outcome::NoLocalSocket => Some(Reason::Unsent),
+            Outcome::Reset { .. } | Outcome::MalformedResponse => self.reset.then_some(Reason::Reset),
             Outcome::AttemptTimedOut => self.attempt_timeout.then_some(Reason::AttemptTimeout),
-            Outcome::CallerGone | Outcome::CallerFault => None,
+            Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::Superseded => None,
         }
     }
 }
@@ -159,12 +195,12 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget;
+    use crate::budget::{self, Balance};
     use crate::units::Ratio;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    const SERVER_ERROR: Outcome = Outcome::Answered { status: 503, pushback: Pushback::None };
+    const SERVER_ERROR: Outcome = Outcome::Response { status: 503, pushback: Pushback::None };
 
     fn config() -> Config {
         Config {
@@ -180,13 +216,13 @@ mod tests {
         floor: u32,
     }
 
-    /// A first attempt of a repeatable request that failed with 503, with every resource at hand.
+    /// A first attempt of an idempotent request that failed with 503, with every resource at hand.
     fn case(now: Instant) -> Case {
         let deadline = Deadline::after(now, Duration::from_secs(30));
         let ask = Ask {
             outcome: SERVER_ERROR,
             attempts: 1,
-            is_repeatable: true,
+            is_idempotent: true,
             is_replayable: true,
             deadline,
             has_endpoint: true,
@@ -203,7 +239,7 @@ mod tests {
         let budget = Budget::new(budget, now);
         let verdict = case.config.decide(&case.ask, &budget, now, &mut StdRng::seed_from_u64(1));
         assert_eq!(case.config.is_candidate(&case.ask.outcome), verdict != Verdict::Return);
-        let spent = f64::from(case.floor) - budget.balance(now);
+        let spent = f64::from(case.floor) - budget.balance(now).as_f64();
         match (verdict, expected) {
             (Verdict::Again { reason, .. }, Ok(wanted)) => assert_eq!((reason, spent), (wanted, 1.0)),
             (Verdict::GiveUp(refused), Err(Some(wanted))) => assert_eq!((refused, spent), (wanted, 0.0)),
@@ -218,28 +254,28 @@ mod tests {
             (SERVER_ERROR, Reason::Status),
             (Outcome::ConnectFailed, Reason::ConnectFailure),
             (Outcome::Reset { reused: false }, Reason::Reset),
-            (Outcome::Garbled, Reason::Reset),
+            (Outcome::MalformedResponse, Reason::Reset),
             (Outcome::AttemptTimedOut, Reason::AttemptTimeout),
         ] {
             check(|c| c.ask.outcome = outcome, Ok(reason));
             let off = Conditions { connect_failure: false, reset: false, attempt_timeout: false, statuses: vec![] };
             check(|c| (c.ask.outcome, c.config.on) = (outcome, off), Err(None));
         }
-        check(|c| c.ask.outcome = Outcome::CallerGone, Err(None));
-        check(|c| c.ask.outcome = Outcome::Answered { status: 200, pushback: Pushback::None }, Err(None));
+        check(|c| c.ask.outcome = Outcome::DownstreamDisconnect, Err(None));
+        check(|c| c.ask.outcome = Outcome::Response { status: 200, pushback: Pushback::None }, Err(None));
     }
 
     #[test]
     fn the_first_thing_in_the_way_is_the_reason() {
-        check(|c| c.ask.attempts = 3, Err(Some(Refused::Attempts)));
+        check(|c| c.ask.attempts = 3, Err(Some(Refused::Attempts { max: 3 })));
         check(|c| c.ask.attempts = 2, Ok(Reason::Status));
-        check(|c| c.ask.is_repeatable = false, Err(Some(Refused::NotRepeatable)));
-        check(|c| (c.ask.is_repeatable, c.ask.outcome) = (false, Outcome::ConnectFailed), Ok(Reason::ConnectFailure));
-        check(|c| (c.ask.is_repeatable, c.ask.outcome) = (false, Outcome::Unsent), Ok(Reason::Unsent));
-        check(|c| c.ask.is_replayable = false, Err(Some(Refused::BodyTooLarge)));
+        check(|c| c.ask.is_idempotent = false, Err(Some(Refused::NotIdempotent)));
+        check(|c| (c.ask.is_idempotent, c.ask.outcome) = (false, Outcome::ConnectFailed), Ok(Reason::ConnectFailure));
+        check(|c| (c.ask.is_idempotent, c.ask.outcome) = (false, Outcome::Unsent), Ok(Reason::Unsent));
+        check(|c| c.ask.is_replayable = false, Err(Some(Refused::BodyNotBuffered)));
         check(|c| c.ask.has_endpoint = false, Err(Some(Refused::NoEndpoint)));
-        check(|c| c.floor = 0, Err(Some(Refused::Budget)));
-        check(|c| (c.floor, c.ask.attempts) = (0, 3), Err(Some(Refused::Attempts)));
+        check(|c| c.floor = 0, Err(Some(Refused::Budget(Exhausted { balance: Balance::default() }))));
+        check(|c| (c.floor, c.ask.attempts) = (0, 3), Err(Some(Refused::Attempts { max: 3 })));
     }
 
     #[test]
@@ -249,9 +285,17 @@ mod tests {
 
     #[test]
     fn retry_after_replaces_the_backoff_and_ends_the_retries_when_it_does_not_fit() {
-        let asking = |pushback| Outcome::Answered { status: 503, pushback };
+        let asking = |pushback| Outcome::Response { status: 503, pushback };
         check(|c| c.ask.outcome = asking(Pushback::After(Duration::from_secs(1))), Ok(Reason::Status));
-        check(|c| c.ask.outcome = asking(Pushback::After(Duration::from_secs(30))), Err(Some(Refused::Deadline)));
+        let now = Instant::now();
+        let ask = Ask { outcome: asking(Pushback::After(Duration::from_secs(30))), ..case(now).ask };
+        let budget = Budget::new(
+            budget::Config { ratio: Ratio::ZERO, floor_per_second: 1, window: Duration::from_secs(1) },
+            now,
+        );
+        let verdict = config().decide(&ask, &budget, now, &mut StdRng::seed_from_u64(1));
+        let Verdict::GiveUp(Refused::Deadline { wait, left }) = verdict else { panic!("{verdict:?}") };
+        assert!(wait >= left && left == Duration::from_secs(30), "{wait:?} of {left:?}");
         check(|c| c.ask.outcome = asking(Pushback::Unreadable), Err(Some(Refused::Pushback)));
         let now = Instant::now();
         let ask = Ask { outcome: asking(Pushback::After(Duration::from_secs(2))), ..case(now).ask };

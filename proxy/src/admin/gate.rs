@@ -16,13 +16,16 @@ use http::uri::Authority;
 use http::{HeaderName, Method, Request, StatusCode, Version, header};
 use tower::{Layer, Service};
 
-use super::{QUIT, Response, TEXT, reply};
+use super::response::{Response, TEXT, reply};
 use crate::shared::Shared;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A refusal: its status and a sentence for a person.
 type Refusal = (StatusCode, &'static str);
+
+/// Ends the proxy in order: for a Job whose sidecar Kubernetes would not end.
+pub(super) const QUIT: &str = "/quitquitquit";
 
 /// The gate for one connection. It asks the configuration that is in force when the request comes.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::Response;
+use super::response::Response;
 
 /// Scrapes that are waiting or being made; fewer than there are connections, so that probes always find one.
 pub(super) const SCRAPES_MAX: usize = 40;
@@ -50,7 +50,7 @@ mod tests {
     use tower::ServiceExt as _;
     use tower::load_shed::error::Overloaded;
 
-    use super::super::{TEXT, reply};
+    use super::super::response::{TEXT, reply};
     use super::*;
     use crate::clock;
 

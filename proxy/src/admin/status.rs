@@ -4,15 +4,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use outrigger_http1::parse::Limits;
-use outrigger_policy::breaker::{Breaker, State};
+use outrigger_policy::breaker::{Breaker, Reason, State};
 use serde::Serialize;
 
 use crate::clock;
-use crate::events;
-use crate::metrics::Metrics;
-use crate::route::{Route, Routes};
+use crate::live::route::{Route, Routes};
 use crate::shared::Shared;
-use crate::upstream::Endpoint;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::endpoint::Endpoint;
 
 /// The whole.
 #[derive(Serialize)]
@@ -23,7 +22,7 @@ pub(super) struct Snapshot {
     connections: usize,
     connections_max: usize,
     requests_max: u32,
-    limits: LimitsStatus,
+    limits: RequestLimits,
     requests_total: u64,
     requests_in_flight: u64,
     tunnels: usize,
@@ -37,7 +36,7 @@ struct UpstreamStatus {
     hosts: Vec<String>,
     in_flight: u32,
     in_flight_max: u32,
-    answer_limits: LimitsStatus,
+    response: ResponseLimits,
     routes: Vec<RouteStatus>,
     endpoints: Vec<EndpointStatus>,
 }
@@ -57,18 +56,30 @@ struct RouteStatus {
     upload_bytes_per_second_min: usize,
 }
 
-/// How much of a message is taken.
+/// How much of a request is accepted; the names are those of the keys in `[listen]`.
 #[derive(Serialize)]
-struct LimitsStatus {
+struct RequestLimits {
+    request_line_bytes_max: usize,
+    #[serde(flatten)]
+    common: CommonLimits,
+}
+
+/// How much of a response is accepted; the names are those of the keys in `[upstreams.NAME.response]`.
+#[derive(Serialize)]
+struct ResponseLimits {
+    #[serde(flatten)]
+    common: CommonLimits,
+    informational_max: u32,
+}
+
+#[derive(Serialize)]
+struct CommonLimits {
     head_bytes_max: usize,
-    first_line_bytes_max: usize,
     header_bytes_max: usize,
     headers_max: u32,
     trailer_bytes_max: u32,
     trailers_max: u32,
     chunk_extension_bytes_max: u32,
-    /// Before an answer.
-    interim_max: u32,
 }
 
 #[derive(Serialize)]
@@ -125,7 +136,7 @@ impl Snapshot {
             connections: shared.connections(),
             connections_max: shared.connections_max(),
             requests_max: live.config.listen.requests_max,
-            limits: LimitsStatus::new(&live.config.listen.limits),
+            limits: RequestLimits::new(&live.config.listen.limits),
             requests_total,
             requests_in_flight,
             tunnels: shared.tunnels(),
@@ -181,9 +192,9 @@ impl UpstreamStatus {
         UpstreamStatus {
             name: upstream.config.name.to_string(),
             hosts: upstream.config.hosts.clone(),
-            in_flight: upstream.in_flight.load(Relaxed),
+            in_flight: upstream.in_flight.count(),
             in_flight_max: upstream.config.in_flight_max,
-            answer_limits: LimitsStatus::new(&upstream.config.response),
+            response: ResponseLimits::new(&upstream.config.response),
             routes: routes.all().map(|route| RouteStatus::take(route, clocks)).collect(),
             endpoints: upstream
                 .endpoints
@@ -197,11 +208,12 @@ impl UpstreamStatus {
 
 impl RouteStatus {
     fn take(route: &Route, clocks: &Clocks) -> RouteStatus {
-        let timeouts = &route.policies.timeouts;
+        let timeouts = &route.config.timeouts;
         RouteStatus {
             name: route.name.to_string(),
             budget: route.own.budget.then(|| BudgetStatus::take(route, clocks)),
             breaker: route
+                .policies
                 .breaker
                 .as_ref()
                 .filter(|_| route.own.breaker)
@@ -216,26 +228,36 @@ impl RouteStatus {
     }
 }
 
-impl LimitsStatus {
-    fn new(limits: &Limits) -> LimitsStatus {
-        LimitsStatus {
+impl RequestLimits {
+    fn new(limits: &Limits) -> RequestLimits {
+        RequestLimits { request_line_bytes_max: limits.first_line_bytes, common: CommonLimits::new(limits) }
+    }
+}
+
+impl ResponseLimits {
+    fn new(limits: &Limits) -> ResponseLimits {
+        ResponseLimits { common: CommonLimits::new(limits), informational_max: limits.informational_responses }
+    }
+}
+
+impl CommonLimits {
+    fn new(limits: &Limits) -> CommonLimits {
+        CommonLimits {
             head_bytes_max: limits.head_bytes,
-            first_line_bytes_max: limits.first_line_bytes,
             header_bytes_max: limits.field_bytes,
             headers_max: limits.fields,
             trailer_bytes_max: limits.trailer_bytes,
             trailers_max: limits.trailer_fields,
             chunk_extension_bytes_max: limits.extension_bytes,
-            interim_max: limits.informational_responses,
         }
     }
 }
 
 impl BudgetStatus {
     fn take(route: &Route, clocks: &Clocks) -> BudgetStatus {
-        let config = route.budget.config();
+        let config = route.policies.budget.config();
         BudgetStatus {
-            balance: route.budget.balance(clocks.now),
+            balance: route.policies.budget.balance(clocks.now).as_f64(),
             ratio: config.ratio.as_f64(),
             floor_per_second: config.floor_per_second,
             window_seconds: config.window.as_secs_f64(),
@@ -245,11 +267,11 @@ impl BudgetStatus {
 
 impl EndpointStatus {
     fn take(endpoint: &Endpoint, clocks: &Clocks) -> EndpointStatus {
-        let idle = endpoint.idle.load(Relaxed);
+        let idle = endpoint.at.idle.load(Relaxed);
         EndpointStatus {
-            address: endpoint.address.to_string(),
+            address: endpoint.at.address.to_string(),
             in_flight: endpoint.in_flight.load(Relaxed),
-            connections_busy: endpoint.connections.load(Relaxed).saturating_sub(idle),
+            connections_busy: endpoint.at.connections.load(Relaxed).saturating_sub(idle),
             connections_idle: idle,
             breaker: endpoint.breaker.as_ref().map(|breaker| BreakerStatus::take(breaker, clocks)),
         }
@@ -261,10 +283,10 @@ impl BreakerStatus {
         let snapshot = breaker.snapshot(clocks.now);
         let since = clocks.now.saturating_duration_since(snapshot.since);
         BreakerStatus {
-            state: events::state(snapshot.state),
+            state: snapshot.state.word(),
             since: httpdate::fmt_http_date(clocks.wall.checked_sub(since).unwrap_or(clocks.wall)),
             since_seconds: seconds(since),
-            reason: snapshot.reason.map(events::rule),
+            reason: snapshot.reason.map(Reason::word),
             results_in_window: snapshot.results,
             failures_in_window: snapshot.failures,
             consecutive_failures: snapshot.consecutive_failures,

@@ -1,398 +1,286 @@
-//! One attempt: choose an endpoint, get its permit and a connection, send, wait as long as patience lasts, classify.
+//! One attempt: a stream to the endpoint that was chosen, the request over it, and the wait for a response's head.
+//!
+//! Attempts know nothing of each other; two may be in flight. How long one may take is said by [`outrigger_policy::deadline`]: it measures the endpoint, not the downstream, and not ourselves.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context as Cx, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::{Method, StatusCode};
-use http_body_util::BodyExt;
-use outrigger_http1::client::OutgoingRequest;
-use outrigger_http1::head::{Name, RequestHead, ResponseHead};
-use outrigger_http1::traits::{RequestTraits, switched_protocol};
-use outrigger_policy::balance;
-use outrigger_policy::breaker::{Breaker, Permit};
-use outrigger_policy::deadline::Deadline;
-use outrigger_policy::outcome::{Class, Outcome, Pushback};
+use outrigger_http1::client::{OutgoingRequest, ResponseEvent};
+use outrigger_http1::encode::BodyLength;
+use outrigger_http1::head::{RequestHead, ResponseHead};
+use outrigger_http1::traits::{RequestTraits, requested_upgrade, switched_protocol};
+use outrigger_policy::balance::Lease;
+use outrigger_policy::outcome::{Outcome, Pushback};
 use outrigger_policy::retry;
+use outrigger_policy::upload::Pace;
 
-use super::body::{Passing, Source};
-use super::patience::AttemptPatience;
+use super::forward;
 use super::record::Record;
-use crate::clock;
-use crate::config::Repeat;
-use crate::error::{OpenBreaker, ProxyError};
-use crate::events::{self, Event};
-use crate::http::body::{Replay, Upload, Upstate};
-use crate::http::client::Reuse;
-use crate::http::conn::{Conn, SendFailure};
-use crate::http::headers;
-use crate::http::server::Caller;
-use crate::lane::Lane;
-use crate::upstream::Endpoint;
-use crate::worker::Worker;
+use crate::clock::{self, Alarm};
+use crate::downstream::stream::Downstream;
+use crate::downstream::upload::{Replay, Upload};
+use crate::error::ProxyError;
+use crate::telemetry::events::Event;
+use crate::upstream::endpoint::{Endpoint, Target};
+use crate::upstream::pool::Reuse;
+use crate::upstream::stream::{SendFailure, Stream};
+use crate::worker::context::Context;
+use crate::worker::handle::RouteHandle;
 
-/// An answer that a retry supersedes is read to its end if it is no longer than this, so that its connection lives on.
-const SUPERSEDED_BYTES_MAX: usize = 16 * 1024;
-/// How long that may take beyond the wait before the retry.
-const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
+/// An endpoint that does not ask for a held body is sent it all the same after so long (RFC 9110 §10.1.1 leaves it to us; as curl does).
+const CONTINUE_MAX: Duration = Duration::from_secs(1);
 
 /// Everything that stays the same from attempt to attempt.
-pub(super) struct Call {
-    pub(super) worker: Rc<Worker>,
-    pub(super) lane: Rc<Lane>,
-    head: RequestHead,
+pub(super) struct Sender {
+    pub(super) context: Rc<Context>,
+    pub(super) handle: Rc<RouteHandle>,
     pub(super) upload: Upload,
-    started: Instant,
-    /// The caller addressed us, not the upstream: `Host` becomes the endpoint's.
-    pub(super) names_endpoint: bool,
-    pub(super) is_repeatable: bool,
+    downstream: Rc<Downstream>,
+    head: RequestHead,
+    /// When the request began.
+    begun: Instant,
+    host: HostField,
+    reuse: Reuse,
     /// The protocols that are asked for.
-    pub(super) upgrade: Option<Vec<u8>>,
-    /// How the caller wants to be answered.
-    pub(super) caller: Rc<Caller>,
-    manner: RequestTraits,
-    /// Endpoints of the attempts that failed.
-    pub(super) tried: Vec<u64>,
+    upgrade: Option<Vec<u8>>,
+    traits: RequestTraits,
 }
 
-/// What an attempt came to, for the policies and for the caller.
-pub(super) struct Attempt {
+/// What the request says as `Host`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum HostField {
+    /// What it came with.
+    Kept,
+    /// The endpoint's: the request was addressed to us, not to the upstream.
+    OfEndpoint,
+}
+
+/// What an attempt came to.
+pub(super) struct Attempted {
+    /// 1 is the first.
+    pub(super) number: u32,
+    pub(super) lease: Lease<Target>,
     pub(super) outcome: Outcome,
-    pub(super) result: Result<Passing, ProxyError>,
-    /// Which endpoint it went to.
-    pub(super) endpoint: u64,
-    /// When it was over, the answer's body apart.
+    pub(super) result: Result<Arrived, ProxyError>,
+    /// When it was over, the response's body apart.
     pub(super) at: Instant,
 }
 
-/// An endpoint with an attempt on it: counted as in flight until dropped, and its permit with it.
-pub(super) struct Busy {
-    pub(super) endpoint: Arc<Endpoint>,
-    permit: Option<Permit>,
-    worker: Rc<Worker>,
-    lane: Rc<Lane>,
+/// A response whose head has come.
+pub(super) struct Arrived {
+    pub(super) head: ResponseHead,
+    pub(super) stream: Stream,
+    pub(super) follows: Follows,
 }
 
-/// Whether a request may be sent again although it may have been acted on (RFC 9110 §9.2.2, or the route's word).
-pub(super) fn is_repeatable(repeat: &Repeat, head: &RequestHead) -> bool {
-    let is_idempotent =
-        matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    is_idempotent || repeat.idempotent || (repeat.idempotency_key && head.fields.has(Name::IdempotencyKey))
+/// What follows a head.
+pub(super) enum Follows {
+    /// A body. The endpoint closes its idle connections after the time given, if it says so.
+    Body(Option<Duration>),
+    /// A tunnel.
+    Tunnel,
 }
 
-/// Waits until `moment`; meanwhile reads a superseded answer to its end. Returns it if it was read whole.
-pub(super) async fn pause(superseded: Option<Passing>, moment: Instant) -> Option<Passing> {
-    let whole = match superseded {
-        None => None,
-        Some(passing) => clock::until(moment + SUPERSEDED_GRACE, read_whole(passing)).await.flatten(),
-    };
-    clock::sleep_until(moment).await;
-    whole
-}
-
-async fn read_whole(mut passing: Passing) -> Option<Passing> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = passing.body.frame().await {
-        let data = frame.ok()?.into_data().ok()?;
-        if whole.len() + data.len() > SUPERSEDED_BYTES_MAX {
-            return None;
-        }
-        whole.extend_from_slice(&data);
-    }
-    Some(Passing { head: passing.head, body: Source::Whole(whole.freeze()), class: passing.class })
-}
-
-/// What the caller is told about an open breaker.
-pub(super) fn open_breaker(
-    scope: &'static str,
-    breaker: &Breaker,
-    retry_at: Instant,
-    now: Instant,
-) -> Box<OpenBreaker> {
-    let snapshot = breaker.snapshot(now);
-    Box::new(OpenBreaker {
-        scope,
-        rule: snapshot.reason.map_or("", events::rule),
-        open_for: now.saturating_duration_since(snapshot.since),
-        retry_after: retry_at.saturating_duration_since(now),
-    })
-}
-
-impl Call {
+impl Sender {
+    /// Of a request that has been admitted; `head` as it came.
     pub(super) fn new(
-        caller: &Rc<Caller>,
-        lane: &Rc<Lane>,
-        head: RequestHead,
-        upload: Upload,
-        started: Instant,
-    ) -> Call {
-        let (worker, manner) = (Rc::clone(&caller.worker), caller.conn.borrow().traits());
-        let (caller, lane) = (Rc::clone(caller), Rc::clone(lane));
-        let (names_endpoint, is_repeatable, upgrade, tried) = (false, false, None, Vec::new());
-        Call { worker, lane, head, upload, started, names_endpoint, is_repeatable, upgrade, caller, manner, tried }
-    }
-
-    /// When the caller's patience ends. It begins when the request is whole: an upload is not the upstream's slowness, and has a limit of its own.
-    pub(super) fn deadline(&self) -> Deadline {
-        let request = self.lane.policies.timeouts.request;
-        match self.upload.state() {
-            Upstate::Ended(None) | Upstate::Broken => Deadline::after(self.started, request),
-            Upstate::Ended(Some(at)) => Deadline::after(at.max(self.started), request),
-            Upstate::AwaitingCaller(_) | Upstate::AwaitingEndpoint(_) => {
-                let until_whole = self.upload.whole_by(self.worker.absent());
-                let deadline = Deadline::after(clock::now(), request);
-                until_whole.map_or(deadline, |at| deadline.min(Deadline::after(at, Duration::ZERO)))
-            }
+        record: &mut Record,
+        handle: Rc<RouteHandle>,
+        mut head: RequestHead,
+        (host, reuse): (HostField, Reuse),
+    ) -> Sender {
+        let (context, downstream) = (Rc::clone(&record.context), Rc::clone(&record.downstream));
+        let (config, begun) = (&handle.config, record.started);
+        let pace = Pace::new(begun, context.lag(), config.timeouts.upload, config.timeouts.upload_bytes_per_second_min);
+        // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
+        let upload = Upload::new(&downstream.stream, config.repeat.replay_bytes_max, &context.shared.replay, pace);
+        if let Some(left) = forward::max_forwards(&head) {
+            forward::forward_one_fewer(&mut head, left);
         }
+        // A request with a body goes on with HTTP.
+        let has_body = upload.length() != BodyLength::None;
+        let upgrade = requested_upgrade(&head, &config.upgrade).filter(|_| !has_body);
+        forward::forward_request(&mut head);
+        record.upload = upload.clone();
+        let traits = downstream.stream.traits();
+        Sender { context, handle, upload, downstream, head, begun, host, reuse, upgrade, traits }
     }
 
-    /// Whether another attempt would find an endpoint.
-    pub(super) fn has_endpoint(&self) -> bool {
-        let now = clock::now();
-        self.lane.upstream.endpoints.load().iter().any(|endpoint| endpoint.admits(now))
-    }
-
-    /// Makes one attempt.
-    ///
-    /// # Errors
-    /// A refusal: no endpoint may be tried, so no attempt was made.
-    pub(super) async fn attempt(&mut self, record: &mut Record, started: Instant) -> Result<Attempt, ProxyError> {
-        let busy = self.choose(started)?;
-        record.attempts += 1;
-        record.endpoint = Some(busy.endpoint.address);
-        let counted =
-            Counted { call: self, number: record.attempts, started, outcome: Outcome::CallerGone, over_at: None };
-        self.upload.await_endpoint(started);
-        let patience = AttemptPatience::new(self, started);
-        let sent = self.send(&busy.endpoint, patience, started).await;
-        let (now, endpoint) = (clock::now(), busy.endpoint.id);
-        let (outcome, result) = match sent {
-            Ok((head, conn)) => self.read_head(head, conn, busy, now),
-            Err(failure) => {
-                busy.settle(failure.outcome.class(), now);
-                (failure.outcome, Err(failure.error))
-            }
-        };
-        counted.end(outcome, now);
-        Ok(Attempt { outcome, result, endpoint, at: now })
-    }
-
-    /// Power of two choices among the endpoints whose breaker admits; one that has not been tried yet goes first.
-    fn choose(&self, now: Instant) -> Result<Busy, ProxyError> {
-        let endpoints = self.lane.upstream.endpoints.load();
-        if endpoints.is_empty() {
-            self.lane.upstream.endpoints.lookup.notify_one();
-            return Err(ProxyError::NoAddress);
-        }
-        let admits = |at: usize| endpoints[at].admits(now);
-        let is_new = |at: usize| !self.tried.contains(&endpoints[at].id) && admits(at);
-        let load = |at: usize| endpoints[at].in_flight.load(Relaxed);
-        let mut dice = self.worker.dice();
-        // A permit can be refused after all when another worker was faster; each refusal takes one endpoint out.
-        for _ in 0..endpoints.len() {
-            let choice = balance::pick(endpoints.len(), is_new, load, &mut *dice)
-                .or_else(|| balance::pick(endpoints.len(), admits, load, &mut *dice));
-            let Some(endpoint) = choice.map(|at| &endpoints[at]) else { break };
-            let Some(breaker) = &endpoint.breaker else {
-                return Ok(Busy::new(endpoint, None, self));
-            };
-            let admission = breaker.try_acquire(now, &mut *dice);
-            if let Some(moved) = admission.moved {
-                self.worker.shared.tell(&Event::BreakerMoved {
-                    route: &self.lane,
-                    endpoint: Some(endpoint.address),
-                    moved,
-                });
-            }
-            if let Ok(permit) = admission.permit {
-                return Ok(Busy::new(endpoint, Some(permit), self));
-            }
-        }
-        Err(all_open(&endpoints, now))
-    }
-
-    async fn send(
+    /// Makes attempt `number`, which began at `started`, at the endpoint of `lease`. `alarm` is its own for as long as it lasts.
+    pub(super) async fn attempt(
         &self,
-        endpoint: &Arc<Endpoint>,
-        mut patience: AttemptPatience<'_>,
-        now: Instant,
-    ) -> Result<(ResponseHead, Conn), SendFailure> {
-        let reuse = if self.is_repeatable { Reuse::Any } else { Reuse::Fresh };
+        number: u32,
+        lease: Lease<Target>,
+        started: Instant,
+        alarm: AttemptAlarm,
+    ) -> Attempted {
+        let timer = Timer { sender: self, alarm, started, lag_before: self.context.lag() };
+        let sent = self.send(lease.endpoint(), &timer).await;
+        let at = clock::now();
+        let (outcome, result) = match sent {
+            Ok((head, stream)) => self.read_head(head, stream),
+            Err(SendFailure { outcome, error }) => (outcome, Err(error)),
+        };
+        Attempted { number, lease, outcome, result, at }
+    }
+
+    async fn send(&self, endpoint: &Arc<Endpoint>, timer: &Timer<'_>) -> Result<(ResponseHead, Stream), SendFailure> {
         let is_connect = self.head.method == Method::CONNECT;
-        if !is_connect && let Some(conn) = self.worker.pool.take(endpoint, reuse, now) {
-            match patience.response(conn, self.outgoing(endpoint)).await {
+        if !is_connect && let Some(stream) = self.context.pool.reuse(endpoint, self.reuse, timer.started) {
+            match self.response(stream, endpoint, timer).await {
                 // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
-                    self.lane.count_retry(&self.worker.shared.metrics, retry::Reason::Unsent);
+                    self.handle.count_retry(&self.context.shared.metrics, retry::Reason::Unsent);
+                    self.upload.cut_off_readings(clock::now());
                 }
                 done => return done,
             }
         }
-        // Boxed for the same reason as the pause: most requests find a connection.
-        let connecting = Box::pin(self.worker.pool.connect(endpoint, self.lane.policies.timeouts.connect));
-        let connected = patience.bound(connecting).await?;
-        let result = connected.as_ref().map_or_else(|failure| failure.error.row().reason, |_| "ok");
-        self.worker.shared.tell(&Event::Connected { upstream: &self.lane.upstream.config.name, result });
+        // Boxed: most requests find a connection.
+        let connecting = Box::pin(self.context.pool.connect(endpoint, self.handle.config.timeouts.connect));
+        let connected = timer.bound(connecting).await?;
+        let result = connected.as_ref().map_or_else(|failure| failure.error.row().reason.word(), |_| "ok");
+        self.context.shared.emit(&Event::Connected { upstream: &self.handle.upstream.config.name, result });
         if connected.is_err() {
-            self.lane.upstream.endpoints.lookup.notify_one();
+            self.handle.upstream.endpoints.lookup.notify_one();
         }
-        let conn = connected?;
+        let stream = connected?;
         if is_connect {
             // All that was asked for; not a byte has been sent.
-            return Ok((ResponseHead::from_status(StatusCode::OK), conn));
+            return Ok((ResponseHead::from_status(StatusCode::OK), stream));
         }
-        patience.response(conn, self.outgoing(endpoint)).await
+        self.response(stream, endpoint, timer).await
+    }
+
+    /// Sends the request over `stream` and waits for its response's head. The stream is lost when this fails or is dropped.
+    async fn response(
+        &self,
+        mut stream: Stream,
+        endpoint: &Endpoint,
+        timer: &Timer<'_>,
+    ) -> Result<(ResponseHead, Stream), SendFailure> {
+        stream.begin(self.outgoing(endpoint));
+        let release_at = stream.is_held().then(|| clock::now() + CONTINUE_MAX);
+        let release = Alarm::default();
+        let head = std::future::poll_fn(|cx| {
+            loop {
+                if let Some(at) = release_at.filter(|_| stream.is_held())
+                    && release.poll_until(at, cx).is_ready()
+                {
+                    stream.release_body();
+                }
+                match stream.poll_response(cx) {
+                    Poll::Ready(Ok(ResponseEvent::Final(head))) => return Poll::Ready(Ok(head)),
+                    Poll::Ready(Ok(ResponseEvent::Informational(head))) => self.pass_on_informational(head),
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                    // The response goes first: one that is there is taken even at the last moment.
+                    Poll::Pending => return timer.poll_over(cx).map(Err),
+                }
+            }
+        })
+        .await?;
+        Ok((head, stream))
     }
 
     fn outgoing<'a>(&'a self, endpoint: &'a Endpoint) -> OutgoingRequest<'a, Replay> {
         OutgoingRequest {
             head: &self.head,
-            host: self.names_endpoint.then(|| endpoint.authority.as_bytes()),
+            host: (self.host == HostField::OfEndpoint).then(|| endpoint.at.authority.as_bytes()),
             length: self.upload.length(),
-            expects_continue: self.manner.expects_continue && self.upload.is_untouched(),
-            accepts_trailers: self.manner.accepts_trailers && self.upgrade.is_none(),
-            limits: self.lane.upstream.config.response,
+            expects_continue: self.traits.expects_continue && self.upload.is_untouched(),
+            accepts_trailers: self.traits.accepts_trailers && self.upgrade.is_none(),
+            limits: self.handle.upstream.config.response,
             body: self.upload.read(),
             upgrade: self.upgrade.as_deref(),
         }
     }
 
-    fn read_head(
-        &self,
-        mut head: ResponseHead,
-        conn: Conn,
-        busy: Busy,
-        now: Instant,
-    ) -> (Outcome, Result<Passing, ProxyError>) {
-        if self.head.method == Method::CONNECT {
-            return tunnel(head, conn, busy, now);
+    /// The downstream may make use of it, whatever comes of the attempt. A 100 ends at this hop.
+    fn pass_on_informational(&self, mut head: ResponseHead) {
+        if head.status != StatusCode::CONTINUE {
+            forward::forward_response(&mut head);
+            self.downstream.stream.send_informational(&head);
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(head, conn, busy, now);
-        }
-        let notes = headers::forward_answer(&mut head);
-        let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: notes.pushback };
-        let class = outcome.class();
-        let source = Source::streaming(conn, busy.answered(class, now), notes.keep_alive);
-        (outcome, Ok(Passing { head, body: source, class }))
     }
 
-    /// The endpoint goes on with another protocol, if it is one that was asked for.
-    fn switch(
-        &self,
-        mut head: ResponseHead,
-        conn: Conn,
-        busy: Busy,
-        now: Instant,
-    ) -> (Outcome, Result<Passing, ProxyError>) {
-        let asked = self.upgrade.as_deref().unwrap_or_default();
-        let Some(protocol) = switched_protocol(&head, asked) else {
-            busy.settle(Class::Failure, now);
-            return (Outcome::Garbled, Err(ProxyError::UnaskedUpgrade));
+    fn read_head(&self, mut head: ResponseHead, stream: Stream) -> (Outcome, Result<Arrived, ProxyError>) {
+        let (pushback, follows) = if self.head.method == Method::CONNECT {
+            (Pushback::None, Follows::Tunnel)
+        } else if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let requested = self.upgrade.as_deref().unwrap_or_default();
+            let Some(protocol) = switched_protocol(&head, requested) else {
+                return (Outcome::MalformedResponse, Err(ProxyError::UnexpectedUpgrade));
+            };
+            forward::forward_response(&mut head);
+            head.fields.append("connection", b"upgrade");
+            head.fields.append("upgrade", protocol);
+            (Pushback::None, Follows::Tunnel)
+        } else {
+            let notes = forward::forward_response(&mut head);
+            (notes.pushback, Follows::Body(notes.keep_alive))
         };
-        headers::forward_answer(&mut head);
-        head.fields.append("connection", b"upgrade");
-        head.fields.append("upgrade", protocol);
-        tunnel(head, conn, busy, now)
+        let outcome = Outcome::Response { status: head.status.as_u16(), pushback };
+        (outcome, Ok(Arrived { head, stream, follows }))
     }
 }
 
-/// The endpoint is there, and has agreed to the tunnel if it had to.
-fn tunnel(head: ResponseHead, conn: Conn, busy: Busy, now: Instant) -> (Outcome, Result<Passing, ProxyError>) {
-    let outcome = Outcome::Answered { status: head.status.as_u16(), pushback: Pushback::None };
-    let class = outcome.class();
-    let body = Source::Tunnel(Box::new((conn, busy.told(class, now))));
-    (outcome, Ok(Passing { head, body, class }))
+/// The alarm of an attempt: the exchange's, or for a second attempt beside it one of its own.
+pub(super) enum AttemptAlarm {
+    /// The exchange's.
+    Shared,
+    /// Its own.
+    Own(Alarm),
 }
 
-/// An attempt, counted when it is over; one that is dropped on its way has lost its caller.
-struct Counted<'a> {
-    call: &'a Call,
-    number: u32,
+/// How long an attempt is waited for.
+struct Timer<'a> {
+    sender: &'a Sender,
+    alarm: AttemptAlarm,
     started: Instant,
-    outcome: Outcome,
-    over_at: Option<Instant>,
+    /// The worker's scheduling lag by then, in all.
+    lag_before: Duration,
 }
 
-impl Counted<'_> {
-    fn end(mut self, outcome: Outcome, at: Instant) {
-        (self.outcome, self.over_at) = (outcome, Some(at));
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let Call { worker, lane, .. } = self.call;
-        let at = self.over_at.unwrap_or_else(clock::now);
-        let took = at.saturating_duration_since(self.started);
-        lane.count_attempt(&worker.shared.metrics, self.number, &self.outcome, took);
-    }
-}
-
-fn all_open(endpoints: &[Arc<Endpoint>], now: Instant) -> ProxyError {
-    // The one that admits first decides when coming back makes sense.
-    let open = endpoints.iter().filter_map(|endpoint| endpoint.breaker.as_ref());
-    let first = open.min_by_key(|breaker| breaker.snapshot(now).reopen_at.unwrap_or(now));
-    let Some(breaker) = first else { return ProxyError::NoAddress };
-    let snapshot = breaker.snapshot(now);
-    let retry_at = snapshot.reopen_at.unwrap_or(now + breaker.config().open_base);
-    ProxyError::EndpointsOpen(open_breaker("endpoint", breaker, retry_at, now))
-}
-
-impl Busy {
-    fn new(endpoint: &Arc<Endpoint>, permit: Option<Permit>, call: &Call) -> Busy {
-        endpoint.in_flight.fetch_add(1, Relaxed);
-        Busy { endpoint: Arc::clone(endpoint), permit, worker: Rc::clone(&call.worker), lane: Rc::clone(&call.lane) }
+impl Timer<'_> {
+    /// The output of `work`, if it comes in time. Work is dropped when it does not.
+    async fn bound<F: Future>(&self, work: F) -> Result<F::Output, SendFailure> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_over(cx).map(Err),
+        })
+        .await
     }
 
-    /// An answer's head has come. A probe is settled by it, so that a long stream cannot hold half-open; a failure too. Another answer
-    /// is a success only when its body has come whole.
-    fn answered(mut self, class: Class, now: Instant) -> Busy {
-        if class != Class::Success || self.permit.as_ref().is_some_and(Permit::is_probe) {
-            self.tell_breaker(class, now);
-        }
-        self
-    }
-
-    /// The breaker has its result, and the attempt goes on.
-    fn told(mut self, class: Class, now: Instant) -> Busy {
-        self.tell_breaker(class, now);
-        self
-    }
-
-    /// The attempt is over.
-    pub(super) fn settle(mut self, class: Class, now: Instant) {
-        self.tell_breaker(class, now);
-    }
-
-    fn tell_breaker(&mut self, class: Class, now: Instant) {
-        let (Some(breaker), Some(permit)) = (&self.endpoint.breaker, self.permit.take()) else {
-            return;
+    /// Ready once it is over.
+    fn poll_over(&self, cx: &mut Cx<'_>) -> Poll<SendFailure> {
+        let Sender { context, handle, upload, begun, downstream, .. } = self.sender;
+        let timeouts = &handle.policies.timeouts;
+        let alarm = if let AttemptAlarm::Own(alarm) = &self.alarm { alarm } else { &downstream.alarm };
+        // Looked at anew each time: when the upload has ended, the endpoint's time begins.
+        let outcome = loop {
+            let lag = context.lag();
+            let (end, outcome) =
+                timeouts.attempt_end(*begun, self.started, &upload.standing(lag), lag - self.lag_before);
+            ready!(alarm.poll_until(end, cx));
+            // It may have rung before the tick could notice the lag.
+            context.notice_lag(clock::now());
+            if context.lag() == lag {
+                break outcome;
+            }
         };
-        if let Some(moved) = breaker.on_result(permit, class, now, &mut *self.worker.dice()) {
-            self.worker.shared.tell(&Event::BreakerMoved {
-                route: &self.lane,
-                endpoint: Some(self.endpoint.address),
-                moved,
-            });
-        }
-    }
-
-    /// How long a body may stand still.
-    pub(super) fn idle_body(&self) -> Duration {
-        self.lane.policies.timeouts.idle_body
-    }
-
-    /// Gives a connection back to its pool.
-    pub(super) fn put_back(&self, conn: Conn, keep_alive: Option<Duration>, now: Instant) {
-        self.worker.pool.put_back(conn, &self.lane.upstream.config.pool, keep_alive, now);
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        let now = clock::now();
+        let error = match outcome {
+            Outcome::DownstreamError => ProxyError::UploadTimeout,
+            _ if timeouts.request_deadline(*begun, &upload.standing(context.lag()), now).at() <= now => {
+                ProxyError::RequestTimeout
+            }
+            _ => ProxyError::AttemptTimeout,
+        };
+        Poll::Ready(SendFailure { outcome, error })
     }
 }

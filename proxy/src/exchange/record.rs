@@ -1,267 +1,240 @@
-//! What is known of one exchange, and the guard that settles it: whatever happens, when the record is dropped the call's permit has its result,
-//! the slot is free, and the exchange is counted and told, once.
+//! The accounting of one exchange: what was decided and what came of it, counted and logged once when it ends.
+//!
+//! The record is the observer of its request's decisions. It holds nothing that has to be given back: slots, permits and leases are guards of their own.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::Method;
-use outrigger_http1::head::ResponseHead;
-use outrigger_policy::breaker::Permit;
-use outrigger_policy::outcome::Class;
+use outrigger_policy::observe::{self, Decision, Observer, Scope};
+use outrigger_policy::outcome::Outcome;
 use outrigger_policy::retry::Refused;
+use outrigger_policy::upload::Side;
 
-use super::attempt::Busy;
-use super::body::{Down, Passing, Source};
-use super::tunnel::Passage;
-use super::{Answer, Reply};
-use crate::clock;
-use crate::error::{ProxyError, Side};
-use crate::events::{self, Event, Exchange};
-use crate::http::body::{TooSlow, Upload};
-use crate::http::conn::Conn;
-use crate::http::io::Ending;
-use crate::http::problem;
-use crate::http::server::Caller;
-use crate::lane::Lane;
-use crate::upstream::Slot;
-use crate::worker::ticks;
+use crate::clock::{self, Rng};
+use crate::downstream::progress::Ending;
+use crate::downstream::stream::Downstream;
+use crate::downstream::upload::Upload;
+use crate::telemetry::events::{Event, RequestSummary};
+use crate::telemetry::labels::{MethodLabel, RequestOutcome};
+use crate::upstream::endpoint::Target;
+use crate::worker::context::Context;
+use crate::worker::handle::RouteHandle;
+
+/// The moment in which something is decided about an exchange, with its record as the observer.
+pub(super) type Decide<'a> = observe::Context<'a, Rng, Record>;
 
 /// An exchange under way.
 pub(super) struct Record {
-    pub(super) caller: Rc<Caller>,
+    pub(super) context: Rc<Context>,
+    pub(super) downstream: Rc<Downstream>,
     pub(super) started: Instant,
-    pub(super) slot: Option<Slot>,
-    /// The right to make this call, until it has a result.
-    pub(super) permit: Option<Permit>,
-    pub(super) attempts: u32,
-    pub(super) endpoint: Option<SocketAddr>,
-    /// The caller's body.
-    pub(super) upload: Option<Upload>,
-    method: &'static str,
-    lane: Option<Rc<Lane>>,
+    /// The request's body.
+    pub(super) upload: Upload,
+    handle: Option<Rc<RouteHandle>>,
+    method: MethodLabel,
+    attempts: Attempts,
+    retry_refused: Option<Refused>,
     status: u16,
-    given_up: Option<Refused>,
-    state: State,
-    /// The exchange has been counted.
-    is_told: bool,
+    /// How it ended, and when.
+    outcome: Option<(RequestOutcome, Instant)>,
+    is_counted: bool,
 }
 
-/// How far an exchange has come.
+/// One attempt, as it is accounted for.
 #[derive(Clone, Copy)]
-enum State {
-    /// No answer yet: who leaves now leaves without one.
-    Waiting,
-    /// The endpoint's answer is on its way.
-    Passing(Class),
-    /// It has gone down whole.
-    Passed(Class),
-    /// It broke off on the endpoint's side.
-    BrokenOff,
-    /// The answer is ours.
-    Refused(&'static str, Class),
+struct Attempt {
+    endpoint: SocketAddr,
+    began: Instant,
+    /// How it ended, and when; `None` while it is in flight.
+    ended: Option<(Outcome, Instant)>,
+}
+
+/// All attempts in their order. Most requests make one, which needs no allocation.
+#[derive(Default)]
+struct Attempts {
+    first: Option<Attempt>,
+    more: Vec<Attempt>,
 }
 
 impl Record {
-    pub(super) fn begin(caller: Rc<Caller>, method: Option<&Method>, now: Instant) -> Record {
-        caller.progress.enter_exchange(!caller.conn.borrow().has_body_ended());
-        caller.worker.begin_request();
-        Record {
-            caller,
+    pub(super) fn begin(
+        context: &Rc<Context>,
+        downstream: &Rc<Downstream>,
+        method: Option<&Method>,
+        now: Instant,
+    ) -> Box<Record> {
+        downstream.progress.enter_exchange(!downstream.stream.has_body_ended());
+        context.begin_request();
+        // Boxed: it goes from hand to hand until the last byte.
+        Box::new(Record {
+            context: Rc::clone(context),
+            downstream: Rc::clone(downstream),
             started: now,
-            slot: None,
-            permit: None,
-            attempts: 0,
-            endpoint: None,
-            upload: None,
-            method: method.map_or("other", method_label),
-            lane: None,
+            upload: Upload::default(),
+            handle: None,
+            method: method.map_or(MethodLabel::Other, MethodLabel::of),
+            attempts: Attempts::default(),
+            retry_refused: None,
             status: 0,
-            given_up: None,
-            state: State::Waiting,
-            is_told: false,
-        }
+            outcome: None,
+            is_counted: false,
+        })
     }
 
-    pub(super) fn routed(&mut self, lane: &Rc<Lane>) {
-        self.lane = Some(Rc::clone(lane));
+    /// Its route has been found.
+    pub(super) fn routed(&mut self, handle: &Rc<RouteHandle>) {
+        self.handle = Some(Rc::clone(handle));
     }
 
-    /// A retry was called for and is not made.
-    pub(super) fn given_up(&mut self, lane: &Lane, why: Refused) {
-        self.given_up = Some(why);
-        lane.count_retry_refused(&self.caller.worker.shared.metrics, why);
+    /// Its route, if it was found.
+    pub(super) fn handle(&self) -> Option<&Rc<RouteHandle>> {
+        self.handle.as_ref()
     }
 
-    /// The endpoint's answer goes down.
-    pub(super) fn answer(mut self, mut passing: Passing, is_last: bool) -> Reply {
-        self.status = passing.head.status.as_u16();
-        self.state = State::Passing(passing.class);
-        if self.permit.as_ref().is_some_and(Permit::is_probe) {
-            self.settle(passing.class);
-        }
-        if let Some(why) = self.given_up {
-            problem::mark_given_up(&mut passing.head, events::refused(why));
-        }
-        problem::mark_attempts(&mut passing.head.fields, self.attempts);
-        match passing.body {
-            Source::Tunnel(through) => Reply::Tunnel(self.into_tunnel(passing.head, passing.class, *through)),
-            body => Reply::Answer(Answer { head: passing.head, body: self.into_body(body), is_last }),
-        }
+    /// Lets `decide` decide something at `now`, with this record as its observer.
+    pub(super) fn decide<T>(&mut self, now: Instant, decide: impl FnOnce(&mut Decide<'_>) -> T) -> T {
+        let context = Rc::clone(&self.context);
+        let mut rng = context.rng();
+        decide(&mut Decide { now, rng: &mut *rng, observer: self })
     }
 
-    /// The tunnel is what was asked for: with its beginning the exchange has succeeded and is counted. Its slot is taken until its end.
-    fn into_tunnel(mut self, head: ResponseHead, class: Class, (conn, busy): (Conn, Busy)) -> Passage {
-        self.state = State::Passed(class);
-        self.settle(class);
-        self.tell();
-        let idle = self.lane.as_ref().map_or(u32::MAX, |lane| ticks(lane.policies.timeouts.tunnel_idle));
-        self.caller.progress.enter_tunnel(idle);
-        Passage::new(head, conn, busy, self)
+    /// Attempts made so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts.count()
     }
 
-    /// An answer of our own goes down.
-    pub(super) fn refuse(mut self, error: &ProxyError, is_last: bool) -> Answer {
-        let row = error.row();
-        // Without an attempt nothing was learnt about the upstream.
-        let class = if row.side == Side::Upstream && self.attempts > 0 { Class::Failure } else { Class::Neutral };
-        self.status = row.status.as_u16();
-        self.state = State::Refused(row.reason, class);
-        self.settle(class);
-        let upstream = self.lane.as_ref().map_or("", |lane| &lane.upstream.config.name);
-        let (mut head, bytes) = problem::answer(error, upstream, self.attempts, self.given_up.map(events::refused));
-        problem::mark_attempts(&mut head.fields, self.attempts);
-        Answer { head, body: self.into_body(Source::Whole(bytes)), is_last }
+    /// What stood in the way of another attempt, if one was called for.
+    pub(super) fn retry_refused(&self) -> Option<Refused> {
+        self.retry_refused
     }
 
-    fn into_body(self, source: Source) -> Down {
-        // From here nothing is repeated.
-        self.upload.iter().for_each(Upload::stop_keeping);
-        let idle_body = self.lane.as_ref().map(|lane| lane.policies.timeouts.idle_body);
-        self.caller.progress.enter_body(idle_body.map_or(u32::MAX, ticks));
-        Down::new(source, self)
+    /// A response's head goes down.
+    pub(super) fn responds(&mut self, status: u16) {
+        self.status = status;
     }
 
-    /// A piece of the body has gone on.
-    pub(super) fn body_moved(&self) {
-        self.caller.progress.set_awaits_endpoint(false);
-        self.caller.progress.moved();
+    /// How the exchange ends, and when. The first word counts.
+    pub(super) fn ends(&mut self, outcome: RequestOutcome, now: Instant) {
+        self.outcome.get_or_insert((outcome, now));
     }
 
-    /// The endpoint has no piece of the body ready.
-    pub(super) fn body_awaited(&self) {
-        self.caller.progress.set_awaits_endpoint(true);
+    /// Whether it is ended because the endpoint stopped sending.
+    pub(super) fn has_idle_endpoint(&self) -> bool {
+        self.downstream.progress.ending() == Some(Ending::BodyIdleTimeout(Side::Endpoint))
     }
 
-    /// The endpoint still takes the request. Its caller may have become too slow, and nobody can tell it any more; an endpoint that takes nothing is
-    /// held to its answer alone.
-    pub(super) fn request_awaited(&self) {
-        let too_slow = self.upload.as_ref().and_then(|upload| upload.too_slow(self.caller.worker.absent()));
-        if let Some(TooSlow { at, is_by_caller: true }) = too_slow
-            && at <= clock::now()
-        {
-            self.caller.progress.end(Ending::CallerStalled);
-        }
-    }
-
-    /// How long the rest of the request may take.
-    pub(super) fn upload_left(&self) -> Duration {
-        let whole_by = self.upload.as_ref().and_then(|upload| upload.whole_by(self.caller.worker.absent()));
-        whole_by.map_or(Duration::ZERO, |at| at.saturating_duration_since(clock::now()))
-    }
-
-    /// The body has been handed over whole.
-    pub(super) fn body_ended(&mut self) {
-        if let State::Passing(class) = self.state {
-            self.state = State::Passed(class);
-        }
-    }
-
-    /// The endpoint broke it off: the caller's connection must not end cleanly.
-    pub(super) fn body_broke_off(&mut self) {
-        self.state = State::BrokenOff;
-        self.caller.progress.end(Ending::Truncated);
-    }
-
-    /// Whether the connection is ended because the endpoint stopped sending.
-    pub(super) fn is_endpoint_stalled(&self) -> bool {
-        self.caller.progress.ending() == Ending::EndpointStalled
-    }
-
-    fn settle(&mut self, class: Class) {
-        let (Some(lane), Some(permit)) = (&self.lane, self.permit.take()) else {
+    /// Counts and logs the exchange, once.
+    pub(super) fn count(&mut self) {
+        if std::mem::replace(&mut self.is_counted, true) {
             return;
+        }
+        let without_end = || match self.has_idle_endpoint() {
+            true => RequestOutcome::BodyIdleTimeout,
+            false => RequestOutcome::DownstreamDisconnect,
         };
-        let Some(breaker) = &lane.breaker else { return };
-        let worker = &self.caller.worker;
-        let moved = breaker.on_result(permit, class, clock::now(), &mut *worker.dice());
-        if let Some(moved) = moved {
-            worker.shared.tell(&Event::BreakerMoved { route: lane, endpoint: None, moved });
-        }
-    }
-
-    /// The word for how it ended, and how the breaker of calls counts that.
-    fn ending(&self) -> (&'static str, Class) {
-        match self.state {
-            State::Passed(class) => (events::class(class), class),
-            State::BrokenOff => ("truncated", Class::Failure),
-            State::Refused(reason, class) => (reason, class),
-            State::Waiting | State::Passing(_) => match self.caller.progress.ending() {
-                Ending::EndpointStalled => ("stalled", Class::Failure),
-                _ => ("caller_gone", Class::Neutral),
-            },
-        }
-    }
-
-    /// Counts the exchange, once.
-    fn tell(&mut self) {
-        if std::mem::replace(&mut self.is_told, true) {
-            return;
-        }
-        let (outcome, _) = self.ending();
-        let worker = &self.caller.worker;
-        let exchange = Exchange {
-            route: self.lane.as_ref().map(|lane| &***lane),
+        let (outcome, now) = self.outcome.unwrap_or_else(|| (without_end(), clock::now()));
+        self.count_unfinished_attempts(now);
+        let handle = self.handle.as_ref();
+        let summary = RequestSummary {
+            upstream: handle.map_or("", |handle| &handle.upstream.config.name),
+            route: handle.map_or("", |handle| &handle.name),
             method: self.method,
             status: self.status,
             outcome,
-            attempts: self.attempts,
-            endpoint: self.endpoint,
-            given_up: self.given_up,
-            took: clock::now().saturating_duration_since(self.started),
+            attempts: self.attempts.count(),
+            endpoint: self.attempts.last().map(|attempt| attempt.endpoint),
+            retry_refused: self.retry_refused,
+            duration: now.saturating_duration_since(self.started),
         };
-        match &self.lane {
-            Some(lane) => lane.count_exchange(&worker.shared.metrics, &worker.unflushed, &exchange),
-            None => worker.shared.count_unrouted(&exchange),
+        let metrics = &self.context.shared.metrics;
+        match handle {
+            Some(handle) => handle.count_request(metrics, &self.context.unflushed, &summary),
+            None => summary.count_unrouted(metrics),
         }
-        if worker.live().config.log.access {
-            worker.shared.log_exchange(&exchange);
+        if self.context.live().config.log.access {
+            summary.log();
+        }
+    }
+
+    fn end_attempt(&mut self, number: u32, outcome: Outcome, now: Instant) {
+        let Some(attempt) = self.attempts.get_mut(number) else { return };
+        attempt.ended = Some((outcome, now));
+        let duration = now.saturating_duration_since(attempt.began);
+        if let Some(handle) = &self.handle {
+            handle.count_attempt(&self.context.shared.metrics, number, &outcome, duration);
+        }
+    }
+
+    /// Whoever asked has left while they were in flight.
+    fn count_unfinished_attempts(&mut self, now: Instant) {
+        for number in 1..=self.attempts.count() {
+            if self.attempts.get_mut(number).is_some_and(|attempt| attempt.ended.is_none()) {
+                self.end_attempt(number, Outcome::DownstreamDisconnect, now);
+            }
+        }
+    }
+}
+
+impl Observer<Target> for Record {
+    fn on(&mut self, now: Instant, decision: Decision<'_, Target>) {
+        let (Some(handle), shared) = (&self.handle, &self.context.shared) else { return };
+        match decision {
+            Decision::BreakerMoved { scope, transition } => {
+                let (scope, endpoint) = match scope {
+                    Scope::Calls => (handle.breaker_scope, None),
+                    Scope::Endpoint(endpoint) => ("endpoint", Some(endpoint.at.address)),
+                };
+                let (upstream, route) =
+                    (&*handle.upstream.config.name, if scope == "route" { &*handle.name } else { "" });
+                shared.emit(&Event::BreakerMoved { upstream, route, scope, endpoint, transition });
+            }
+            Decision::Attempt { endpoint, .. } => {
+                self.attempts.push(Attempt { endpoint: endpoint.at.address, began: now, ended: None });
+            }
+            Decision::Ended { number, outcome } => self.end_attempt(number, outcome, now),
+            Decision::Cancelled { number } => self.end_attempt(number, Outcome::Superseded, now),
+            Decision::Retry { reason, .. } => handle.count_retry(&shared.metrics, reason),
+            Decision::NoRetry { why, .. } => {
+                handle.count_retry_refused(&shared.metrics, &why);
+                self.retry_refused = Some(why);
+            }
+            Decision::Admitted { .. } | Decision::Rejected(_) | Decision::NoHedge { .. } | Decision::Held { .. } => {}
         }
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let (_, class) = self.ending();
-        self.settle(class);
-        self.slot = None;
-        self.tell();
-        self.caller.worker.end_request();
-        self.caller.progress.leave(!self.caller.conn.borrow().has_body_ended());
+        self.count();
+        self.context.end_request();
+        self.downstream.progress.leave(!self.downstream.stream.has_body_ended());
     }
 }
 
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::CONNECT => "CONNECT",
-        Method::TRACE => "TRACE",
-        _ => "other",
+impl Attempts {
+    fn push(&mut self, attempt: Attempt) {
+        if self.first.is_none() {
+            self.first = Some(attempt);
+        } else {
+            self.more.push(attempt);
+        }
+    }
+
+    fn count(&self) -> u32 {
+        u32::from(self.first.is_some()) + u32::try_from(self.more.len()).unwrap_or(u32::MAX)
+    }
+
+    fn last(&self) -> Option<&Attempt> {
+        self.more.last().or(self.first.as_ref())
+    }
+
+    /// Attempt `number`; 1 is the first.
+    fn get_mut(&mut self, number: u32) -> Option<&mut Attempt> {
+        match number.checked_sub(2) {
+            None => self.first.as_mut(),
+            Some(at) => self.more.get_mut(at as usize),
+        }
     }
 }

@@ -5,51 +5,57 @@ use std::io;
 use std::rc::Rc;
 
 use outrigger_http1::head::ResponseHead;
-use outrigger_http1::tunnel::Tunnel;
+use outrigger_http1::tunnel;
+use outrigger_policy::balance::Lease;
+use outrigger_policy::call::Admission;
 
-use super::attempt::Busy;
 use super::record::Record;
-use crate::http::conn::Conn;
+use crate::upstream::endpoint::Target;
+use crate::upstream::stream::Stream;
 
 /// A tunnel that its endpoint has agreed to. The connection to the endpoint ends with it, whatever comes of it: no exchange follows.
-pub struct Passage {
+pub struct Tunnel {
     head: ResponseHead,
-    conn: Conn,
-    record: Record,
+    stream: Stream,
+    record: Box<Record>,
     /// Both sides have said that nothing more comes.
     is_whole: bool,
-    _busy: Busy,
+    _held: (Lease<Target>, Option<Admission>),
 }
 
-impl Passage {
-    pub(super) fn new(head: ResponseHead, conn: Conn, busy: Busy, record: Record) -> Passage {
-        record.caller.worker.begin_tunnel();
-        Passage { head, conn, record, is_whole: false, _busy: busy }
+impl Tunnel {
+    pub(super) fn new(
+        head: ResponseHead,
+        (stream, lease): (Stream, Lease<Target>),
+        record: Box<Record>,
+        admission: Option<Admission>,
+    ) -> Tunnel {
+        record.context.begin_tunnel();
+        Tunnel { head, stream, record, is_whole: false, _held: (lease, admission) }
     }
 
-    /// Hands the answer down, and then bytes both ways.
+    /// Hands the response down, and then bytes both ways.
     ///
     /// # Errors
     /// One side broke. So the other one is reset, as both are when this is dropped midway: neither may take it for an end.
     pub async fn run(mut self) -> io::Result<()> {
-        let caller = Rc::clone(&self.record.caller);
-        let app = &caller.conn;
-        app.borrow_mut().begin_tunnel(&self.head);
-        poll_fn(|cx| app.borrow_mut().poll_flush(cx)).await?;
-        let mut tunnel = Tunnel::new(app.borrow_mut().take_early(), self.conn.take_early());
-        poll_fn(|cx| tunnel.poll(cx, app.borrow_mut().stream_mut(), self.conn.stream_mut())).await?;
+        let downstream = Rc::clone(&self.record.downstream);
+        let downstream = &downstream.stream;
+        downstream.begin_tunnel(&self.head);
+        poll_fn(|cx| downstream.poll_flush(cx)).await?;
+        let mut tunnel = tunnel::Tunnel::new(downstream.take_early(), self.stream.take_early());
+        poll_fn(|cx| self.stream.poll_tunnel(cx, &mut tunnel, downstream)).await?;
         self.is_whole = true;
         Ok(())
     }
 }
 
-impl Drop for Passage {
+impl Drop for Tunnel {
     fn drop(&mut self) {
-        let caller = &self.record.caller;
-        caller.worker.end_tunnel();
+        self.record.context.end_tunnel();
         if !self.is_whole {
-            self.conn.abort();
-            caller.conn.borrow().abort();
+            self.stream.abort();
+            self.record.downstream.stream.abort();
         }
     }
 }

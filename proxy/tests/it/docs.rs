@@ -6,13 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use outrigger::metrics::Metrics;
+use outrigger::telemetry::metrics::Metrics;
 
 const REFERENCE: &str = include_str!("../../../config.toml");
-const METRICS: &str = include_str!("../../src/metrics.rs");
+const METRICS: &str = include_str!("../../src/telemetry/metrics.rs");
 const ERRORS: &str = include_str!("../../src/error.rs");
-const EVENTS: &str = include_str!("../../src/events.rs");
-const DOOR: &str = include_str!("../../src/http/server.rs");
+const EVENTS: &str = include_str!("../../src/telemetry/events.rs");
+const H1: &str = include_str!("../../src/downstream/h1.rs");
+/// Where the words of labels stand.
+const WORDS: [&str; 6] = [
+    EVENTS,
+    H1,
+    include_str!("../../src/telemetry/labels.rs"),
+    include_str!("../../policy/src/breaker/types.rs"),
+    include_str!("../../policy/src/outcome.rs"),
+    include_str!("../../policy/src/retry.rs"),
+];
 
 const PAGES: [&str; 5] = ["balance", "breaker", "budget", "retry", "timeouts"];
 const HEADINGS: [&str; 7] = [
@@ -54,7 +63,12 @@ fn every_limit_is_a_key_with_that_default_and_is_counted_where_it_says() {
             // A ratio is told as a percentage and the second key of a row in its second place.
             let shown = default.replace([' ', '\u{a0}'], "").replace("min", "m");
             let wanted = value.replace("0.2", "20%");
-            assert!(shown.contains(&wanted), "{limit}: {key} is {value}, not {default} ({at})");
+            let stands_alone = |at: usize| {
+                let (before, behind) = (shown[..at].chars().next_back(), shown[at + wanted.len()..].chars().next());
+                !before.is_some_and(|c| c.is_ascii_digit()) && !behind.is_some_and(|c| c.is_ascii_digit())
+            };
+            let is_shown = shown.match_indices(&wanted).any(|(at, _)| stands_alone(at));
+            assert!(is_shown, "{limit}: {key} is {value}, not {default} ({at})");
         }
         for family in quoted(counted) {
             let family = family.split('{').next().unwrap_or(family);
@@ -273,21 +287,34 @@ fn the_page_of_metrics_lists_exactly_the_families_that_are_declared() {
     assert!(shown.iter().all(|name| declared.contains_key(&format!("outrigger_{name}"))), "{shown:?}");
 }
 
-/// The words on the right of a match arm or of a result's `Ok` and `Err`: `=> "closed"`.
+/// The words on the right of a match arm, alone or first of several: `=> "closed"`, `=> ("idle", "")`.
 fn words(source: &str) -> BTreeSet<&str> {
     let product = source.split("#[cfg(test)]").next().unwrap_or(source);
-    let words = product.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
-    words.filter(|word| !word.is_empty() && !word.contains(' ')).collect()
+    let after_arrows = product.split("=> ").skip(1);
+    let quoted = after_arrows.filter_map(|rest| rest.trim_start_matches('(').strip_prefix('"'));
+    quoted.filter_map(|rest| rest.split('"').next()).filter(|word| !word.is_empty() && !word.contains(' ')).collect()
 }
 
 #[test]
 fn every_word_of_a_label_is_explained() {
     let page = read("docs/metrics.md");
     let explained: BTreeSet<&str> = quoted(&page).into_iter().collect();
-    let said: BTreeSet<&str> = words(EVENTS).union(&words(DOOR)).copied().collect();
+    let said: BTreeSet<&str> = WORDS.iter().flat_map(|source| words(source)).collect();
     assert!(said.len() >= 40, "only {} words were found", said.len());
     let missing: Vec<_> = said.iter().filter(|word| !explained.contains(*word) && !NEVER_SAID.contains(word)).collect();
     assert!(missing.is_empty(), "docs/metrics.md does not say what these mean: {missing:?}");
+}
+
+/// `NoEndpoints` as `no_endpoints`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
 }
 
 #[test]
@@ -297,14 +324,16 @@ fn the_page_of_errors_is_the_table_of_the_code() {
     let in_code: Vec<Vec<String>> = table
         .lines()
         .filter_map(|line| line.trim().strip_prefix("ProxyError::")?.split_once(" => (")?.1.strip_suffix("),"))
-        .map(|row| row.split(", ").map(|cell| cell.trim_matches('"').to_lowercase()).collect())
+        .map(|row| {
+            row.split(", ").map(|cell| snake_case(cell.trim_matches('"').trim_start_matches("Reason::"))).collect()
+        })
         .collect();
     assert!(in_code.len() >= 16, "{in_code:?}");
     let page = read("docs/errors.md");
     let on_page: Vec<Vec<String>> = rows(&page)
         .into_iter()
         .map(|row| {
-            assert!(row.len() == 5 && !row[4].is_empty(), "{row:?}: say what the caller should do");
+            assert!(row.len() == 5 && !row[4].is_empty(), "{row:?}: say what to do");
             row[..4].iter().map(|cell| bare(cell)).collect()
         })
         .collect();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use outrigger::config::Config;
 use yaml_rust2::{Yaml, YamlLoader};
 
-const ADMIN: &str = include_str!("../../src/admin.rs");
+const ADMIN: &str = concat!(include_str!("../../src/admin.rs"), include_str!("../../src/admin/gate.rs"));
 const BACKEND: &str = "k8s/base/backend-deployment.yaml";
 const CLIENT: &str = "k8s/base/client-deployment.yaml";
 const JOB: &str = "k8s/examples/job/job.yaml";

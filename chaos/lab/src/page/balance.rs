@@ -86,7 +86,7 @@ fn caution((part, sidecar): (&Part, &Sidecar)) -> Balance {
         cost: format!(
             "{} succeeded: {} failures that a retry might have hidden went to the client",
             part.success(),
-            format::count(sidecar.refused("not_repeatable"))
+            format::count(sidecar.refused("not_idempotent"))
         ),
     }
 }

@@ -149,7 +149,7 @@ pub(super) fn post(part: &Part) -> String {
             format::count(part.requests),
             part.repeated_ids,
             outcomes(part),
-            format::count(sidecar.refused("not_repeatable"))
+            format::count(sidecar.refused("not_idempotent"))
         ),
     ])
 }

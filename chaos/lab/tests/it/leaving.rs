@@ -28,12 +28,14 @@ fn who_closes_is_noticed_within_a_second_and_who_only_sends_no_more_is_answered(
     let started = Instant::now();
     wait_until("the request given up", || in_flight(&site) == 0.0);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    wait_until("it is counted", || site.count("outrigger_requests_total", &[("outcome", "caller_gone")]) == 1);
+    wait_until("it is counted", || {
+        site.count("outrigger_requests_total", &[("outcome", "downstream_disconnect")]) == 1
+    });
 
     let mut quiet = asking(&site);
     quiet.shutdown(Shutdown::Write).expect("it is open");
     let mut responses = String::new();
     quiet.read_to_string(&mut responses).expect("text until the end");
     assert!(responses.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{responses}");
-    assert_eq!(site.count("outrigger_requests_total", &[("outcome", "caller_gone")]), 1);
+    assert_eq!(site.count("outrigger_requests_total", &[("outcome", "downstream_disconnect")]), 1);
 }

@@ -128,8 +128,8 @@ fn a_connection_that_we_have_no_descriptor_for_is_held_against_nobody() {
     wait_until("a descriptor", || kept.ask() == Some(200));
     let metrics = proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.count("outrigger_breaker_transitions_total", &[]), 0);
-    assert!(metrics.count("outrigger_connects_total", &[("result", "no_socket")]) >= 30);
-    assert!(metrics.count("outrigger_requests_total", &[("outcome", "no_socket")]) >= 30);
+    assert!(metrics.count("outrigger_connects_total", &[("result", "no_local_socket")]) >= 30);
+    assert!(metrics.count("outrigger_requests_total", &[("outcome", "no_local_socket")]) >= 30);
 }
 
 #[test]

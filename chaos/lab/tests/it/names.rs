@@ -147,7 +147,7 @@ fn a_resolver_that_fails_takes_no_address_away_and_one_that_comes_back_is_believ
 
     // It is up without an address, and says so at once.
     let seen = get_via(&proxy);
-    assert!(seen.status == 502 && seen.text().contains("no_address"), "{}", seen.text());
+    assert!(seen.status == 502 && seen.text().contains("no_endpoints"), "{}", seen.text());
     resolver.say(Says::Address(Ipv4Addr::LOCALHOST));
     wait_until("an address", || get_via(&proxy).status == 200);
     for says in [Says::NoSuchName, Says::Empty, Says::Nothing] {

@@ -17,7 +17,7 @@ fn a_post_that_reached_the_backend_never_goes_twice() {
     let counts = &report.counts;
     assert!(counts.statuses[&502] > 20, "a reset is told as 502: {counts:?}");
     assert_eq!(counts.succeeded + counts.statuses[&500] + counts.statuses[&502] + counts.statuses[&503], 200);
-    let refused = site.count("outrigger_retries_refused_total", &[("reason", "not_repeatable")]);
+    let refused = site.count("outrigger_retries_refused_total", &[("reason", "not_idempotent")]);
     assert_eq!(refused, 200 - counts.succeeded);
 }
 

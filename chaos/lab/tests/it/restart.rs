@@ -119,7 +119,7 @@ fn a_successor_on_the_same_port_takes_over_under_load() {
             next = serving;
             said
         };
-        assert!(said.iter().any(|message| message == "handed over"), "{said:?}");
+        assert!(said.iter().any(|message| message == "listeners handed over"), "{said:?}");
         serving = next;
     }
     let before = requests(&serving);
@@ -144,7 +144,7 @@ fn a_proxy_without_a_successor_serves_on_until_its_app_is_silent() {
         assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     }
     let said = ended(proxy);
-    assert!(!said.iter().any(|message| message == "handed over"), "{said:?}");
+    assert!(!said.iter().any(|message| message == "listeners handed over"), "{said:?}");
 }
 
 #[test]

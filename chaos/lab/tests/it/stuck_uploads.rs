@@ -92,7 +92,11 @@ fn who_leaves_while_nobody_takes_its_upload_is_noticed_and_its_attempt_cancelled
         assert!(left.elapsed() < NOTICED, "{leaving:?}: {:?}", left.elapsed());
         let metrics = proxy.metrics().expect("the admin port responds");
         for family in ["outrigger_requests_total", "outrigger_attempts_total"] {
-            assert_eq!(metrics.count(family, &[("outcome", "caller_gone")]), n as u64 + 1, "{leaving:?}: {family}");
+            assert_eq!(
+                metrics.count(family, &[("outcome", "downstream_disconnect")]),
+                n as u64 + 1,
+                "{leaving:?}: {family}"
+            );
             assert_eq!(metrics.count(family, &[]), n as u64 + 1, "{leaving:?}: {family}");
         }
         assert_eq!(metrics.count("outrigger_breaker_transitions_total", &[]), 0);

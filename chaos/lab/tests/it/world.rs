@@ -47,7 +47,7 @@ const REQUESTS: &str = "outrigger_requests_total";
 
 fn row(name: &'static str, script: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Row {
     let script: Script = Arc::new(script);
-    let told = (ATTEMPTS, "outcome", "garbled");
+    let told = (ATTEMPTS, "outcome", "malformed_response");
     Row { name, origin: Origin::new(script), request: GET, requests: 3, truth: |_| Truth::Status(&[502]), told }
 }
 
@@ -131,7 +131,7 @@ fn no_responses() -> Vec<Row> {
         Row {
             truth: |_| Truth::Broken,
             requests: 1,
-            told: (REQUESTS, "outcome", "stalled"),
+            told: (REQUESTS, "outcome", "body_idle_timeout"),
             ..row("stops_in_the_middle", |_, stream| {
                 if read_head(stream).is_some() {
                     say(stream, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");

@@ -56,6 +56,31 @@ pub enum Reason {
     ProbesSucceeded,
 }
 
+impl State {
+    /// As it is written in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Open => "open",
+            State::HalfOpen => "half_open",
+        }
+    }
+}
+
+impl Reason {
+    /// As it is written in labels and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::FailureRatio => "failure_ratio",
+            Reason::ConsecutiveFailures => "consecutive_failures",
+            Reason::OpenTimeOver => "open_time_over",
+            Reason::ProbeFailed => "probe_failed",
+            Reason::ProbeExpired => "probe_expired",
+            Reason::ProbesSucceeded => "probes_succeeded",
+        }
+    }
+}
+
 /// One change of state, for the floor above to count and log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transition {
@@ -90,4 +115,21 @@ pub struct Snapshot {
     pub probes_out: u32,
     /// When the open time ends; `None` unless open.
     pub reopen_at: Option<Instant>,
+}
+
+/// Why a breaker refuses, and until when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Open {
+    /// The rule that opened it; `None` if it never moved.
+    pub reason: Option<Reason>,
+    /// Since when.
+    pub since: Instant,
+    /// When asking again makes sense.
+    pub retry_at: Instant,
+    /// Results in the window.
+    pub results: u32,
+    /// Failures among them.
+    pub failures: u32,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
 }

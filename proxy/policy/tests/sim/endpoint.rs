@@ -104,7 +104,7 @@ impl Endpoint {
         rng: &mut StdRng,
     ) -> Reaction {
         let job = |outcome| Job { call, attempt, outcome };
-        let answered = |status, pushback| job(Outcome::Answered { status, pushback });
+        let answered = |status, pushback| job(Outcome::Response { status, pushback });
         let done = match (self.model.health)(elapsed, caller) {
             Health::Refuses => return Reaction::TurnedAway(TURNED_AWAY_AFTER, job(Outcome::ConnectFailed)),
             Health::Hangs => return Reaction::Silence,

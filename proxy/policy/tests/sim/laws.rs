@@ -1,6 +1,7 @@
 //! The laws of every world, whatever its scenario: nothing gets lost, nothing is counted twice, nothing outlives its deadline.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use outrigger_policy::breaker::State;
@@ -27,8 +28,12 @@ pub(crate) fn check(world: &World, now: Instant) {
     check_attempts_add_up(report);
     for (number, sidecar) in world.sidecars.iter().enumerate() {
         let lost = world.lost_at(number);
-        assert_eq!(sidecar.in_flight as usize, lost, "seed {seed}: every slot of sidecar {number} came back");
-        let busy: u32 = sidecar.peers.iter().map(|peer| peer.in_flight).sum();
+        assert_eq!(
+            sidecar.policies.in_flight.count() as usize,
+            lost,
+            "seed {seed}: every slot of sidecar {number} came back"
+        );
+        let busy: u32 = sidecar.endpoints.iter().map(|endpoint| endpoint.in_flight.load(Relaxed)).sum();
         assert!(busy as usize <= lost, "seed {seed}: every attempt of sidecar {number} has ended, all but {busy}");
         for (level, breaker) in sidecar.breakers() {
             // Only a stuck task may still hold a probe, and that no longer than its lease.
@@ -57,7 +62,7 @@ fn check_budgets(world: &World) {
     let report = &world.report;
     for (number, sidecar) in world.sidecars.iter().enumerate() {
         let (deposits, withdrawals) = (report.deposits[number], report.withdrawals[number]);
-        let config = sidecar.budget.config();
+        let config = sidecar.policies.budget.config();
         // Requests that came in at the end may still be retried until their deadline.
         let time = (report.length + sidecar.settings.request + config.window).as_secs_f64();
         let allowed = config.ratio.as_f64() * f64::from(deposits) + f64::from(config.floor_per_second) * time;

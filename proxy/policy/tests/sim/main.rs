@@ -1,6 +1,6 @@
 //! The third ring of tests: whole fleets of sidecars against whole sets of endpoints, in simulated time.
 //!
-//! The policies under test are the real ones, put together in the order of `proxy/src/exchange.rs`; callers and endpoints are models. Time is
+//! The loop under test is the real one, `policy::call`, with the real policies; callers and endpoints are models. Time is
 //! an event heap over `Instant + Duration`, chance is one generator from a seed: the same seed is the same run, and ten minutes
 //! take a second. What a scenario claims is a band that must hold for every seed, beside the laws of [`laws`] that hold in every world.
 //!

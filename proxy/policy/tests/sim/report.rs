@@ -46,7 +46,7 @@ pub(crate) struct Report {
     pub(crate) sent: Vec<Sent>,
     pub(crate) moves: Vec<Moved>,
     /// Retries that did not happen.
-    pub(crate) given_up: Vec<Refused>,
+    pub(crate) refused: Vec<Refused>,
     /// Requests that a budget has counted, by sidecar.
     pub(crate) deposits: Vec<u32>,
     /// Retries that a budget has paid for, by sidecar.
@@ -64,7 +64,7 @@ impl Report {
             ended: Vec::new(),
             sent: Vec::new(),
             moves: Vec::new(),
-            given_up: Vec::new(),
+            refused: Vec::new(),
             deposits: Vec::new(),
             withdrawals: Vec::new(),
             unused: 0,
@@ -118,8 +118,8 @@ impl Report {
     }
 
     /// How many requests ended so.
-    pub(crate) fn endings(&self, ending: Ending) -> usize {
-        self.ended.iter().filter(|request| request.ending == ending).count()
+    pub(crate) fn endings(&self, is_so: impl Fn(Ending) -> bool) -> usize {
+        self.ended.iter().filter(|request| is_so(request.ending)).count()
     }
 
     /// From which moment on every second has at least this share of successes until the end; `None` if the last has not.

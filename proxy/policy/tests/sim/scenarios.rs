@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 mod amplification;
+mod both;
 mod errors;
 mod fairness;
 mod flapping;

@@ -1,20 +1,25 @@
-//! One sidecar: the real policies, in the order in which `proxy/src/exchange.rs` and `exchange/attempt.rs` apply them.
+//! One sidecar: [`Call`], the very loop that the proxy runs, driven by the events of a simulated world.
 //!
-//! It decides and keeps count; the world sends, waits and brings the outcomes back. Whoever changes the order there changes it here.
-//! Left out: connections and their reuse, bodies (an answer is whole when its head is there), uploads.
+//! It keeps the leases and counts what is told; the world sends, waits and brings the outcomes back.
+//! Left out: connections and their reuse, bodies (a response is whole when its head is there), uploads.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outrigger_policy::backoff::Backoff;
-use outrigger_policy::balance;
-use outrigger_policy::breaker::{self, Breaker, Permit, Transition};
+use outrigger_policy::balance::Lease;
+use outrigger_policy::breaker::{self, Breaker, Transition};
 use outrigger_policy::budget::{self, Budget};
-use outrigger_policy::deadline::Deadline;
+use outrigger_policy::call::{Call, Policies, Scene, Step};
+use outrigger_policy::deadline::Timeouts;
+use outrigger_policy::endpoint::Endpoint;
+use outrigger_policy::observe::{Context, Decision, Observer, Scope};
 use outrigger_policy::outcome::{Class, Outcome};
-use outrigger_policy::retry::{self, Ask, Refused, Verdict};
+use outrigger_policy::rejection::Rejection;
+use outrigger_policy::retry::{self, Refused};
 use outrigger_policy::units::Ratio;
+use outrigger_policy::upload::Upload;
 use rand::rngs::StdRng;
 
 /// The numbers of an upstream.
@@ -29,55 +34,33 @@ pub(crate) struct Settings {
     pub(crate) breaker: Option<breaker::Config>,
     /// Counts attempts at one endpoint.
     pub(crate) endpoint_breaker: Option<breaker::Config>,
+    pub(crate) hedge: Option<Duration>,
+    pub(crate) hold: Option<Duration>,
 }
 
 pub(crate) struct Sidecar {
     pub(crate) settings: Settings,
-    pub(crate) budget: Budget,
-    pub(crate) breaker: Option<Arc<Breaker>>,
-    pub(crate) peers: Vec<Peer>,
-    pub(crate) in_flight: u32,
+    pub(crate) policies: Policies,
+    pub(crate) endpoints: Vec<Arc<Endpoint<usize>>>,
 }
 
-/// An endpoint as this sidecar sees it.
-pub(crate) struct Peer {
-    pub(crate) endpoint: usize,
-    pub(crate) breaker: Option<Arc<Breaker>>,
-    pub(crate) in_flight: u32,
-}
-
-impl Peer {
-    fn admits(&self, now: Instant) -> bool {
-        self.breaker.as_ref().is_none_or(|breaker| breaker.admits(now))
-    }
-}
-
-/// A request under way.
+/// A request under way, with the endpoints that it has in use.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct Flight {
     pub(crate) caller: usize,
-    pub(crate) begun: Instant,
-    pub(crate) deadline: Deadline,
-    pub(crate) attempts: u32,
-    permit: Option<Permit>,
-    busy: Option<Busy>,
-    tried: Vec<usize>,
-    last_answer: Option<Outcome>,
+    pub(crate) call: Call,
+    leases: Vec<(u32, Lease<usize>)>,
+    outcomes: Vec<(u32, Outcome)>,
+    /// A retry has been paid for and is not sent yet.
+    pub(crate) is_retry_due: bool,
 }
 
-/// An attempt under way.
-#[derive(Debug)]
-struct Busy {
-    peer: usize,
-    permit: Option<Permit>,
-}
-
-/// What a call does next.
-pub(crate) enum Step {
+/// What a flight does next.
+pub(crate) enum Next {
     /// Send an attempt, and wait for it until then.
-    Send { endpoint: usize, until: Instant, is_probe: bool },
-    /// A retry is paid for; make it at that moment.
-    Again { at: Instant },
+    Send { endpoint: usize, attempt: u32, until: Instant, is_probe: bool },
+    /// Ask again at that moment, or when an attempt has ended.
+    Wait { until: Option<Instant> },
     /// It is over.
     End(Ending),
 }
@@ -87,14 +70,10 @@ pub(crate) enum Step {
 pub(crate) enum Ending {
     /// With what the last attempt brought.
     Brought(Outcome),
-    /// The upstream has all the requests under way that it may have.
-    InFlightLimit,
-    /// The breaker of calls is open.
-    BreakerOpen,
-    /// No endpoint's breaker admits.
-    EndpointsOpen,
+    /// With a refusal.
+    Refused(Rejection),
     /// The caller left.
-    CallerGone,
+    Left,
     /// Its task got stuck with everything it holds, and nobody ever hears of it again.
     Lost,
 }
@@ -108,11 +87,44 @@ pub(crate) enum Level {
 }
 
 /// The moment in which a sidecar acts, and what it tells about it.
-pub(crate) struct Scene<'a> {
+pub(crate) struct Stage<'a> {
     pub(crate) now: Instant,
     pub(crate) rng: &'a mut StdRng,
+    pub(crate) told: Told,
+}
+
+/// What the policies told.
+#[derive(Default)]
+pub(crate) struct Told {
     pub(crate) moves: Vec<(Level, Transition)>,
-    pub(crate) given_up: Option<Refused>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) is_admitted: bool,
+    /// Extra attempts that the budget has paid for.
+    pub(crate) withdrawals: u32,
+    is_retry_due: Option<bool>,
+}
+
+impl Observer<usize> for Told {
+    fn on(&mut self, _: Instant, decision: Decision<'_, usize>) {
+        match decision {
+            Decision::BreakerMoved { scope: Scope::Calls, transition } => self.moves.push((Level::Calls, transition)),
+            Decision::BreakerMoved { scope: Scope::Endpoint(endpoint), transition } => {
+                self.moves.push((Level::Attempts(endpoint.at), transition));
+            }
+            Decision::Admitted { .. } => self.is_admitted = true,
+            Decision::Attempt { is_hedge, .. } => {
+                self.withdrawals += u32::from(is_hedge);
+                self.is_retry_due = Some(false);
+            }
+            Decision::Retry { .. } => {
+                self.withdrawals += 1;
+                self.is_retry_due = Some(true);
+            }
+            Decision::NoRetry { why, .. } => self.refused.push(why),
+            Decision::Rejected(_) | Decision::Ended { .. } | Decision::Cancelled { .. } => {}
+            Decision::NoHedge { .. } | Decision::Held { .. } => {}
+        }
+    }
 }
 
 impl Settings {
@@ -144,6 +156,8 @@ impl Settings {
             budget: budget::Config { ratio: ratio(0.2), floor_per_second: 10, window: secs(10) },
             breaker: Some(breaker),
             endpoint_breaker: Some(breaker::Config { probe_lease: secs(15), ..breaker }),
+            hedge: None,
+            hold: None,
         }
     }
 
@@ -182,163 +196,108 @@ impl Settings {
 
 impl Sidecar {
     pub(crate) fn new(settings: Settings, endpoints: &[usize], now: Instant) -> Sidecar {
-        let peer = |&endpoint| Peer {
-            endpoint,
-            breaker: settings.endpoint_breaker.map(|config| Breaker::new(config, now)),
-            in_flight: 0,
+        let breaker = |config: Option<breaker::Config>| config.map(|config| Breaker::new(config, now));
+        let endpoint =
+            |(id, &at): (usize, &usize)| Arc::new(Endpoint::new(id as u64, breaker(settings.endpoint_breaker), at));
+        let policies = Policies {
+            in_flight_max: settings.in_flight_max,
+            in_flight: Arc::default(),
+            breaker: breaker(settings.breaker),
+            budget: Arc::new(Budget::new(settings.budget, now)),
+            timeouts: Timeouts { request: settings.request, attempt: settings.attempt, idle_body: Duration::MAX },
+            retry: settings.retry.clone(),
+            hedge: settings.hedge,
+            hold: settings.hold,
         };
-        Sidecar {
-            budget: Budget::new(settings.budget, now),
-            breaker: settings.breaker.map(|config| Breaker::new(config, now)),
-            peers: endpoints.iter().map(peer).collect(),
-            in_flight: 0,
-            settings,
-        }
+        Sidecar { policies, endpoints: endpoints.iter().enumerate().map(endpoint).collect(), settings }
     }
 
-    /// A request comes in: in-flight limit, breaker of calls, deposit.
-    pub(crate) fn begin(&mut self, caller: usize, scene: &mut Scene<'_>) -> Result<Call, Ending> {
-        if self.in_flight >= self.settings.in_flight_max {
-            return Err(Ending::InFlightLimit);
-        }
-        let permit = match &self.breaker {
-            None => None,
-            Some(breaker) => {
-                let admission = breaker.try_acquire(scene.now, scene.rng);
-                scene.moves.extend(admission.moved.map(|moved| (Level::Calls, moved)));
-                Some(admission.permit.map_err(|_| Ending::BreakerOpen)?)
-            }
-        };
-        self.in_flight += 1;
-        self.budget.deposit(scene.now);
-        Ok(Call {
-            caller,
-            begun: scene.now,
-            deadline: Deadline::after(scene.now, self.settings.request),
-            attempts: 0,
-            permit,
-            busy: None,
-            tried: Vec::new(),
-            last_answer: None,
-        })
+    /// A request comes in.
+    pub(crate) fn begin(&self, caller: usize, stage: &mut Stage<'_>) -> Result<Flight, Ending> {
+        let begun = Call::begin(&self.policies, true, &mut stage.context());
+        let call = begun.map_err(Ending::Refused)?;
+        Ok(Flight { caller, call, leases: Vec::new(), outcomes: Vec::new(), is_retry_due: false })
     }
 
-    /// Chooses an endpoint for the next attempt.
-    pub(crate) fn attempt(&mut self, call: &mut Call, scene: &mut Scene<'_>) -> Step {
-        let Some(busy) = self.choose(call, scene) else {
-            return Step::End(call.last_answer.map_or(Ending::EndpointsOpen, Ending::Brought));
-        };
-        let endpoint = self.peers[busy.peer].endpoint;
-        let is_probe = busy.permit.as_ref().is_some_and(Permit::is_probe);
-        call.attempts += 1;
-        call.tried.push(busy.peer);
-        call.busy = Some(busy);
-        let until = Deadline::after(scene.now, self.settings.attempt).min(call.deadline).at();
-        Step::Send { endpoint, until, is_probe }
-    }
-
-    /// Power of two choices among the endpoints whose breaker admits; one that has not been tried yet goes first.
-    fn choose(&mut self, call: &Call, scene: &mut Scene<'_>) -> Option<Busy> {
-        let now = scene.now;
-        let peers = &self.peers;
-        let admits = |at: usize| peers[at].admits(now);
-        let is_new = |at: usize| !call.tried.contains(&at) && admits(at);
-        let load = |at: usize| peers[at].in_flight;
-        for _ in 0..peers.len() {
-            let choice = balance::pick(peers.len(), is_new, load, scene.rng)
-                .or_else(|| balance::pick(peers.len(), admits, load, scene.rng))?;
-            let permit = match &peers[choice].breaker {
-                None => Ok(None),
-                Some(breaker) => {
-                    let admission = breaker.try_acquire(now, scene.rng);
-                    let level = Level::Attempts(peers[choice].endpoint);
-                    scene.moves.extend(admission.moved.map(|moved| (level, moved)));
-                    admission.permit.map(Some)
+    /// What is to be done for a request now.
+    pub(crate) fn next(&self, flight: &mut Flight, stage: &mut Stage<'_>) -> Next {
+        loop {
+            let step = flight.call.poll(&self.scene(), &mut stage.context());
+            flight.is_retry_due = stage.told.is_retry_due.take().unwrap_or(flight.is_retry_due);
+            return match step {
+                Step::Attempt { number, lease } => {
+                    let (endpoint, is_probe) = (lease.endpoint().at, lease.is_probe());
+                    flight.leases.push((number, lease));
+                    let begun = flight.call.begun();
+                    let timeouts = &self.policies.timeouts;
+                    let (until, _) = timeouts.attempt_end(begun, stage.now, &Upload::NONE, Duration::ZERO);
+                    Next::Send { endpoint, attempt: number, until, is_probe }
                 }
+                Step::Wait { until } => Next::Wait { until },
+                Step::Hold { until } => Next::Wait { until: Some(until) },
+                Step::Cancel { number } => {
+                    flight.leases.retain(|(attempt, _)| *attempt != number);
+                    continue;
+                }
+                Step::Return { number } => Next::End(Ending::Brought(flight.outcome(number))),
+                Step::Reject(why) => Next::End(Ending::Refused(why)),
             };
-            if let Ok(permit) = permit {
-                self.peers[choice].in_flight += 1;
-                return Some(Busy { peer: choice, permit });
-            }
-        }
-        None
-    }
-
-    /// The attempt under way has ended.
-    pub(crate) fn ended(&mut self, call: &mut Call, outcome: Outcome, scene: &mut Scene<'_>) -> Step {
-        self.settle_attempt(call, outcome.class(), scene);
-        let ask = Ask {
-            outcome,
-            attempts: call.attempts,
-            is_repeatable: true,
-            is_replayable: true,
-            deadline: call.deadline,
-            has_endpoint: self.peers.iter().any(|peer| peer.admits(scene.now)),
-        };
-        match self.settings.retry.decide(&ask, &self.budget, scene.now, scene.rng) {
-            Verdict::Return => Step::End(Ending::Brought(outcome)),
-            Verdict::GiveUp(why) => {
-                scene.given_up = Some(why);
-                Step::End(Ending::Brought(outcome))
-            }
-            Verdict::Again { wait, .. } => {
-                call.last_answer = matches!(outcome, Outcome::Answered { .. }).then_some(outcome);
-                Step::Again { at: scene.now + wait }
-            }
         }
     }
 
-    /// The request is over: everything it holds goes back. An attempt still under way (its caller has left) is dropped with its permit.
-    pub(crate) fn end(&mut self, mut call: Call, ending: Ending, scene: &mut Scene<'_>) {
-        if let Some(busy) = call.busy.take() {
-            self.peers[busy.peer].in_flight -= 1;
+    /// An attempt that was waited for has ended; a response is whole with its head.
+    pub(crate) fn ended(&self, flight: &mut Flight, attempt: u32, outcome: Outcome, stage: &mut Stage<'_>) {
+        let Some(at) = flight.leases.iter().position(|(number, _)| *number == attempt) else { return };
+        let (_, lease) = flight.leases.swap_remove(at);
+        lease.settle(outcome.class(), &mut stage.context());
+        flight.outcomes.push((attempt, outcome));
+        flight.call.ended(attempt, outcome, &self.scene(), &mut stage.context());
+        flight.is_retry_due = stage.told.is_retry_due.take().unwrap_or(flight.is_retry_due);
+        if flight.is_retry_due && matches!(outcome, Outcome::Response { .. }) {
+            flight.call.kept(attempt);
         }
-        if let (Some(breaker), Some(permit)) = (&self.breaker, call.permit.take()) {
-            let moved = breaker.on_result(permit, ending.class(), scene.now, scene.rng);
-            scene.moves.extend(moved.map(|moved| (Level::Calls, moved)));
-        }
-        self.in_flight -= 1;
     }
 
-    fn settle_attempt(&mut self, call: &mut Call, class: Class, scene: &mut Scene<'_>) {
-        let Some(busy) = call.busy.take() else { return };
-        let peer = &mut self.peers[busy.peer];
-        peer.in_flight -= 1;
-        if let (Some(breaker), Some(permit)) = (&peer.breaker, busy.permit) {
-            let moved = breaker.on_result(permit, class, scene.now, scene.rng);
-            scene.moves.extend(moved.map(|moved| (Level::Attempts(peer.endpoint), moved)));
-        }
+    /// The request is over: everything it holds goes back. An attempt still under way (its caller has left) is dropped with its lease.
+    pub(crate) fn end(&self, flight: Flight, ending: Ending, stage: &mut Stage<'_>) {
+        let class = if let Ending::Brought(outcome) = ending { outcome.call_class() } else { Class::Neutral };
+        flight.call.into_admission().settle(class, &self.policies, &mut stage.context());
+    }
+
+    fn scene(&self) -> Scene<'_, usize> {
+        Scene { policies: &self.policies, endpoints: &self.endpoints, upload: Upload::NONE }
     }
 
     /// Every breaker and what it counts.
     pub(crate) fn breakers(&self) -> impl Iterator<Item = (Level, &Arc<Breaker>)> {
-        let of_attempts = self.peers.iter().map(|peer| (Level::Attempts(peer.endpoint), &peer.breaker));
-        let all = std::iter::once((Level::Calls, &self.breaker)).chain(of_attempts);
+        let of_attempts = self.endpoints.iter().map(|endpoint| (Level::Attempts(endpoint.at), &endpoint.breaker));
+        let all = std::iter::once((Level::Calls, &self.policies.breaker)).chain(of_attempts);
         all.filter_map(|(level, breaker)| breaker.as_ref().map(|breaker| (level, breaker)))
     }
 }
 
-impl Call {
-    /// Whether this attempt is the one that is waited for.
+impl Flight {
+    /// Whether this attempt is waited for.
     pub(crate) fn awaits(&self, attempt: u32) -> bool {
-        self.busy.is_some() && self.attempts == attempt
+        self.leases.iter().any(|(number, _)| *number == attempt)
+    }
+
+    fn outcome(&self, attempt: u32) -> Outcome {
+        let found = self.outcomes.iter().find(|(number, _)| *number == attempt);
+        found.map(|(_, outcome)| *outcome).expect("only what has ended is returned")
+    }
+}
+
+impl Stage<'_> {
+    fn context(&mut self) -> Context<'_, StdRng, Told> {
+        Context { now: self.now, rng: self.rng, observer: &mut self.told }
     }
 }
 
 impl Ending {
     /// The caller has what it came for.
     pub(crate) fn is_success(self) -> bool {
-        matches!(self, Ending::Brought(outcome @ Outcome::Answered { .. }) if outcome.class() == Class::Success)
-    }
-
-    /// How the breaker of calls counts it (`Record::ending` and the sides of `ProxyError`).
-    fn class(self) -> Class {
-        match self {
-            Ending::Brought(outcome @ Outcome::Answered { .. }) => outcome.class(),
-            Ending::Brought(_) => Class::Failure,
-            Ending::InFlightLimit | Ending::BreakerOpen | Ending::EndpointsOpen => Class::Neutral,
-            Ending::CallerGone | Ending::Lost => Class::Neutral,
-        }
+        matches!(self, Ending::Brought(outcome @ Outcome::Response { .. }) if outcome.class() == Class::Success)
     }
 }
 

@@ -7,14 +7,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+use outrigger_policy::deadline::Deadline;
 use outrigger_policy::outcome::Outcome;
+use outrigger_policy::upload::Upload;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::endpoint::{Endpoint, Job, Model, Reaction};
 use crate::laws;
 use crate::report::{Ended, Moved, Report, Sent};
-use crate::sidecar::{Call, Ending, Scene, Settings, Sidecar, Step};
+use crate::sidecar::{Ending, Flight, Next, Settings, Sidecar, Stage, Told};
 
 /// An app behind a sidecar: requests at random moments, whatever becomes of those before (an open loop).
 pub(crate) struct Caller {
@@ -40,9 +42,9 @@ pub(crate) struct World {
     pub(crate) sidecars: Vec<Sidecar>,
     endpoints: Vec<Endpoint>,
     /// By number; `None` when it has ended.
-    calls: Vec<Option<Call>>,
+    flights: Vec<Option<Flight>>,
     /// What stuck tasks hold.
-    lost: Vec<Call>,
+    lost: Vec<Flight>,
     pub(crate) report: Report,
 }
 
@@ -50,8 +52,8 @@ pub(crate) struct World {
 enum Event {
     /// A caller's next request is due.
     Due { caller: usize },
-    /// The wait before a retry is over.
-    Again { call: usize },
+    /// A moment has come for which a request waited.
+    Waited { call: usize },
     /// An attempt ends without having cost a worker.
     TurnedAway(Job),
     /// A worker is done.
@@ -88,7 +90,7 @@ impl World {
             callers: Vec::new(),
             sidecars: Vec::new(),
             endpoints: Vec::new(),
-            calls: Vec::new(),
+            flights: Vec::new(),
             lost: Vec::new(),
             report: Report::new(seed),
         }
@@ -134,17 +136,13 @@ impl World {
 
     /// How many tasks of this sidecar are stuck.
     pub(crate) fn lost_at(&self, sidecar: usize) -> usize {
-        self.lost.iter().filter(|call| self.callers[call.caller].sidecar == sidecar).count()
+        self.lost.iter().filter(|flight| self.callers[flight.caller].sidecar == sidecar).count()
     }
 
     fn happen(&mut self, event: Event) {
         match event {
             Event::Due { caller } => self.request(caller),
-            Event::Again { call } => {
-                let sent = self.report.sent.len();
-                self.act(call, Sidecar::attempt);
-                self.report.unused += usize::from(self.report.sent.len() == sent);
-            }
+            Event::Waited { call } => self.drive(call),
             Event::TurnedAway(job) => self.deliver(job.call, job.attempt, job.outcome),
             Event::Served { endpoint, job } => {
                 if let Some((work, job)) = self.endpoints[endpoint].next(&mut self.rng) {
@@ -154,7 +152,7 @@ impl World {
             }
             Event::TimedOut { call, attempt } => self.deliver(call, attempt, Outcome::AttemptTimedOut),
             Event::Departs { call, how } => {
-                if let Some(departing) = self.calls[call].take() {
+                if let Some(departing) = self.flights[call].take() {
                     self.end(departing, how);
                 }
             }
@@ -165,72 +163,92 @@ impl World {
         self.plan_next_request(caller);
         self.report.begun += 1;
         let sidecar = self.callers[caller].sidecar;
-        let begun = self.in_scene(sidecar, |sidecar, scene| sidecar.begin(caller, scene));
-        let call = match begun {
-            Ok(call) => call,
+        let flight = match self.on_stage(sidecar, |sidecar, stage| sidecar.begin(caller, stage)) {
+            Ok(flight) => flight,
             Err(refusal) => {
                 let (begun, ended) = (self.elapsed(), self.elapsed());
                 return self.report.ended.push(Ended { caller, begun, ended, attempts: 0, ending: refusal });
             }
         };
-        self.report.deposits[sidecar] += 1;
-        let number = self.calls.len();
-        self.calls.push(Some(call));
+        let number = self.flights.len();
+        self.flights.push(Some(flight));
         self.plan_departure(number, caller);
-        self.act(number, Sidecar::attempt);
+        self.drive(number);
     }
 
     /// An outcome reaches the sidecar, unless nobody waits for it any more.
     fn deliver(&mut self, number: usize, attempt: u32, outcome: Outcome) {
-        if self.calls[number].as_ref().is_some_and(|call| call.awaits(attempt)) {
-            self.act(number, |sidecar, call, scene| sidecar.ended(call, outcome, scene));
-        }
+        let Some(mut flight) = self.flights[number].take_if(|flight| flight.awaits(attempt)) else { return };
+        let sidecar = self.callers[flight.caller].sidecar;
+        self.on_stage(sidecar, |sidecar, stage| sidecar.ended(&mut flight, attempt, outcome, stage));
+        self.flights[number] = Some(flight);
+        self.drive(number);
     }
 
-    /// The sidecar decides about a call, and the world does it. A call that has ended does nothing.
-    fn act(&mut self, number: usize, decide: impl FnOnce(&mut Sidecar, &mut Call, &mut Scene<'_>) -> Step) {
-        let Some(mut call) = self.calls[number].take() else { return };
-        let sidecar = self.callers[call.caller].sidecar;
-        match self.in_scene(sidecar, |sidecar, scene| decide(sidecar, &mut call, scene)) {
-            Step::End(ending) => return self.end(call, ending),
-            Step::Again { at } => {
-                self.report.withdrawals[sidecar] += 1;
-                self.plan(at, Event::Again { call: number });
-            }
-            Step::Send { endpoint, until, is_probe } => {
-                laws::check_attempt(&self.report, call.deadline, self.now);
-                let (at, attempt) = (self.elapsed(), call.attempts);
-                self.report.sent.push(Sent { at, endpoint, attempt, is_probe });
-                self.plan(until, Event::TimedOut { call: number, attempt });
-                let arriving = (number, attempt);
-                match self.endpoints[endpoint].receive(arriving, call.caller, at, &mut self.rng) {
-                    Reaction::TurnedAway(after, job) => self.plan(self.now + after, Event::TurnedAway(job)),
-                    Reaction::Begun(work, job) => self.plan(self.now + work, Event::Served { endpoint, job }),
-                    Reaction::Silence => {}
+    /// The sidecar decides about a request, and the world does it. A request that has ended does nothing.
+    fn drive(&mut self, number: usize) {
+        let Some(mut flight) = self.flights[number].take() else { return };
+        let sidecar = self.callers[flight.caller].sidecar;
+        loop {
+            match self.on_stage(sidecar, |sidecar, stage| sidecar.next(&mut flight, stage)) {
+                Next::End(ending) => return self.end(flight, ending),
+                Next::Wait { until } => {
+                    if let Some(at) = until {
+                        self.plan(at, Event::Waited { call: number });
+                    }
+                    break;
+                }
+                Next::Send { endpoint, attempt, until, is_probe } => {
+                    let sent = Sent { at: self.elapsed(), endpoint, attempt, is_probe };
+                    self.send(number, &flight, sent);
+                    self.plan(until, Event::TimedOut { call: number, attempt });
                 }
             }
         }
-        self.calls[number] = Some(call);
+        self.flights[number] = Some(flight);
     }
 
-    fn end(&mut self, call: Call, ending: Ending) {
-        laws::check_ending(&self.report, call.deadline, self.now);
-        let (begun, ended) = (call.begun - self.start, self.elapsed());
-        self.report.ended.push(Ended { caller: call.caller, begun, ended, attempts: call.attempts, ending });
-        if ending == Ending::Lost {
-            return self.lost.push(call);
+    fn send(&mut self, number: usize, flight: &Flight, sent: Sent) {
+        laws::check_attempt(&self.report, self.deadline(flight), self.now);
+        let arriving = (number, sent.attempt);
+        match self.endpoints[sent.endpoint].receive(arriving, flight.caller, sent.at, &mut self.rng) {
+            Reaction::TurnedAway(after, job) => self.plan(self.now + after, Event::TurnedAway(job)),
+            Reaction::Begun(work, job) => {
+                self.plan(self.now + work, Event::Served { endpoint: sent.endpoint, job });
+            }
+            Reaction::Silence => {}
         }
-        let sidecar = self.callers[call.caller].sidecar;
-        self.in_scene(sidecar, |sidecar, scene| sidecar.end(call, ending, scene));
+        self.report.sent.push(sent);
     }
 
-    fn in_scene<T>(&mut self, sidecar: usize, act: impl FnOnce(&mut Sidecar, &mut Scene<'_>) -> T) -> T {
-        let mut scene = Scene { now: self.now, rng: &mut self.rng, moves: Vec::new(), given_up: None };
-        let done = act(&mut self.sidecars[sidecar], &mut scene);
+    fn end(&mut self, flight: Flight, ending: Ending) {
+        laws::check_ending(&self.report, self.deadline(&flight), self.now);
+        let (begun, ended) = (flight.call.begun() - self.start, self.elapsed());
+        let attempts = flight.call.attempts();
+        self.report.ended.push(Ended { caller: flight.caller, begun, ended, attempts, ending });
+        self.report.unused += usize::from(flight.is_retry_due);
+        if ending == Ending::Lost {
+            return self.lost.push(flight);
+        }
+        let sidecar = self.callers[flight.caller].sidecar;
+        self.on_stage(sidecar, |sidecar, stage| sidecar.end(flight, ending, stage));
+    }
+
+    fn deadline(&self, flight: &Flight) -> Deadline {
+        let policies = &self.sidecars[self.callers[flight.caller].sidecar].policies;
+        flight.call.deadline(policies, &Upload::NONE, self.now)
+    }
+
+    fn on_stage<T>(&mut self, sidecar: usize, act: impl FnOnce(&Sidecar, &mut Stage<'_>) -> T) -> T {
+        let mut stage = Stage { now: self.now, rng: &mut self.rng, told: Told::default() };
+        let done = act(&self.sidecars[sidecar], &mut stage);
+        let Told { moves, refused, is_admitted, withdrawals, .. } = stage.told;
         let at = self.now - self.start;
-        let moves = scene.moves.into_iter().map(|(level, to)| Moved { at, sidecar, level, moved: to });
+        let moves = moves.into_iter().map(|(level, to)| Moved { at, sidecar, level, moved: to });
         self.report.moves.extend(moves);
-        self.report.given_up.extend(scene.given_up);
+        self.report.refused.extend(refused);
+        self.report.deposits[sidecar] += u32::from(is_admitted);
+        self.report.withdrawals[sidecar] += withdrawals;
         done
     }
 
@@ -249,7 +267,7 @@ impl World {
             return;
         }
         let (fate, after) = (self.rng.random::<f64>(), within.mul_f64(self.rng.random::<f64>()));
-        let how = if fate < is_lost { Ending::Lost } else { Ending::CallerGone };
+        let how = if fate < is_lost { Ending::Lost } else { Ending::Left };
         if fate < is_lost + leaves {
             self.plan(self.now + after, Event::Departs { call, how });
         }

@@ -1,83 +1,69 @@
-//! The files of the workspace, and as much of Rust's grammar as the rules need: where code is, where functions begin and end, what a module imports.
+//! The files of the workspace, and what a Rust file says about itself: which paths it names, which methods and macros it calls.
 //!
-//! Not a parser: a mask over comments and literals, and matching brackets. `rustc` has already refused what would mislead it.
+//! `syn` reads them. What is compiled only for tests is left out, so that a rule speaks of the product.
 
 use std::fs;
 use std::path::Path;
+
+use syn::visit::{self, Visit};
 
 /// What a rule reads.
 pub(super) struct Source {
     /// From the workspace's folder, with `/`.
     pub(super) path: String,
     pub(super) text: String,
-    /// Comments and literals are blanks; lines and offsets are those of `text`.
-    pub(super) code: String,
-    /// Only literals are blanks.
-    pub(super) words: String,
+    /// Empty for what is no Rust.
+    pub(super) code: Code,
 }
 
-/// A function with its body, or the signature of one.
-pub(super) struct Function {
-    pub(super) name: String,
-    /// From 1.
-    pub(super) line: usize,
-    pub(super) lines: usize,
-    /// Besides `self`.
-    pub(super) parameters: usize,
+/// The product code of a Rust file.
+#[derive(Default)]
+pub(super) struct Code {
+    /// Every path that it names, `use` trees taken apart: `["crate", "clock", "now"]`.
+    pub(super) paths: Vec<Vec<String>>,
+    /// Methods that it calls: `inc`.
+    pub(super) methods: Vec<String>,
+    /// Macros that it calls, the last segment of their path: `info`.
+    pub(super) macros: Vec<String>,
+    /// Modules in files of their own that are compiled only for tests.
+    pub(super) test_modules: Vec<String>,
 }
 
 impl Source {
     pub(super) fn new(path: &str, text: &str) -> Source {
-        let is_rust = path.ends_with(".rs");
-        let masked = |comments| if is_rust { mask(text, comments) } else { text.to_owned() };
-        Source { path: path.to_owned(), text: text.to_owned(), code: masked(true), words: masked(false) }
+        let mut code = Code::default();
+        if path.ends_with(".rs") {
+            let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
+            code.visit_file(&file);
+        }
+        Source { path: path.to_owned(), text: text.to_owned(), code }
     }
 
     pub(super) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
-    /// The code without what is compiled only for tests.
-    pub(super) fn product_code(&self) -> String {
-        let mut code = self.code.clone().into_bytes();
-        for (start, end) in test_items(&self.code) {
-            code[start..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
-        }
-        String::from_utf8(code).expect("only ASCII was put in")
-    }
-
-    /// Lines, without test modules at the end.
+    /// Lines, without a test module at the end.
     pub(super) fn lines_without_tests(&self) -> usize {
-        let at_end = |end: usize| self.code[end..].trim().is_empty();
-        let end =
-            test_items(&self.code).into_iter().find(|(_, end)| at_end(*end)).map_or(self.text.len(), |item| item.0);
+        let end = self.text.find("\n#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
         self.text[..end].trim_end().lines().count()
     }
 
-    /// Files that this one declares as modules for tests only, without their ending.
-    pub(super) fn test_files(&self) -> Vec<String> {
-        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
-        let stem = name.trim_end_matches(".rs");
-        let folder =
-            if matches!(stem, "lib" | "main" | "mod") { folder.to_owned() } else { format!("{folder}/{stem}") };
-        let items = test_items(&self.code).into_iter().map(|(start, end)| &self.code[start..end]);
-        let names = items.filter_map(|item| item.split_once("mod ")?.1.trim().strip_suffix(';'));
-        names.map(|name| format!("{folder}/{name}")).collect()
+    /// The path of the module that this file is, within its crate: `["http", "io"]`; empty for `lib.rs`, `["main"]` for a program's.
+    pub(super) fn module(&self) -> Vec<String> {
+        let (_, file) = self.path.rsplit_once("src/").unwrap_or(("", &self.path));
+        let file = file.trim_end_matches(".rs");
+        if file == "lib" { Vec::new() } else { file.split('/').map(str::to_owned).collect() }
     }
 
-    pub(super) fn functions(&self) -> Vec<Function> {
-        let starts = word_starts(&self.code, "fn ");
-        starts.filter_map(|start| function(&self.code, start)).collect()
+    /// The folder of its crate, and whether it stands below that crate's `src/`.
+    pub(super) fn crate_folder(&self) -> Option<&str> {
+        self.path.rsplit_once("src/").map(|(folder, _)| folder)
     }
 
     /// The line of an offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
-        line_of(&self.text, offset)
-    }
-
-    /// Places of `needle` in `haystack`, which has the offsets of this file, as "path:line".
-    pub(super) fn places_in(&self, haystack: &str, needle: &str) -> Vec<String> {
-        word_starts(haystack, needle).map(|at| format!("{}:{}: {needle}", self.path, self.line(at))).collect()
+        self.text[..offset].matches('\n').count() + 1
     }
 }
 
@@ -109,224 +95,71 @@ fn collect(folder: &Path, prefix: &str, sources: &mut Vec<Source>) {
     }
 }
 
-/// Replaces literals, and comments if asked to, by blanks.
-fn mask(text: &str, comments: bool) -> String {
-    let mut masked = text.as_bytes().to_vec();
-    let mut at = 0;
-    while at < text.len() {
-        let (end, is_comment) = match token_end(text, at) {
-            Some(found) => found,
-            None => {
-                at += 1;
-                continue;
-            }
-        };
-        if comments || !is_comment {
-            masked[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
-        }
-        at = end;
-    }
-    String::from_utf8(masked).expect("whole characters were replaced")
-}
-
-/// The end of the comment or literal that begins at `at`, and whether it is a comment.
-fn token_end(text: &str, at: usize) -> Option<(usize, bool)> {
-    let bytes = text.as_bytes();
-    let is_word_before = at > 0 && is_word(bytes[at - 1]);
-    let rest = &bytes[at..];
-    match rest[0] {
-        b'/' if rest.starts_with(b"//") => Some((find(bytes, at, b"\n"), true)),
-        b'/' if rest.starts_with(b"/*") => Some((block_comment_end(bytes, at), true)),
-        b'"' => Some((string_end(bytes, at + 1), false)),
-        b'b' | b'c' | b'r' if !is_word_before => {
-            let prefix = rest.iter().take_while(|byte| matches!(byte, b'b' | b'c' | b'r')).count();
-            let hashes = rest[prefix..].iter().take_while(|byte| **byte == b'#').count();
-            let opens = rest.get(prefix + hashes) == Some(&b'"');
-            let is_raw = rest[..prefix].contains(&b'r');
-            match (opens, is_raw) {
-                (true, true) => {
-                    let close = format!("\"{}", "#".repeat(hashes));
-                    let end = find(bytes, at + prefix + hashes + 1, close.as_bytes());
-                    Some(((end + close.len()).min(bytes.len()), false))
-                }
-                (true, false) if hashes == 0 => Some((string_end(bytes, at + prefix + 1), false)),
-                _ => None,
-            }
-        }
-        b'\'' => {
-            let mut next = text[at + 1..].chars();
-            let first = next.next()?;
-            if first == '\\' {
-                return Some((find(bytes, at + 3, b"'") + 1, false));
-            }
-            // A quote two characters on closes a character; else it was a lifetime.
-            (next.next() == Some('\'')).then(|| (at + 2 + first.len_utf8(), false))
-        }
-        _ => None,
-    }
-}
-
-fn string_end(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && bytes[at] != b'"' {
-        at += if bytes[at] == b'\\' { 2 } else { 1 };
-    }
-    (at + 1).min(bytes.len())
-}
-
-fn block_comment_end(bytes: &[u8], mut at: usize) -> usize {
-    let mut depth = 0;
-    while at < bytes.len() {
-        let step = &bytes[at..];
-        if step.starts_with(b"/*") {
-            (depth, at) = (depth + 1, at + 2);
-        } else if step.starts_with(b"*/") {
-            (depth, at) = (depth - 1, at + 2);
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += 1;
+impl Code {
+    fn add_tree(&mut self, prefix: &[String], tree: &syn::UseTree) {
+        let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
+            syn::UseTree::Name(name) => self.paths.push(with(&name.ident)),
+            syn::UseTree::Rename(rename) => self.paths.push(with(&rename.ident)),
+            syn::UseTree::Glob(_) => self.paths.push(prefix.to_vec()),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.add_tree(prefix, item)),
         }
     }
-    at
 }
 
-/// The first place of `needle` from `at` on, else the end.
-fn find(bytes: &[u8], at: usize, needle: &[u8]) -> usize {
-    let from = at.min(bytes.len());
-    bytes[from..].windows(needle.len()).position(|window| window == needle).map_or(bytes.len(), |found| from + found)
-}
-
-pub(super) fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text[..offset].bytes().filter(|byte| *byte == b'\n').count() + 1
-}
-
-/// Places of `needle` where a word begins, or anywhere if it begins with a sign.
-pub(super) fn word_starts<'t>(text: &'t str, needle: &'t str) -> impl Iterator<Item = usize> + 't {
-    let needs_edge = is_word(needle.as_bytes()[0]);
-    text.match_indices(needle)
-        .map(|(at, _)| at)
-        .filter(move |at| !needs_edge || *at == 0 || !is_word(text.as_bytes()[at - 1]))
-}
-
-/// Items behind `#[cfg(test)]`, from the attribute to the end.
-fn test_items(code: &str) -> Vec<(usize, usize)> {
-    let starts = code.match_indices("#[cfg(test)]").map(|(at, _)| at);
-    starts.map(|start| (start, item_end(code.as_bytes(), start + "#[cfg(test)]".len()))).collect()
-}
-
-/// The end of the item whose signature begins at `at`: its semicolon or its closing brace.
-fn item_end(code: &[u8], mut at: usize) -> usize {
-    let mut depth = 0;
-    while at < code.len() {
-        match code[at] {
-            b';' if depth == 0 => return at + 1,
-            b'{' | b'(' | b'[' => depth += 1,
-            b'}' | b')' | b']' => {
-                depth -= 1;
-                if depth == 0 && code[at] == b'}' {
-                    return at + 1;
+impl<'ast> Visit<'ast> for Code {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        match item {
+            syn::Item::Mod(module) if is_for_tests(&module.attrs) => {
+                if module.content.is_none() {
+                    self.test_modules.push(module.ident.to_string());
                 }
             }
-            _ => {}
-        }
-        at += 1;
-    }
-    at
-}
-
-/// The function whose keyword stands at `start`; `None` if it is a type.
-fn function(code: &str, start: usize) -> Option<Function> {
-    let rest = &code[start + "fn ".len()..];
-    let name: String = rest.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    let (open, parts) = parameters(code.as_bytes(), start)?;
-    let is_self = |part: &String| {
-        let before_type = part.split(':').next().unwrap_or("").trim();
-        before_type.rsplit([' ', '&']).next() == Some("self")
-    };
-    let parameters = parts.iter().filter(|part| !part.trim().is_empty() && !is_self(part)).count();
-    let (first, last) = (line_of(code, start), line_of(code, item_end(code.as_bytes(), open) - 1));
-    (!name.is_empty()).then_some(Function { name, line: first, lines: last - first + 1, parameters })
-}
-
-/// Where the parameters of the function at `start` open, and each of them.
-fn parameters(code: &[u8], start: usize) -> Option<(usize, Vec<String>)> {
-    let mut angles = 0i32;
-    let open = (start..code.len()).find(|at| {
-        angles += angle(code, *at);
-        code[*at] == b'(' && angles == 0
-    })?;
-    let (mut depth, mut angles, mut parts) = (0, 0i32, vec![String::new()]);
-    for at in open..code.len() {
-        angles += angle(code, at);
-        match code[at] {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth -= 1,
-            b',' if depth == 1 && angles == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if depth == 0 {
-            return Some((open, parts));
-        }
-        if at > open {
-            parts.last_mut().expect("one at least").push(char::from(code[at]));
+            syn::Item::Fn(function) if is_for_tests(&function.attrs) => {}
+            syn::Item::Impl(block) if is_for_tests(&block.attrs) => {}
+            syn::Item::Use(import) if is_for_tests(&import.attrs) => {}
+            _ => visit::visit_item(self, item),
         }
     }
-    None
-}
 
-/// How the byte at `at` changes the depth of angle brackets.
-fn angle(code: &[u8], at: usize) -> i32 {
-    match code[at] {
-        b'<' => 1,
-        b'>' if !matches!(code[at - 1], b'-' | b'=') => -1,
-        _ => 0,
+    fn visit_item_use(&mut self, import: &'ast syn::ItemUse) {
+        self.add_tree(&[], &import.tree);
+    }
+
+    /// Who may see an item is not whom it imports.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        if path.segments.len() > 1 {
+            self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        self.methods.push(call.method.to_string());
+        visit::visit_expr_method_call(self, call);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.macros.extend(call.path.segments.last().map(|segment| segment.ident.to_string()));
+        // What a macro is given is code more often than not.
+        if let Ok(arguments) =
+            call.parse_body_with(syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated)
+        {
+            arguments.iter().for_each(|argument| self.visit_expr(argument));
+        }
+        visit::visit_macro(self, call);
     }
 }
 
-/// The paths that begin with `root` (as in `root::a::{b, c::D}`), each as its segments behind it.
-pub(super) fn paths(code: &str, root: &str) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    let start = format!("{root}::");
-    for at in word_starts(code, &start) {
-        // `x::root::` begins elsewhere.
-        if !code[..at].ends_with("::") {
-            tree(code.as_bytes(), at + start.len(), &mut Vec::new(), &mut found);
-        }
-    }
-    found
-}
-
-/// Reads one tree of a path and returns where it ends.
-fn tree(code: &[u8], at: usize, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
-    if code.get(at) != Some(&b'{') {
-        let end = (at..code.len()).find(|at| !is_word(code[*at])).unwrap_or(code.len());
-        prefix.push(String::from_utf8_lossy(&code[at..end]).into_owned());
-        let end = if code[end..].starts_with(b"::") && !code[end..].starts_with(b"::<") {
-            tree(code, end + 2, prefix, found)
-        } else {
-            found.push(prefix.clone());
-            end
-        };
-        prefix.pop();
-        return end;
-    }
-    let mut at = at + 1;
-    while at < code.len() && code[at] != b'}' {
-        at = if is_word(code[at]) { tree(code, at, prefix, found) } else { at + 1 };
-        // What follows ("as other") up to the next comma belongs to the tree just read.
-        at = (at..code.len()).find(|at| matches!(code[*at], b',' | b'}')).unwrap_or(code.len());
-        at += usize::from(code.get(at) == Some(&b','));
-        at = (at..code.len()).find(|at| !code[*at].is_ascii_whitespace()).unwrap_or(code.len());
-    }
-    at + 1
+fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("test")
+            || (attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Ident>().is_ok_and(|only| only == "test"))
+    })
 }
 
 #[cfg(test)]
@@ -334,34 +167,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_literals_are_no_code() {
-        let text = "a /* b /* c */ d */ \"e\\\"f\" r#\"g\"h\"# b'i' '\\'' '{' <'j> // k\nl";
-        assert_eq!(mask(text, true).split_whitespace().collect::<Vec<_>>(), ["a", "b", "<'j>", "l"]);
-        assert!(mask(text, false).contains("// k") && !mask(text, false).contains('e'));
-        assert_eq!(mask(text, true).len(), text.len());
+    fn the_code_of_a_file_is_what_is_compiled_without_tests() {
+        let text = "
+            use crate::{a, b::{C, d::E as F}, g::*};
+            fn one() -> self::h::I { other::crate_::x(); c.inc(); info!(\"text\", n = d.len()); super::j::k::<crate::L>() }
+            #[cfg(test)] use crate::far;
+            #[cfg(test)] mod away;
+            #[cfg(test)] mod tests { use crate::near; fn two() { e.observe(); } }
+        ";
+        let code = Source::new("src/x.rs", text).code;
+        let paths: Vec<_> = code.paths.iter().map(|path| path.join("/")).collect();
+        assert_eq!(
+            paths,
+            ["crate/a", "crate/b/C", "crate/b/d/E", "crate/g", "self/h/I", "other/crate_/x", "super/j/k", "crate/L"]
+        );
+        assert_eq!((code.methods, code.macros), (vec!["inc".to_owned(), "len".to_owned()], vec!["info".to_owned()]));
+        assert_eq!(code.test_modules, ["away"]);
     }
 
     #[test]
-    fn functions_are_measured_with_their_generics_and_without_self() {
-        let text = "fn a<T: Fn(u8, u8) -> bool>(&self, b: Map<K, V>, (c, d): (u8, u8)) -> [u8; 2] {\n{}\n}\nfn e();\ntype F = fn(u8);";
-        let functions = Source::new("x.rs", text).functions();
-        let found: Vec<_> = functions.iter().map(|f| (f.name.as_str(), f.line, f.lines, f.parameters)).collect();
-        assert_eq!(found, [("a", 1, 3, 2), ("e", 4, 1, 0)]);
-    }
-
-    #[test]
-    fn a_path_is_followed_into_its_braces() {
-        let code = "use crate::{a, b::{C, d::E as F}, g::*}; other::crate::x; crate::h::i::<J>()";
-        let found: Vec<_> = paths(code, "crate").iter().map(|path| path.join("/")).collect();
-        assert_eq!(found, ["a", "b/C", "b/d/E", "g/", "h/i"]);
-    }
-
-    #[test]
-    fn test_modules_do_not_count() {
-        let source =
-            Source::new("src/a.rs", "one\n\n#[cfg(test)]\nmod far;\n#[cfg(test)]\nmod tests {\nfn b() {}\n}\n");
-        assert_eq!(source.lines_without_tests(), 4);
-        assert_eq!(source.test_files(), ["src/a/far"]);
-        assert!(!source.product_code().contains("fn b"));
+    fn a_test_module_at_the_end_does_not_count() {
+        let source = Source::new("src/a.rs", "fn one() {}\n\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n");
+        assert_eq!(source.lines_without_tests(), 1);
     }
 }

@@ -42,7 +42,7 @@ fn thirty_percent_of_errors_are_held_by_the_budget_and_trip_no_breaker() {
         report.expect("trips", report.trips() as f64, ..=0.0);
         report.expect("attempts per request", report.amplification(), 1.23..=1.27);
         report.expect("success", report.success(between(0, 10)), 0.84..=0.93);
-        let held = report.given_up.iter().filter(|why| **why == Refused::Budget).count();
+        let held = report.refused.iter().filter(|why| matches!(why, Refused::Budget(_))).count();
         report.expect("retries that the budget refused", held as f64, 100.0..);
     });
 }

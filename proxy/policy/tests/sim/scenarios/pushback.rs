@@ -42,7 +42,7 @@ fn nobody_waits_for_a_retry_that_comes_after_the_deadline() {
         let backend = world.endpoint(Model::quick(health));
         world.fleet(50, &Settings::defaults().timeouts(millis(1_200), secs(1)), &[backend], 20.0);
         let report = world.run(secs(4));
-        let refused = report.given_up.iter().filter(|why| **why == Refused::Deadline).count();
+        let refused = report.refused.iter().filter(|why| matches!(why, Refused::Deadline { .. })).count();
         report.expect("retries that would come too late", refused as f64, 20.0..=110.0);
     });
 }

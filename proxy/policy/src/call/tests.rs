@@ -1,0 +1,341 @@
+//! The loop step by step: what it asks for, and what it tells.
+
+use std::num::NonZeroU32;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::backoff::Backoff;
+use crate::breaker;
+use crate::budget;
+use crate::outcome::Pushback;
+use crate::units::Ratio;
+
+const OK: Outcome = Outcome::Response { status: 200, pushback: Pushback::None };
+const FAILED: Outcome = Outcome::Response { status: 503, pushback: Pushback::None };
+
+/// One upstream, one request, and everything that was told of it in words.
+pub(super) struct World {
+    pub(super) policies: Policies,
+    pub(super) endpoints: Vec<Arc<Endpoint<&'static str>>>,
+    pub(super) now: Instant,
+    pub(super) rng: StdRng,
+    pub(super) told: Told,
+    pub(super) upload: Upload,
+}
+
+#[derive(Default)]
+pub(super) struct Told(pub(super) Vec<String>);
+
+impl Observer<&'static str> for Told {
+    fn on(&mut self, _: Instant, decision: Decision<'_, &'static str>) {
+        self.0.push(match decision {
+            Decision::BreakerMoved { scope: Scope::Calls, transition } => format!("calls {:?}", transition.to),
+            Decision::BreakerMoved { scope: Scope::Endpoint(endpoint), transition } => {
+                format!("{} {:?}", endpoint.at, transition.to)
+            }
+            Decision::Admitted { .. } => "admitted".to_owned(),
+            Decision::Rejected(why) => format!("rejected: {why:?}"),
+            Decision::Attempt { number, endpoint, is_hedge } => {
+                format!("{} {number} at {}", if is_hedge { "hedge" } else { "attempt" }, endpoint.at)
+            }
+            Decision::Ended { number, outcome } => format!("{number} ended: {outcome:?}"),
+            Decision::Retry { number, reason, .. } => format!("{number} again: {reason:?}"),
+            Decision::NoRetry { number, why } => format!("{number} not again: {why:?}"),
+            Decision::NoHedge { number, why } => format!("{number} goes on alone: {why:?}"),
+            Decision::Held { .. } => "held".to_owned(),
+            Decision::Cancelled { number } => format!("{number} cancelled"),
+        });
+    }
+}
+
+pub(super) fn breaker_config() -> breaker::Config {
+    breaker::Config {
+        window: Duration::from_secs(10),
+        failure_ratio: Ratio::ONE,
+        volume_min: 1_000,
+        consecutive_failures: NonZeroU32::new(2).expect("not zero"),
+        open_base: Duration::from_millis(500),
+        open_cap: Duration::from_secs(2),
+        open_jitter: Ratio::ZERO,
+        probes: NonZeroU32::MIN,
+        probe_lease: Duration::from_secs(35),
+    }
+}
+
+impl World {
+    /// With breakers that trip at the second failure in a row.
+    pub(super) fn new(endpoints: &[&'static str]) -> World {
+        let now = Instant::now();
+        let breaker = || Some(Breaker::new(breaker_config(), now));
+        let endpoint = |(id, at): (usize, &&'static str)| Arc::new(Endpoint::new(id as u64, breaker(), *at));
+        let on = retry::Conditions { connect_failure: true, reset: true, attempt_timeout: true, statuses: vec![503] };
+        let backoff = Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(250) };
+        let budget = budget::Config { ratio: Ratio::ZERO, floor_per_second: 1, window: Duration::from_secs(10) };
+        let policies = Policies {
+            in_flight_max: 2,
+            in_flight: Arc::default(),
+            breaker: breaker(),
+            budget: Arc::new(Budget::new(budget, now)),
+            timeouts: Timeouts {
+                request: Duration::from_secs(30),
+                attempt: Duration::from_secs(10),
+                idle_body: Duration::from_secs(5),
+            },
+            retry: retry::Config { max_attempts: 3, on, backoff },
+            hedge: None,
+            hold: None,
+        };
+        let endpoints = endpoints.iter().enumerate().map(endpoint).collect();
+        let rng = StdRng::seed_from_u64(1);
+        World { policies, endpoints, now, rng, told: Told::default(), upload: Upload::NONE }
+    }
+
+    pub(super) fn begin(&mut self, is_idempotent: bool) -> Result<Call, Rejection> {
+        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.told };
+        Call::begin(&self.policies, is_idempotent, &mut cx)
+    }
+
+    pub(super) fn poll(&mut self, call: &mut Call) -> Step<&'static str> {
+        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.told };
+        call.poll(&Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload }, &mut cx)
+    }
+
+    pub(super) fn ended(&mut self, call: &mut Call, number: u32, lease: Lease<&'static str>, outcome: Outcome) {
+        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.told };
+        lease.settle(outcome.class(), &mut cx);
+        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload };
+        call.ended(number, outcome, &scene, &mut cx);
+    }
+
+    fn attempt(&mut self, call: &mut Call) -> (u32, Lease<&'static str>) {
+        match self.poll(call) {
+            Step::Attempt { number, lease } => (number, lease),
+            step => panic!("an attempt was expected, not {step:?}"),
+        }
+    }
+
+    /// Lets the wait that the call asks for pass.
+    fn wait(&mut self, call: &mut Call) -> Duration {
+        let (Step::Wait { until: Some(until) } | Step::Hold { until }) = self.poll(call) else { panic!("no wait") };
+        let wait = until - self.now;
+        self.now = until;
+        wait
+    }
+}
+
+#[test]
+fn a_request_that_is_answered_takes_one_attempt_and_no_more() {
+    let mut world = World::new(&["a"]);
+    let mut call = world.begin(true).expect("admitted");
+    let (number, lease) = world.attempt(&mut call);
+    assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "the attempt is in flight");
+    world.ended(&mut call, number, lease, OK);
+    assert!(matches!(world.poll(&mut call), Step::Return { number: 1 }));
+    assert_eq!(call.tried.capacity(), 0, "nothing is allocated on the plain path");
+    assert_eq!(world.policies.in_flight.count(), 1, "its slot is taken until the response has ended");
+    drop(call.into_admission());
+    assert_eq!(world.policies.in_flight.count(), 0);
+    let ended = format!("1 ended: {OK:?}");
+    assert_eq!(world.told.0, ["admitted", "attempt 1 at a", ended.as_str()]);
+}
+
+#[test]
+fn a_failed_attempt_is_followed_by_another_at_another_endpoint_after_a_wait() {
+    let mut world = World::new(&["a", "b"]);
+    let mut call = world.begin(true).expect("admitted");
+    let (_, lease) = world.attempt(&mut call);
+    let first = lease.endpoint().at;
+    world.ended(&mut call, 1, lease, FAILED);
+    assert!(world.wait(&mut call) <= Duration::from_millis(25));
+    let (number, lease) = world.attempt(&mut call);
+    assert_eq!(number, 2);
+    assert_ne!(lease.endpoint().at, first);
+    world.ended(&mut call, 2, lease, OK);
+    assert!(matches!(world.poll(&mut call), Step::Return { number: 2 }));
+}
+
+#[test]
+fn a_refused_retry_is_told_with_its_numbers_and_the_failure_is_returned() {
+    for (is_idempotent, max_attempts, why) in [
+        (false, 3, "NotIdempotent".to_owned()),
+        (true, 3, "NoEndpoint".to_owned()),
+        (true, 2, "Attempts { max: 2 }".to_owned()),
+    ] {
+        let mut world = World::new(&["a"]);
+        world.policies.retry.max_attempts = max_attempts;
+        let mut call = world.begin(is_idempotent).expect("admitted");
+        let last = loop {
+            match world.poll(&mut call) {
+                Step::Attempt { number, lease } => world.ended(&mut call, number, lease, FAILED),
+                Step::Wait { until: Some(until) } => world.now = until,
+                Step::Return { number } => break number,
+                step => panic!("{step:?}"),
+            }
+        };
+        let expected = format!("{last} not again: {why}");
+        assert_eq!(world.told.0.last(), Some(&expected), "the endpoint's breaker opens at the second failure");
+    }
+}
+
+#[test]
+fn a_kept_response_is_returned_when_no_endpoint_can_be_had_for_the_retry() {
+    for is_kept in [true, false] {
+        let mut world = World::new(&["a"]);
+        let mut call = world.begin(true).expect("admitted");
+        let (_, lease) = world.attempt(&mut call);
+        world.ended(&mut call, 1, lease, FAILED);
+        world.wait(&mut call);
+        if is_kept {
+            call.kept(1);
+        }
+        world.endpoints.clear();
+        match world.poll(&mut call) {
+            Step::Return { number: 1 } => assert!(is_kept),
+            Step::Reject(Rejection::NoEndpoints) => assert!(!is_kept),
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_request_is_refused_at_the_limit_and_by_an_open_breaker_and_holds_nothing() {
+    let mut world = World::new(&["a"]);
+    let calls: Vec<_> = (0..2).map(|_| world.begin(true).expect("admitted")).collect();
+    assert_eq!(world.begin(true).err(), Some(Rejection::InFlightLimit { max: 2 }));
+    for call in calls {
+        let mut admission = call.into_admission();
+        let mut cx = Context { now: world.now, rng: &mut world.rng, observer: &mut world.told };
+        admission.settle(Class::Failure, &world.policies, &mut cx);
+    }
+    let Err(Rejection::BreakerOpen(open)) = world.begin(true) else { panic!("two failures in a row") };
+    assert_eq!(open.reason, Some(breaker::Reason::ConsecutiveFailures));
+    assert_eq!((open.since, open.retry_at), (world.now, world.now + breaker_config().open_base));
+    assert_eq!(world.policies.in_flight.count(), 0);
+    assert_eq!(world.told.0.iter().filter(|told| *told == "admitted").count(), 2);
+}
+
+#[test]
+fn the_deposit_of_a_request_is_made_once_however_many_attempts_it_takes() {
+    let mut world = World::new(&["a", "b"]);
+    let budget = budget::Config { ratio: Ratio::ONE, floor_per_second: 0, window: Duration::from_secs(10) };
+    world.policies.budget = Arc::new(Budget::new(budget, world.now));
+    let mut call = world.begin(true).expect("admitted");
+    let (_, lease) = world.attempt(&mut call);
+    world.ended(&mut call, 1, lease, FAILED);
+    world.wait(&mut call);
+    let (_, lease) = world.attempt(&mut call);
+    assert_eq!(world.policies.budget.balance(world.now).as_f64(), 0.0, "one deposit, one withdrawal");
+    world.ended(&mut call, 2, lease, FAILED);
+    assert!(world.told.0.last().is_some_and(|told| told.starts_with("2 not again: Budget")), "{:?}", world.told.0);
+}
+
+/// A world with a hedge after 50 ms, and a call whose hedge has just gone out.
+fn hedged() -> (World, Call, Lease<&'static str>, Lease<&'static str>) {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.policies.hedge = Some(Duration::from_millis(50));
+    let mut call = world.begin(true).expect("admitted");
+    let (_, first) = world.attempt(&mut call);
+    assert_eq!(world.wait(&mut call), Duration::from_millis(50));
+    let (number, second) = world.attempt(&mut call);
+    assert_eq!(number, 2);
+    assert_ne!(first.endpoint().at, second.endpoint().at);
+    assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "there is no third");
+    (world, call, first, second)
+}
+
+#[test]
+fn of_two_attempts_in_flight_the_first_answer_wins_and_the_other_is_cancelled() {
+    for winner in [1, 2] {
+        let (mut world, mut call, first, second) = hedged();
+        let (won, lost) = if winner == 1 { (first, second) } else { (second, first) };
+        world.ended(&mut call, winner, won, OK);
+        let loser = 3 - winner;
+        assert!(matches!(world.poll(&mut call), Step::Cancel { number } if number == loser));
+        world.ended(&mut call, loser, lost, Outcome::Superseded);
+        assert!(matches!(world.poll(&mut call), Step::Return { number } if number == winner));
+        assert!(
+            world.endpoints.iter().all(|endpoint| endpoint.in_flight.load(std::sync::atomic::Ordering::Relaxed) == 0)
+        );
+        assert!(world.endpoints.iter().all(|endpoint| endpoint.admits(world.now)), "the loser is nobody's failure");
+    }
+}
+
+#[test]
+fn when_one_of_two_fails_the_other_is_waited_for_and_only_its_end_decides() {
+    let (mut world, mut call, first, second) = hedged();
+    world.ended(&mut call, 1, first, FAILED);
+    assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "the second may still be answered");
+    let tried = second.endpoint().id;
+    world.ended(&mut call, 2, second, FAILED);
+    world.wait(&mut call);
+    let (number, third) = world.attempt(&mut call);
+    assert_eq!(number, 3);
+    assert!(third.endpoint().id != tried && !call.tried.contains(&third.endpoint().id), "the one not yet tried");
+}
+
+#[test]
+fn a_hedge_is_paid_for_and_not_sent_where_a_retry_would_not_be() {
+    for (what, reason) in [
+        ("idempotent", ""),
+        ("attempts", "Attempts"),
+        ("body", "Body"),
+        ("endpoint", "NoEndpoint"),
+        ("budget", "Budget"),
+    ] {
+        let mut world = World::new(if what == "endpoint" { &["a"] } else { &["a", "b"] });
+        world.policies.hedge = Some(Duration::from_millis(50));
+        match what {
+            "attempts" => world.policies.retry.max_attempts = 1,
+            "body" => world.upload.is_replayable = false,
+            "budget" => while world.policies.budget.withdraw(world.now).is_ok() {},
+            _ => {}
+        }
+        let mut call = world.begin(what != "idempotent").expect("admitted");
+        let (_, _lease) = world.attempt(&mut call);
+        if what == "idempotent" {
+            assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "no hedge is even planned");
+            continue;
+        }
+        world.wait(&mut call);
+        assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "{what}");
+        let expected = format!("1 goes on alone: {reason}");
+        assert!(world.told.0.last().is_some_and(|told| told.starts_with(&expected)), "{what}: {:?}", world.told.0);
+    }
+}
+
+#[test]
+fn a_request_is_held_until_an_endpoint_admits_or_its_time_is_over() {
+    for comes_back in [true, false] {
+        let mut world = World::new(&["a"]);
+        world.policies.hold = Some(Duration::from_secs(3));
+        let endpoints = std::mem::take(&mut world.endpoints);
+        let mut call = world.begin(true).expect("admitted");
+        if comes_back {
+            let Step::Hold { until } = world.poll(&mut call) else { panic!("none admits") };
+            assert_eq!(until - world.now, Duration::from_secs(3));
+            world.now += Duration::from_secs(1);
+            world.endpoints = endpoints;
+            let (number, _lease) = world.attempt(&mut call);
+            assert_eq!(number, 1, "being held is no attempt");
+        } else {
+            assert_eq!(world.wait(&mut call), Duration::from_secs(3));
+            assert!(matches!(world.poll(&mut call), Step::Reject(Rejection::NoEndpoints)));
+        }
+    }
+}
+
+#[test]
+fn a_request_held_for_an_open_breaker_goes_when_its_open_time_is_over() {
+    let mut world = World::new(&["a"]);
+    world.policies.hold = Some(Duration::from_secs(3));
+    for _ in 0..2 {
+        let mut cx = Context { now: world.now, rng: &mut world.rng, observer: &mut world.told };
+        balance::choose(&world.endpoints, &[], &mut cx).expect("it admits").settle(Class::Failure, &mut cx);
+    }
+    let mut call = world.begin(true).expect("admitted");
+    assert_eq!(world.wait(&mut call), breaker_config().open_base);
+    let (_, lease) = world.attempt(&mut call);
+    assert!(lease.is_probe());
+}

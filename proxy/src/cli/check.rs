@@ -1,0 +1,19 @@
+//! `outrigger check`: reads a configuration file and reports all its faults.
+
+use std::path::Path;
+
+use outrigger::config::Config;
+
+use super::failure::Failure;
+
+/// Prints what the file holds.
+///
+/// # Errors
+/// Its faults.
+#[expect(clippy::print_stdout, reason = "the result of the subcommand")]
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::Config)?;
+    let routes: usize = config.upstreams.iter().map(|upstream| upstream.routes.len()).sum();
+    println!("{}: valid (upstreams: {}, routes: {routes})", path.display(), config.upstreams.len());
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! The proxy itself: configuration, signals, and its run.
+
+use std::io;
+use std::path::PathBuf;
+
+use outrigger::app::{App, Command};
+use outrigger::config::Config;
+use outrigger::telemetry::log;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// The configuration is at fault, or the system lacks what the proxy needs.
+pub(super) fn run(path: PathBuf) -> Result<(), Failure> {
+    let config = Config::load(&path).map_err(Failure::Config)?;
+    let log = config.log;
+    // Before there is a second thread: sockets that were passed are announced by the environment, which is cleared of them.
+    let bound = App::bind(config, Some(path));
+    let _flushed_at_end = log::start(log);
+    let (sender, commands) = mpsc::channel(8);
+    let ended = bound.and_then(|app| {
+        listen_to_signals(sender)?;
+        app.run(commands)
+    });
+    ended.map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// Turns signals into commands, on a thread of its own.
+fn listen_to_signals(commands: mpsc::Sender<Command>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut term, mut int, mut hup) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                // Signals that come while one is handled are kept by their streams.
+                let command = tokio::select! {
+                    _ = term.recv() => Command::Stop,
+                    _ = int.recv() => Command::Stop,
+                    _ = hup.recv() => Command::Reload,
+                };
+                if commands.send(command).await.is_err() {
+                    return; // the proxy has ended
+                }
+            }
+        });
+    })?;
+    Ok(())
+}

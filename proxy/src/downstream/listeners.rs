@@ -1,0 +1,310 @@
+//! The two listening sockets: how they come to be, and how they are given up without losing whoever waits in their queues.
+//!
+//! A socket is bound by us; or bound beside that of another process on the same port (`listen.reuse_port`), so that a successor can take over; or inherited from a
+//! service manager that keeps it over our end (systemd's `LISTEN_FDS`). `docs/restart.md` says what each means for the operator.
+//!
+//! Giving up differs accordingly. An inherited queue stays for the next process and is left alone. Any other is the kernel's to throw away with the socket, so it
+//! is emptied first: every connection that the kernel has accepted in our name is served.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsRawFd;
+
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::config::Listen;
+
+/// As many connections may wait in the queue as the system allows (`net.core.somaxconn`).
+const BACKLOG: i32 = i32::MAX;
+/// Classic BPF over the TCP header: packets that open a connection (SYN) are dropped, all others pass. Whoever sent one sends it again a second later, when the
+/// port is the successor's alone.
+const NO_NEW_CONNECTIONS: [SockFilter; 4] = [
+    SockFilter::new(0x30, 0, 0, 13),       // load the byte of the flags
+    SockFilter::new(0x45, 0, 1, 0x02),     // is SYN among them?
+    SockFilter::new(0x06, 0, 0, 0),        // drop
+    SockFilter::new(0x06, 0, 0, u32::MAX), // pass
+];
+/// State of a listening socket in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
+
+/// Both listening sockets.
+pub struct Listeners {
+    /// The app's side.
+    pub app: Listener,
+    /// The operator's side.
+    pub admin: Listener,
+}
+
+/// A bound socket.
+pub struct Listener {
+    socket: StdTcpListener,
+    origin: Origin,
+}
+
+/// Whose a socket is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Ours alone.
+    Own,
+    /// Ours, and others of the same user may bind the port too.
+    Shared,
+    /// The service manager's.
+    Inherited,
+}
+
+/// Where connections come in, until it is told to close.
+pub struct Acceptor {
+    tcp: Option<TcpListener>,
+    queue: Option<StdTcpListener>,
+    origin: Origin,
+    closing: watch::Receiver<bool>,
+}
+
+impl Listeners {
+    /// Those that a service manager passed, and binds the others as `listen` says.
+    ///
+    /// # Errors
+    /// What was passed is no listening socket, or an address cannot be bound; the error names it.
+    pub fn open(listen: &Listen) -> io::Result<Listeners> {
+        // Read first: `from_env` checks that these are meant for us, and removes what it read.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut passed = ListenFd::from_env();
+        let mut open = |name: &str, address: SocketAddr| match place_of(name, &names, passed.len()) {
+            Some(place) => inherit(&mut passed, place, name),
+            None => bind(address, listen.reuse_port),
+        };
+        Ok(Listeners { app: open("app", listen.app)?, admin: open("admin", listen.admin)? })
+    }
+}
+
+/// Which of `count` passed sockets is `name`'s: the one that bears the name, or, if none bears any name of ours, the app's first and the operator's second.
+fn place_of(name: &str, names: &str, count: usize) -> Option<usize> {
+    let mut given = names.split(':').take(count);
+    if names.split(':').any(|given| matches!(given, "app" | "admin")) {
+        return given.position(|given| given == name);
+    }
+    let place = usize::from(name == "admin");
+    (place < count).then_some(place)
+}
+
+fn inherit(passed: &mut ListenFd, place: usize, name: &str) -> io::Result<Listener> {
+    let unfit = |error: &dyn std::fmt::Display| {
+        io::Error::other(format!("the socket that was passed for listen.{name} cannot be used: {error}"))
+    };
+    let socket = passed.take_tcp_listener(place).map_err(|error| unfit(&error))?;
+    let socket = socket.ok_or_else(|| unfit(&"it is not there"))?;
+    socket.set_nonblocking(true)?;
+    Ok(Listener { socket, origin: Origin::Inherited })
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Listener> {
+    let socket = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of a former process that are still in TIME_WAIT do not keep us from the port.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(reuse_port)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(StdTcpListener::from(socket))
+    };
+    let origin = if reuse_port { Origin::Shared } else { Origin::Own };
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    Ok(Listener { socket: socket().map_err(named)?, origin })
+}
+
+impl Listener {
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Begins to take connections, until `closing` says true.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
+    pub fn open(self, closing: watch::Receiver<bool>) -> io::Result<Acceptor> {
+        Ok(Acceptor { tcp: Some(TcpListener::from_std(self.socket)?), queue: None, origin: self.origin, closing })
+    }
+
+    /// What tells whether another process listens on the same port.
+    ///
+    /// # Errors
+    /// The system has no such view of this process's sockets.
+    pub fn successor(&self) -> io::Result<Successor> {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", self.socket.as_raw_fd()))?;
+        let link = link.to_string_lossy().into_owned();
+        let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+        let inode = inode.ok_or_else(|| io::Error::other("no socket"))?.to_owned();
+        let is_v6 = self.address()?.is_ipv6();
+        Ok(Successor { inode, is_possible: self.origin == Origin::Shared, is_v6 })
+    }
+}
+
+impl Acceptor {
+    /// The next connection; `None` when it is closed and nobody is left in its queue.
+    pub async fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        if let Some(tcp) = &self.tcp {
+            // Whichever is first. A connection that has been taken is handed out whole: `accept` may be dropped without losing one.
+            tokio::select! {
+                accepted = tcp.accept() => return Some(accepted.map(|(stream, _)| stream)),
+                _ = self.closing.wait_for(|closing| *closing) => {}
+            }
+            self.begin_to_close();
+        }
+        self.queue.as_ref()?;
+        let next = self.take_queued();
+        if next.is_none() {
+            self.queue = None;
+        }
+        next
+    }
+
+    /// From the driver's events to plain calls: only they see what the kernel has put into the queue at this very moment.
+    fn begin_to_close(&mut self) {
+        let Some(Ok(queue)) = self.tcp.take().map(TcpListener::into_std) else { return };
+        if self.origin == Origin::Inherited {
+            return;
+        }
+        if self.origin == Origin::Shared {
+            // Without the filter what comes between the last look and the close would be reset; that is all that is lost if it fails.
+            let _ = SockRef::from(&queue).attach_filter(&NO_NEW_CONNECTIONS);
+        }
+        self.queue = Some(queue);
+    }
+
+    fn take_queued(&self) -> Option<io::Result<TcpStream>> {
+        match self.queue.as_ref()?.accept() {
+            Ok((stream, _)) => Some(stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// Looks for a process that listens beside this one.
+pub struct Successor {
+    inode: String,
+    is_possible: bool,
+    is_v6: bool,
+}
+
+impl Successor {
+    /// Whether there is one. A view that cannot be read shows none.
+    pub fn is_there(&self) -> bool {
+        if !self.is_possible {
+            return false;
+        }
+        let table = if self.is_v6 { "/proc/self/net/tcp6" } else { "/proc/self/net/tcp" };
+        std::fs::read_to_string(table).is_ok_and(|table| is_shared(&table, &self.inode))
+    }
+}
+
+/// Whether another socket than `inode` listens on its address, in the kernel's table of sockets.
+fn is_shared(table: &str, inode: &str) -> bool {
+    let listening = || {
+        table.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(3) == Some(&LISTENING)).then(|| Some((*fields.get(1)?, *fields.get(9)?)))?
+        })
+    };
+    let ours = listening().find(|(_, found)| *found == inode).map(|(address, _)| address);
+    ours.is_some_and(|ours| listening().any(|(address, found)| address == ours && found != inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passed_socket_is_found_by_its_name_or_by_its_place() {
+        for (name, names, count, place) in [
+            ("app", "", 0, None),
+            ("app", "", 1, Some(0)),
+            ("admin", "", 1, None),
+            ("admin", "", 2, Some(1)),
+            ("app", "outrigger.socket:outrigger.socket", 2, Some(0)),
+            ("app", "admin:app", 2, Some(1)),
+            ("admin", "admin:app", 2, Some(0)),
+            ("app", "admin", 1, None),
+            ("admin", "app:other", 2, None),
+        ] {
+            assert_eq!(place_of(name, names, count), place, "{name} of {names:?}, {count} in all");
+        }
+    }
+
+    #[test]
+    fn another_listener_on_the_same_address_is_told_from_everything_else() {
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        let row = |address: &str, state: &str, inode: u32| {
+            format!(
+                "   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0 100\n"
+            )
+        };
+        let ours = row("0100007F:102C", "0A", 7);
+        for (others, wanted) in [
+            (String::new(), false),
+            (row("0100007F:102C", "0A", 8), true),
+            (row("0100007F:102D", "0A", 8), false),
+            (row("0200007F:102C", "0A", 8), false),
+            (row("0100007F:102C", "01", 8), false),
+        ] {
+            assert_eq!(is_shared(&format!("{head}{ours}{others}"), "7"), wanted, "{others}");
+            assert!(!is_shared(&format!("{head}{others}"), "7"), "ours is not there");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_acceptor_that_closes_serves_the_connections_that_wait() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        for (reuse_port, origin) in [(false, Origin::Own), (true, Origin::Shared)] {
+            let listener = bind(address, reuse_port).expect("a free port");
+            assert_eq!(listener.origin, origin);
+            let (close, closing) = watch::channel(false);
+            let waiting: Vec<_> =
+                (0..50).map(|_| std::net::TcpStream::connect(listener.address().expect("bound"))).collect();
+            let mut acceptor = listener.open(closing).expect("a runtime");
+            close.send(true).expect("the acceptor is there");
+            let mut taken = 0;
+            while let Some(stream) = acceptor.next().await {
+                stream.expect("a connection");
+                taken += 1;
+            }
+            assert_eq!((taken, waiting.iter().filter(|stream| stream.is_ok()).count()), (50, 50));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_inherited_queue_is_left_to_the_next_process() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
+        let next = listener.socket.try_clone().expect("a descriptor");
+        let _waiting = std::net::TcpStream::connect(listener.address().expect("bound")).expect("a connection");
+        let (close, closing) = watch::channel(false);
+        let inherited = Listener { socket: listener.socket, origin: Origin::Inherited };
+        let mut acceptor = inherited.open(closing).expect("a runtime");
+        close.send(true).expect("the acceptor is there");
+        // It may have been taken before the acceptor heard of its closing, but not after.
+        let taken = acceptor.next().await.is_some();
+        assert!(acceptor.next().await.is_none());
+        assert_eq!(next.accept().is_ok(), !taken);
+    }
+
+    #[test]
+    fn a_shared_port_has_a_successor_when_another_binds_it() {
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a free port");
+        let successor = first.successor().expect("proc");
+        assert!(!successor.is_there());
+        let address = first.address().expect("bound");
+        assert!(bind(address, false).is_err(), "both must agree to share");
+        let second = bind(address, true).expect("a shared port");
+        assert!(successor.is_there());
+        drop(second);
+        assert!(!successor.is_there());
+    }
+}

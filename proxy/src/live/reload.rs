@@ -1,0 +1,145 @@
+//! Another configuration while the proxy runs: asked for by SIGHUP, or noticed by a change of the file.
+//!
+//! The file is looked at once a second, through all links: a mounted ConfigMap changes by the swap of a symlink beside it, which a watch on the
+//! file itself would miss. A change is acted on when two looks in a row see the same, so that a file that is still being written is left alone. A valid
+//! file becomes the next generation; an invalid one changes nothing but a metric and a log line.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Live;
+use crate::clock;
+use crate::config::{Config, Faults};
+use crate::shared::Shared;
+use crate::telemetry::events::Event;
+use crate::upstream::resolve;
+
+/// Between two looks at the file.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Names may delay a configuration by no more than this; a dead resolver must keep neither a reload nor the pod's start waiting.
+pub const LOOKUP_MAX: Duration = Duration::from_secs(1);
+
+/// Remembers what the file looked like.
+pub struct FileWatch {
+    path: PathBuf,
+    acted_on: Option<Stamp>,
+    seen: Option<Stamp>,
+}
+
+/// Two files with the same stamp are taken for the same content; `None` stands for a file that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        let changed = (metadata.mtime(), metadata.mtime_nsec());
+        Stamp { device: metadata.dev(), inode: metadata.ino(), length: metadata.len(), changed }
+    }
+
+    fn read(path: &Path) -> Option<Stamp> {
+        std::fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
+    }
+}
+
+impl FileWatch {
+    /// Watches `path`, whose present content is in force.
+    pub fn new(path: PathBuf) -> FileWatch {
+        let stamp = Stamp::read(&path);
+        FileWatch { path, acted_on: stamp, seen: stamp }
+    }
+
+    /// Looks; true if there is a change to act on.
+    pub fn look(&mut self) -> bool {
+        let now = Stamp::read(&self.path);
+        let is_settled = now == self.seen;
+        self.seen = now;
+        // A file that has gone is left to whoever is just replacing it.
+        let is_change = is_settled && now.is_some() && now != self.acted_on;
+        if is_change {
+            self.acted_on = now;
+        }
+        is_change
+    }
+
+    /// Loads the file and puts it in force if it is valid; returns whether it was.
+    pub async fn reload(&mut self, shared: &Arc<Shared>) -> bool {
+        self.acted_on = Stamp::read(&self.path);
+        self.seen = self.acted_on;
+        let loaded = match std::fs::metadata(&self.path) {
+            // A pipe that nobody writes to would hold up the control thread for ever, a device may never end.
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+                let name = self.path.display().to_string();
+                Err(Faults::unreadable(&name, &io::Error::other("not a file")))
+            }
+            _ => Config::load(&self.path),
+        };
+        match loaded {
+            Ok(config) => {
+                swap(shared, config).await;
+                true
+            }
+            Err(faults) => {
+                shared.emit(&Event::ReloadRejected(&faults));
+                false
+            }
+        }
+    }
+}
+
+/// Puts `config` in force, except for what is fixed at start.
+async fn swap(shared: &Arc<Shared>, mut config: Config) {
+    let before = shared.live();
+    let mut needs_restart = Vec::new();
+    if config.listen != before.config.listen {
+        needs_restart.push("listen");
+        config.listen = before.config.listen.clone();
+    }
+    let (log, old_log) = (config.log, before.config.log);
+    if (log.format, log.level) != (old_log.format, old_log.level) {
+        needs_restart.push("log.format or log.level");
+        (config.log.format, config.log.level) = (old_log.format, old_log.level);
+    }
+    let live = Live::build(config, Some(&before), &shared.metrics, clock::now());
+    let generation = live.generation;
+    // Names first: a generation must not come into force without addresses that the next look-up would find.
+    let found = resolve::find(live.upstreams(), &shared.metrics, LOOKUP_MAX).await;
+    shared.swap(live);
+    found.apply(clock::now());
+    shared.emit(&Event::Reloaded { generation, needs_restart: &needs_restart });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_acted_on_when_it_has_settled_and_once() {
+        let folder = std::env::temp_dir().join(format!("outrigger-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let path = folder.join("config.toml");
+        std::fs::write(&path, "a").expect("writable");
+        let mut watch = FileWatch::new(path.clone());
+        assert!(!watch.look());
+        std::fs::write(&path, "ab").expect("writable");
+        assert!(!watch.look(), "seen for the first time");
+        assert!(watch.look(), "and still the same");
+        assert!(!watch.look(), "acted on already");
+        std::fs::remove_file(&path).expect("removable");
+        assert!(!watch.look() && !watch.look(), "a file that is gone is no new configuration");
+        std::os::unix::fs::symlink(folder.join("other"), &path).expect("a link");
+        std::fs::write(folder.join("other"), "abc").expect("writable");
+        assert!(!watch.look());
+        assert!(watch.look(), "a change behind a link is one");
+        std::fs::remove_dir_all(&folder).expect("removable");
+    }
+}

@@ -1,0 +1,265 @@
+//! Everything worth counting or logging, each in one place: an event is a metric and, where a person should see it, a log line.
+//!
+//! Nobody else in the crate logs, and only a worker's [`RouteHandle`](crate::worker::handle::RouteHandle) counts. Messages are constant, facts are fields; a change is
+//! logged once, where it happens.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use outrigger_policy::breaker::{State, Transition};
+use outrigger_policy::retry;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::Faults;
+use crate::telemetry::labels::{CodeClass, MethodLabel, RequestOutcome};
+use crate::telemetry::log::ALWAYS;
+use crate::telemetry::metrics::Metrics;
+
+/// What can happen outside of the ordinary way of a request.
+pub enum Event<'a> {
+    /// Listeners are bound and a configuration is in force.
+    Ready {
+        /// The app's side.
+        app: SocketAddr,
+        /// The operator's side.
+        admin: SocketAddr,
+        /// Worker threads.
+        workers: usize,
+    },
+    /// The system grants fewer descriptors than the allowed connections may need.
+    FewDescriptors {
+        /// What it grants.
+        descriptors: u64,
+        /// Connections that they carry.
+        connections_max: usize,
+    },
+    /// A breaker changed its state.
+    BreakerMoved {
+        /// Whose.
+        upstream: &'a str,
+        /// The route, for a route's own breaker; else empty.
+        route: &'a str,
+        /// `upstream`, `route` or `endpoint`.
+        scope: &'static str,
+        /// The endpoint's address, for an endpoint's breaker.
+        endpoint: Option<SocketAddr>,
+        /// How.
+        transition: Transition,
+    },
+    /// A name was looked up.
+    NameLookedUp {
+        /// For which upstream.
+        upstream: &'a str,
+        /// Which name.
+        host: &'a str,
+        /// What the resolver said, if it failed.
+        result: Result<(), String>,
+    },
+    /// An upstream has other addresses than before.
+    EndpointsChanged {
+        /// Which.
+        upstream: &'a str,
+        /// All of them now.
+        addresses: &'a [SocketAddr],
+    },
+    /// A connection to an endpoint was tried.
+    Connected {
+        /// Whose.
+        upstream: &'a str,
+        /// `ok`, or the reason why not.
+        result: &'static str,
+    },
+    /// Another configuration is in force.
+    Reloaded {
+        /// Its number.
+        generation: u64,
+        /// Keys that changed in the file and need a restart.
+        needs_restart: &'a [&'static str],
+    },
+    /// A configuration was refused; the former one stays.
+    ReloadRejected(&'a Faults),
+    /// A connection from the app was refused for want of room.
+    ConnectionRefused,
+    /// The system gave no connection.
+    AcceptFailed(&'a std::io::Error),
+    /// A connection from the app ended.
+    ConnectionClosed {
+        /// Why.
+        reason: &'static str,
+        /// `downstream` or `upstream`, where one of them stopped in the middle of a body; else empty.
+        side: &'static str,
+    },
+    /// A thread or a task panicked.
+    Panicked {
+        /// Which line of which file; what was said may hold a part of a request.
+        place: &'a str,
+    },
+    /// Somebody asked on the operator's side.
+    Asked {
+        /// A path that there is, or `other`.
+        path: &'static str,
+        /// 0 if there was no answer: no head came in time, or before its place was needed.
+        status: u16,
+    },
+    /// Another process listens on our ports; the app's is this one.
+    PortShared(SocketAddr),
+    /// Another process has taken over our ports.
+    HandedOver,
+    /// The stop has begun.
+    Draining {
+        /// Requests under way.
+        in_flight: u64,
+    },
+    /// The stop is over.
+    Drained {
+        /// Requests that were cut off.
+        cut_off: u64,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// A request that has ended, its response's last byte included.
+pub struct RequestSummary<'a> {
+    /// Empty if it was refused before one was found.
+    pub upstream: &'a str,
+    /// Likewise.
+    pub route: &'a str,
+    /// The method.
+    pub method: MethodLabel,
+    /// Of the response; 0 if there was none.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: RequestOutcome,
+    /// Times it was sent.
+    pub attempts: u32,
+    /// Where the last attempt went.
+    pub endpoint: Option<SocketAddr>,
+    /// Why there was no further attempt, if one was called for.
+    pub retry_refused: Option<retry::Refused>,
+    /// From head to last byte.
+    pub duration: Duration,
+}
+
+impl RequestSummary<'_> {
+    /// Counts a request that was refused before a route was found; the others are counted by their route's handle.
+    pub fn count_unrouted(&self, metrics: &Metrics) {
+        let (method, code) = (self.method.word(), CodeClass::of(self.status).word());
+        metrics.requests.with_label_values(&["", "", method, code, self.outcome.word()]).inc();
+    }
+
+    /// Writes its line.
+    pub fn log(&self) {
+        info!(
+            target: ALWAYS,
+            upstream = self.upstream,
+            route = self.route,
+            endpoint = self.endpoint.map(|address| address.to_string()).unwrap_or_default(),
+            method = self.method.word(),
+            status = self.status,
+            outcome = self.outcome.word(),
+            attempts = self.attempts,
+            retry_refused = self.retry_refused.map_or("", |why| why.word()),
+            duration_ms = ms(self.duration),
+            "request"
+        );
+    }
+}
+
+impl Event<'_> {
+    /// Counts and logs it.
+    pub fn emit(&self, metrics: &Metrics) {
+        match self {
+            Event::Ready { app, admin, workers } => {
+                metrics.generation.set(1);
+                metrics.reload_success_seconds.set(unix_seconds());
+                info!(%app, %admin, workers, generation = 1, version = env!("CARGO_PKG_VERSION"), "ready");
+            }
+            Event::FewDescriptors { descriptors, connections_max } => {
+                warn!(descriptors, connections_max, "connections_max lowered: descriptor limit");
+            }
+            Event::BreakerMoved { upstream, route, scope, endpoint, transition } => {
+                let (from, to, reason) = (transition.from.word(), transition.to.word(), transition.reason.word());
+                metrics.breaker_transitions.with_label_values(&[*upstream, scope, from, to, reason]).inc();
+                let endpoint = endpoint.map(|address| address.to_string()).unwrap_or_default();
+                log_breaker(&BreakerLine { upstream, route, scope, endpoint: &endpoint }, transition);
+            }
+            Event::NameLookedUp { upstream, host, result } => {
+                let label = if result.is_ok() { "ok" } else { "failed" };
+                metrics.name_lookups.with_label_values(&[*upstream, label]).inc();
+                if let Err(reason) = result {
+                    warn!(upstream, host, reason, "dns lookup failed");
+                }
+            }
+            Event::EndpointsChanged { upstream, addresses } => info!(upstream, ?addresses, "endpoints changed"),
+            Event::Connected { upstream, result } => metrics.connects.with_label_values(&[*upstream, result]).inc(),
+            Event::Reloaded { generation, needs_restart } => {
+                metrics.reloads.with_label_values(&["accepted"]).inc();
+                metrics.reload_successful.set(1);
+                metrics.reload_success_seconds.set(unix_seconds());
+                metrics.generation.set(i64::try_from(*generation).unwrap_or(i64::MAX));
+                info!(generation, "config reloaded");
+                if !needs_restart.is_empty() {
+                    warn!(keys = needs_restart.join(", "), "config keys changed that need a restart");
+                }
+            }
+            Event::ReloadRejected(faults) => {
+                metrics.reloads.with_label_values(&["rejected"]).inc();
+                metrics.reload_successful.set(0);
+                error!(faults = %faults, "config rejected");
+            }
+            Event::ConnectionRefused => count_closed(metrics, "connections_max", ""),
+            Event::AcceptFailed(reason) => {
+                count_closed(metrics, "accept_failed", "");
+                error!(%reason, "connection not accepted");
+            }
+            Event::ConnectionClosed { reason, side } => count_closed(metrics, reason, side),
+            Event::Panicked { place } => {
+                metrics.panics.inc();
+                error!(place, "panicked; what it was about is gone, the rest goes on");
+            }
+            Event::Asked { path, status } => {
+                metrics.admin_requests.with_label_values(&[*path, CodeClass::of(*status).word()]).inc();
+            }
+            Event::PortShared(app) => warn!(%app, "another process listens on the same port and has its share"),
+            Event::HandedOver => info!("listeners handed over"),
+            Event::Draining { in_flight } => info!(in_flight, "draining"),
+            Event::Drained { cut_off, took } => info!(cut_off, duration_ms = ms(*took), "drained"),
+        }
+    }
+}
+
+fn count_closed(metrics: &Metrics, reason: &'static str, side: &'static str) {
+    metrics.connections_closed.with_label_values(&[reason, side]).inc();
+}
+
+/// Which breaker a line is about.
+struct BreakerLine<'a> {
+    upstream: &'a str,
+    route: &'a str,
+    scope: &'static str,
+    endpoint: &'a str,
+}
+
+/// One message for each state, so that a search for one finds all of its kind.
+fn log_breaker(breaker: &BreakerLine, transition: &Transition) {
+    let BreakerLine { upstream, route, scope, endpoint } = breaker;
+    let (from, reason) = (transition.from.word(), transition.reason.word());
+    match transition.to {
+        State::Open => {
+            let open_ms = transition.open_for.map(ms);
+            warn!(target: ALWAYS, upstream, scope, route, endpoint, from, reason, open_ms, "breaker opened");
+        }
+        State::HalfOpen => info!(target: ALWAYS, upstream, scope, route, endpoint, from, reason, "breaker half-open"),
+        State::Closed => info!(target: ALWAYS, upstream, scope, route, endpoint, from, reason, "breaker closed"),
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn unix_seconds() -> f64 {
+    clock::wall().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

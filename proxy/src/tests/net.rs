@@ -1,0 +1,511 @@
+//! A worker without a network: in-memory pipes on both sides, scripted endpoints, and a clock that only moves when everybody waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::config::Config;
+use crate::live::Live;
+use crate::shared::Shared;
+use crate::telemetry::metrics::Metrics;
+use crate::transport::ByteStream;
+use crate::upstream::connect::{Dial, Dialing};
+use crate::upstream::endpoint::Target;
+use crate::upstream::resolve;
+use crate::worker::context::Context;
+use crate::worker::{Order, Worker};
+
+/// The pages that have the name of each metric, and the values of its labels.
+const METRICS: &str = include_str!("../../../docs/metrics.md");
+const ERRORS: &str = include_str!("../../../docs/errors.md");
+
+/// What an endpoint does with its n-th connection (from 0).
+type Script = Rc<dyn Fn(usize, Peer) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// The endpoints of a test.
+#[derive(Clone, Default)]
+pub(super) struct Net(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    scripts: RefCell<HashMap<SocketAddr, (Script, usize)>>,
+    arrived: RefCell<Vec<String>>,
+    dialed: Cell<usize>,
+    dial_faults: RefCell<VecDeque<DialFault>>,
+}
+
+/// What may become of a connection before it carries a byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DialFault {
+    Refused,
+    Unreachable,
+    /// Nobody says anything.
+    Silent,
+    /// It is there, and gone before anything can be written.
+    DeadOnArrival,
+    /// A defect of ours.
+    Panic,
+}
+
+/// One end of a pipe that speaks HTTP by hand.
+pub(super) struct Peer {
+    pipe: DuplexStream,
+    unread: Vec<u8>,
+    net: Net,
+    name: String,
+}
+
+/// The app's side of a connection.
+pub(super) struct Caller {
+    pipe: DuplexStream,
+    unread: Vec<u8>,
+}
+
+/// A running worker.
+pub(super) struct Bench {
+    pub(super) shared: Arc<Shared>,
+    worker: Rc<Worker>,
+    orders: watch::Sender<Order>,
+    _handoff: mpsc::Sender<std::net::TcpStream>,
+}
+
+/// An answer as the app saw it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+thread_local! {
+    /// A script of the test that runs in this thread has panicked.
+    static SCRIPT_PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test in a runtime whose clock is paused. A panic in an endpoint's script fails the test, too: its own task would keep it to itself.
+pub(super) fn paused<F: Future<Output = ()>>(test: F) {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build_local(LocalOptions::default());
+    runtime.expect("a runtime").block_on(test);
+    assert!(!SCRIPT_PANICKED.take(), "an endpoint's script panicked; its message stands above");
+}
+
+/// Calls the function when a panic drops it.
+pub(super) struct OnPanic<F: Fn()>(pub(super) F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}
+
+impl Net {
+    /// `address` does `script` with each of its connections.
+    pub(super) fn endpoint<F>(&self, address: &str, script: impl Fn(usize, Peer) -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let script: Script = Rc::new(move |n, peer| {
+            let script = script(n, peer);
+            Box::pin(async move {
+                let _told = OnPanic(|| SCRIPT_PANICKED.set(true));
+                script.await;
+            })
+        });
+        self.0.scripts.borrow_mut().insert(address.parse().expect("an address"), (script, 0));
+    }
+
+    /// `address` gives the answers in turn, over as many connections as it takes, and the last one for ever.
+    pub(super) fn answers(&self, address: &str, answers: &[&str]) {
+        let answers: Rc<Vec<String>> = Rc::new(answers.iter().map(|answer| (*answer).to_owned()).collect());
+        let next = Rc::new(Cell::new(0));
+        self.endpoint(address, move |_, mut peer| {
+            let (answers, next) = (Rc::clone(&answers), Rc::clone(&next));
+            async move {
+                while peer.request().await.is_some() {
+                    let at = next.get().min(answers.len() - 1);
+                    next.set(next.get() + 1);
+                    peer.say(&answers[at]).await;
+                }
+            }
+        });
+    }
+
+    /// `address` writes down every byte it gets, and gives the answers in turn whenever what has come ends in `end`.
+    pub(super) fn raw_requests(&self, address: &str, end: &'static str, answers: &[&str]) -> Rc<RefCell<String>> {
+        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        let (text, next) = (Rc::new(RefCell::new(String::new())), Rc::new(Cell::new(0)));
+        let written = Rc::clone(&text);
+        self.endpoint(address, move |_, mut peer| {
+            let (answers, next, written) = (answers.clone(), Rc::clone(&next), Rc::clone(&written));
+            async move {
+                let mut piece = vec![0; 4096];
+                while let Ok(n @ 1..) = peer.pipe.read(&mut piece).await {
+                    written.borrow_mut().push_str(&String::from_utf8_lossy(&piece[..n]));
+                    if !written.borrow().ends_with(end) {
+                        continue;
+                    }
+                    if let Some(answer) = answers.get(next.replace(next.get() + 1)) {
+                        peer.say(answer).await;
+                    }
+                }
+            }
+        });
+        text
+    }
+
+    /// The next connections that are tried come to this, one after the other.
+    pub(super) fn next_dials(&self, faults: impl IntoIterator<Item = DialFault>) {
+        self.0.dial_faults.borrow_mut().extend(faults);
+    }
+
+    /// What has arrived so far is of no interest any more.
+    pub(super) fn forget(&self) {
+        self.0.arrived.borrow_mut().clear();
+    }
+
+    /// Requests that endpoints have read whole: `"address METHOD path body"`.
+    pub(super) fn arrived(&self) -> Vec<String> {
+        self.0.arrived.borrow().clone()
+    }
+
+    /// Connections tried.
+    pub(super) fn dialed(&self) -> usize {
+        self.0.dialed.get()
+    }
+}
+
+impl Dial for Net {
+    fn dial(&self, target: &Target) -> Dialing {
+        let (inner, address) = (&self.0, target.address);
+        inner.dialed.set(inner.dialed.get() + 1);
+        match inner.dial_faults.borrow_mut().pop_front() {
+            Some(DialFault::Refused) => return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) }),
+            Some(DialFault::Unreachable) => return Box::pin(async { Err(io::ErrorKind::HostUnreachable.into()) }),
+            Some(DialFault::Silent) => return Box::pin(std::future::pending()),
+            // The other end is dropped here.
+            Some(DialFault::DeadOnArrival) => {
+                return Box::pin(async { Ok(ByteStream::Memory(tokio::io::duplex(1024).0)) });
+            }
+            Some(DialFault::Panic) => panic!("on purpose, to see what it takes with it"),
+            None => {}
+        }
+        let mut scripts = inner.scripts.borrow_mut();
+        let result = match scripts.get_mut(&address) {
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+            Some((script, n)) => {
+                let (ours, theirs) = tokio::io::duplex(16 * 1024);
+                let peer = Peer { pipe: theirs, unread: Vec::new(), net: self.clone(), name: address.to_string() };
+                tokio::task::spawn_local(script(*n, peer));
+                *n += 1;
+                Ok(ByteStream::Memory(ours))
+            }
+        };
+        Box::pin(async move { result })
+    }
+}
+
+impl Peer {
+    /// Reads a whole request; `None` when the connection has ended.
+    pub(super) async fn request(&mut self) -> Option<String> {
+        let head = self.head().await?;
+        let body = self.body(&head).await?;
+        let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
+        let text = format!("{} {line} {body}", self.name).trim_end().to_owned();
+        self.net.0.arrived.borrow_mut().push(text);
+        Some(head)
+    }
+
+    /// Reads the head of a request and no more of it than came with it; `None` when the connection has ended.
+    pub(super) async fn head(&mut self) -> Option<String> {
+        read_head(&mut self.pipe, &mut self.unread).await
+    }
+
+    /// Reads the body that belongs to `head`; `None` when the connection ends before it is whole.
+    pub(super) async fn body(&mut self, head: &str) -> Option<String> {
+        read_body(&mut self.pipe, &mut self.unread, head).await
+    }
+
+    /// Reads up to `most` bytes as they are; how many, 0 at the end.
+    pub(super) async fn take(&mut self, most: usize) -> usize {
+        if self.unread.is_empty() {
+            let mut piece = vec![0; most];
+            return self.pipe.read(&mut piece).await.unwrap_or(0);
+        }
+        self.unread.drain(..most.min(self.unread.len())).count()
+    }
+
+    /// Writes bytes as they are.
+    pub(super) async fn say(&mut self, bytes: &str) {
+        // The proxy may have closed: then the test sees it from the other side.
+        let _ = self.pipe.write_all(bytes.as_bytes()).await;
+    }
+
+    /// Reads what comes next; `None` at the end.
+    pub(super) async fn piece(&mut self) -> Option<String> {
+        read_piece(&mut self.pipe, &mut self.unread).await
+    }
+
+    /// Says that nothing more comes.
+    pub(super) async fn end(&mut self) {
+        let _ = self.pipe.shutdown().await;
+    }
+
+    /// Waits until the proxy closes the connection.
+    pub(super) async fn closed(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.pipe.read_to_end(&mut rest).await;
+    }
+}
+
+impl Bench {
+    /// A worker for `config`, whose upstream endpoints are those of `net`.
+    pub(super) async fn new(net: &Net, config: &str) -> Bench {
+        Bench::over(Box::new(net.clone()), config).await
+    }
+
+    /// A worker for `config` that connects by `dial`.
+    pub(super) async fn over(dial: Box<dyn Dial>, config: &str) -> Bench {
+        let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
+        let metrics = Metrics::new();
+        let live = Live::build(config, None, &metrics, clock::now());
+        let shared = Arc::new(Shared::new(live, metrics, 1));
+        resolve::find(shared.live().upstreams(), &shared.metrics, Duration::ZERO).await.apply(clock::now());
+        let worker = Worker::new(Arc::clone(&shared), 0, dial);
+        let (orders, order) = watch::channel(Order::Serve);
+        let (handoff, connections) = mpsc::channel(1);
+        tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
+        Bench { shared, worker, orders, _handoff: handoff }
+    }
+
+    /// Another configuration comes into force.
+    pub(super) async fn reload(&self, config: &str) {
+        let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
+        let before = self.shared.live();
+        let live = Live::build(config, Some(&before), &self.shared.metrics, clock::now());
+        let found = resolve::find(live.upstreams(), &self.shared.metrics, Duration::ZERO).await;
+        self.shared.swap(live);
+        found.apply(clock::now());
+    }
+
+    /// A connection of the app.
+    pub(super) fn connect(&self) -> Caller {
+        let (ours, theirs) = tokio::io::duplex(16 * 1024);
+        self.shared.workers[0].connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.worker.serve(ByteStream::Memory(theirs));
+        Caller { pipe: ours, unread: Vec::new() }
+    }
+
+    /// A connection of the app, as a bare pipe.
+    pub(super) fn connect_bare(&self) -> DuplexStream {
+        self.connect().pipe
+    }
+
+    /// What the worker is told.
+    pub(super) fn order(&self, order: Order) {
+        // If nobody listens any more, it has been obeyed.
+        let _ = self.orders.send(order);
+    }
+
+    /// From now on chance is a matter of `seed`.
+    pub(super) fn reseed(&self, seed: u64) {
+        *self.worker.context().rng() = clock::Rng::seed_from_u64(seed);
+    }
+
+    /// One request over a connection of its own.
+    pub(super) async fn get(&self, path: &str) -> Seen {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: backend\r\n\r\n")).await
+    }
+
+    /// One POST over a connection of its own.
+    pub(super) async fn post(&self, path: &str, body: &str) -> Seen {
+        let length = body.len();
+        self.send(&format!("POST {path} HTTP/1.1\r\nhost: backend\r\ncontent-length: {length}\r\n\r\n{body}")).await
+    }
+
+    async fn send(&self, request: &str) -> Seen {
+        let mut caller = self.connect();
+        caller.say(request).await;
+        caller.answer().await.expect("an answer")
+    }
+
+    /// The value of a sample, 0 if it is not there; `labels` are parts that must all stand in its line. Panics at words that the
+    /// documentation does not have: of those there never is a sample.
+    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        assert!(METRICS.contains(&format!("| `{name}` |")), "{name} is no metric");
+        for label in labels {
+            let value = label.split('"').nth(1).unwrap_or(label);
+            let is_known = [METRICS, ERRORS].iter().any(|page| page.contains(&format!("`{value}`")));
+            assert!(is_known, "{label} is nowhere a label's value");
+        }
+        let text = self.shared.metrics.text();
+        let lines =
+            text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// What an exchange of the worker may use.
+    pub(super) fn context(&self) -> Rc<Context> {
+        Rc::clone(self.worker.context())
+    }
+
+    /// Requests under way on the upstream, attempts under way on its endpoints.
+    pub(super) fn under_way(&self) -> (u32, u32) {
+        let live = self.shared.live();
+        let upstream = live.upstreams().next().expect("one upstream");
+        let endpoints = upstream.endpoints.load();
+        let attempts = endpoints.iter().map(|e| e.in_flight.load(std::sync::atomic::Ordering::Relaxed)).sum();
+        (upstream.in_flight.count(), attempts)
+    }
+}
+
+impl Seen {
+    fn new(head: &str, body: String) -> Option<Seen> {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Seen { status, head: head.to_ascii_lowercase(), body })
+    }
+}
+
+impl Caller {
+    /// Writes bytes as they are.
+    pub(super) async fn say(&mut self, bytes: &str) {
+        let _ = self.pipe.write_all(bytes.as_bytes()).await;
+    }
+
+    /// Sends no more, and reads on.
+    pub(super) async fn shut_down(&mut self) {
+        let _ = self.pipe.shutdown().await;
+    }
+
+    /// Reads a whole answer; `None` if the connection ended before it was whole.
+    pub(super) async fn answer(&mut self) -> Option<Seen> {
+        let head = read_head(&mut self.pipe, &mut self.unread).await?;
+        let body = read_body(&mut self.pipe, &mut self.unread, &head).await?;
+        Seen::new(&head, body)
+    }
+
+    /// Reads a whole answer to HEAD, which ends with its head whatever that says.
+    pub(super) async fn answer_to_head(&mut self) -> Option<Seen> {
+        let head = read_head(&mut self.pipe, &mut self.unread).await?;
+        Seen::new(&head, String::new())
+    }
+
+    /// Reads what comes next; `None` at the end.
+    pub(super) async fn piece(&mut self) -> Option<String> {
+        read_piece(&mut self.pipe, &mut self.unread).await
+    }
+
+    /// Says that nothing more comes.
+    pub(super) async fn end(&mut self) {
+        let _ = self.pipe.shutdown().await;
+    }
+}
+
+async fn read_piece(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {
+    if unread.is_empty() {
+        fill(pipe, unread).await?;
+    }
+    Some(String::from_utf8_lossy(&std::mem::take(unread)).into_owned())
+}
+
+/// `None` if the stream ends before the head is whole.
+pub(super) async fn read_head(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {
+    let head_end = loop {
+        if let Some(at) = find(unread, b"\r\n\r\n") {
+            break at + 4;
+        }
+        fill(pipe, unread).await?;
+    };
+    String::from_utf8(unread.drain(..head_end).collect()).ok()
+}
+
+/// `None` if the stream ends before the body is whole that `head` announces. Panics where a body is framed wrongly.
+pub(super) async fn read_body(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>, head: &str) -> Option<String> {
+    let lower = head.to_ascii_lowercase();
+    let body = if lower.contains("transfer-encoding: chunked") {
+        read_chunks(pipe, unread).await?
+    } else {
+        let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |length| length.parse().unwrap_or_else(|_| panic!("{length:?} is no length")));
+        read_bytes(pipe, unread, length).await?
+    };
+    String::from_utf8(body).ok()
+}
+
+/// The data of all chunks, up to the last one and behind its trailers.
+async fn read_chunks(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let line = read_line(pipe, unread).await?;
+        let size = line.split(';').next().unwrap_or_default();
+        assert!(size.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line:?} does not begin with a chunk's size");
+        match usize::from_str_radix(size, 16).unwrap_or_else(|error| panic!("{line:?}: {error}")) {
+            0 => break,
+            size => data.append(&mut read_bytes(pipe, unread, size).await?),
+        }
+        let end = read_line(pipe, unread).await?;
+        assert!(end.is_empty(), "a chunk of {size:?} bytes goes on with {end:?}");
+    }
+    loop {
+        let trailer = read_line(pipe, unread).await?;
+        if trailer.is_empty() {
+            return Some(data);
+        }
+        assert!(trailer.contains(':'), "{trailer:?} is no trailer");
+    }
+}
+
+/// A line, without its CRLF.
+async fn read_line(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {
+    let length = loop {
+        if let Some(at) = find(unread, b"\r\n") {
+            break at;
+        }
+        fill(pipe, unread).await?;
+    };
+    let line = String::from_utf8_lossy(&unread[..length]).into_owned();
+    unread.drain(..length + 2);
+    Some(line)
+}
+
+async fn read_bytes(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
+    while unread.len() < length {
+        fill(pipe, unread).await?;
+    }
+    Some(unread.drain(..length).collect())
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, what)
+}
+
+async fn fill(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<()> {
+    unread.reserve(4096);
+    let n = pipe.read_buf(unread).await.ok()?;
+    (n > 0).then_some(())
+}
+
+/// Lets everything that can go on without time passing go on.
+pub(super) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Time passes.
+pub(super) async fn pass(time: Duration) {
+    clock::sleep(time).await;
+}

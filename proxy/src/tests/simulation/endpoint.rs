@@ -1,0 +1,209 @@
+//! Endpoints: each connection, and each request on it, meets with something drawn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf};
+
+use super::super::net::{OnPanic, read_body, read_head};
+use super::World;
+use crate::clock;
+use crate::transport::ByteStream;
+use crate::upstream::connect::{Dial, Dialing};
+use crate::upstream::endpoint::Target;
+
+const PIPE_BYTES: usize = 16 * 1024;
+
+/// The network of a run.
+pub(super) struct Wires(Rc<World>);
+
+impl Wires {
+    pub(super) fn new(world: &Rc<World>) -> Wires {
+        Wires(Rc::clone(world))
+    }
+}
+
+impl Dial for Wires {
+    fn dial(&self, target: &Target) -> Dialing {
+        let address = target.address;
+        let world = Rc::clone(&self.0);
+        Box::pin(async move {
+            clock::sleep(world.millis(3)).await;
+            if world.chance(world.scenario.faults / 4) {
+                let kind = world.draw(4);
+                world.tell(|| format!("{address} fault {kind} at connecting"));
+                match kind {
+                    0 => return Err(io::ErrorKind::ConnectionRefused.into()),
+                    1 => return Err(io::ErrorKind::HostUnreachable.into()),
+                    2 => std::future::pending::<()>().await,
+                    // Gone before anything can be written.
+                    _ => return Ok(ByteStream::Memory(tokio::io::duplex(PIPE_BYTES).0)),
+                }
+            }
+            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+            tokio::task::spawn_local(serve(world, theirs, address));
+            Ok(ByteStream::Memory(ours))
+        })
+    }
+}
+
+/// What becomes of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Fine,
+    Status,
+    /// Nothing is said.
+    Silence,
+    /// The connection ends without a word.
+    Close,
+    /// It ends after some bytes of the answer.
+    BreakOff,
+    /// Some bytes of it come, and no more.
+    Stall,
+    Garbage,
+    /// More comes than was said.
+    TooLong,
+    InterimFlood,
+    /// It comes before the request's body has been read, of which nothing is read after it.
+    Early,
+    /// It is whole, and the connection ends though nothing says so.
+    CloseAfter,
+    Upgrade,
+}
+
+const FAULTS: [Fate; 11] = [
+    Fate::Status,
+    Fate::Silence,
+    Fate::Close,
+    Fate::BreakOff,
+    Fate::Stall,
+    Fate::Garbage,
+    Fate::TooLong,
+    Fate::InterimFlood,
+    Fate::Early,
+    Fate::CloseAfter,
+    Fate::Upgrade,
+];
+
+async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
+    let _told = OnPanic(|| world.offence(format!("{address} panicked, probably at what it was sent")));
+    let mut unread = Vec::new();
+    loop {
+        let patience = clock::now() + world.millis(4_000);
+        let Some(head) = clock::until(patience, read_head(&mut pipe, &mut unread)).await.flatten() else {
+            return leave(&world, pipe, &unread);
+        };
+        let id = field(&head, "x-id: ");
+        arrived(&world, &id);
+        let fate = if world.chance(world.scenario.faults) { FAULTS[world.draw(11) as usize] } else { Fate::Fine };
+        world.tell(|| format!("{address} {id} gets {fate:?}"));
+        if fate != Fate::Early && read_body(&mut pipe, &mut unread, &head).await.is_none() {
+            return;
+        }
+        clock::sleep(world.millis(50)).await;
+        if !answer(&world, &mut pipe, &head, fate).await {
+            return;
+        }
+    }
+}
+
+/// Whether the connection goes on.
+async fn answer(world: &World, pipe: &mut DuplexStream, head: &str, fate: Fate) -> bool {
+    let id = field(head, "x-id: ");
+    let text = match fate {
+        Fate::Silence => {
+            clock::sleep(world.millis(5_000)).await;
+            return false;
+        }
+        Fate::Close => return false,
+        Fate::Garbage => {
+            ["HTTP/1.1 2000 OK\r\n\r\n", "oops", "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n", "\r\n\r\n"]
+                [world.draw(4) as usize]
+                .to_owned()
+        }
+        Fate::Upgrade => "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n".to_owned(),
+        Fate::InterimFlood => "HTTP/1.1 102 Processing\r\n\r\n".repeat(20),
+        _ => whole(world, &id, head.starts_with("HEAD "), fate),
+    };
+    let mut text = text.into_bytes();
+    match fate {
+        Fate::BreakOff | Fate::Stall => text.truncate(world.draw(text.len() as u32) as usize),
+        Fate::TooLong => text.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad"),
+        _ => {}
+    }
+    if !say(world, pipe, &text).await {
+        return false;
+    }
+    if fate == Fate::Stall {
+        clock::sleep(world.millis(5_000)).await;
+    }
+    matches!(fate, Fate::Fine | Fate::Status | Fate::TooLong) && !text.starts_with(b"HTTP/1.0")
+}
+
+/// A whole answer, which is noted as one.
+fn whole(world: &World, id: &str, is_to_head: bool, fate: Fate) -> String {
+    let mut answers = world.answers.borrow_mut();
+    let number = answers.len();
+    let is_last = matches!(fate, Fate::Fine | Fate::CloseAfter);
+    let body =
+        format!("{id} {number} {}", "x".repeat(world.draw(if world.chance(10) { 60_000 } else { 100 }) as usize));
+    let status = if fate == Fate::Status { [429, 500, 503, 404][world.draw(4) as usize] } else { 200 };
+    let retry_after = if status == 503 && world.chance(50) { "retry-after: 1\r\n" } else { "" };
+    let marks = format!("x-id: {id}\r\nx-answer: {number}\r\n{retry_after}");
+    answers.push((id.to_owned(), if is_to_head { String::new() } else { body.clone() }));
+    let shown = if is_to_head { "" } else { body.as_str() };
+    // Without an end of its own an answer that breaks off cannot be told from a whole one, so only whole ones have none.
+    match world.draw(3) {
+        0 if is_last && !is_to_head => format!("HTTP/1.0 {status} X\r\n{marks}\r\n{shown}"),
+        1 if !is_to_head => {
+            let (first, second) = body.split_at(world.draw(body.len() as u32) as usize);
+            let chunk =
+                |data: &str| if data.is_empty() { String::new() } else { format!("{:x}\r\n{data}\r\n", data.len()) };
+            let chunks = chunk(first) + &chunk(second);
+            format!("HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n{marks}\r\n{chunks}0\r\n\r\n")
+        }
+        _ => format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{marks}\r\n{shown}", body.len()),
+    }
+}
+
+/// Writes in up to three pieces; whether somebody took them.
+async fn say(world: &World, pipe: &mut DuplexStream, text: &[u8]) -> bool {
+    let mut rest = text;
+    for _ in 0..2 {
+        let (piece, after) = rest.split_at(world.draw(rest.len() as u32 + 1) as usize);
+        if pipe.write_all(piece).await.is_err() {
+            return false;
+        }
+        clock::sleep(world.millis(20)).await;
+        rest = after;
+    }
+    pipe.write_all(rest).await.is_ok()
+}
+
+/// Closes; a request of which bytes have come and will never be read has arrived, too.
+fn leave(world: &World, mut pipe: DuplexStream, unread: &[u8]) {
+    let mut room = [0; PIPE_BYTES];
+    let mut buffer = ReadBuf::new(&mut room);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut text = unread.to_vec();
+    if let Poll::Ready(Ok(())) = pin!(&mut pipe).poll_read(&mut cx, &mut buffer) {
+        text.extend_from_slice(buffer.filled());
+    }
+    if !text.is_empty() {
+        let id = field(&String::from_utf8_lossy(&text), "x-id: ");
+        world.tell(|| format!("closed with {id} unread"));
+        arrived(world, &id);
+    }
+}
+
+fn arrived(world: &World, id: &str) {
+    *world.arrivals.borrow_mut().entry(id.to_owned()).or_default() += 1;
+}
+
+/// The value behind `name` in a head, empty if it is not there.
+pub(super) fn field(head: &str, name: &str) -> String {
+    head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+}

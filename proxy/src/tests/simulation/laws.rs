@@ -1,0 +1,60 @@
+//! What must be true when all is quiet.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::super::net::Bench;
+use super::World;
+use crate::clock;
+
+/// Longer than any limit of a run lasts: connections that idle, bodies that stand still, endpoints that say nothing.
+const QUIET: Duration = Duration::from_secs(10);
+
+pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
+    let live = bench.shared.live();
+    clock::sleep(Duration::from_millis(1)).await;
+    for upstream in live.upstreams() {
+        for endpoint in upstream.endpoints.load().iter() {
+            let idle = endpoint.at.idle.load(Relaxed);
+            if idle > world.scenario.idle_max {
+                world.offence(format!("{} idle connections to {}", idle, endpoint.at.address));
+            }
+        }
+    }
+    clock::sleep(QUIET).await;
+    let mut left = vec![
+        ("connections of the app", bench.shared.connections() as u64),
+        ("requests", bench.shared.requests().1),
+        ("bytes kept", bench.shared.replay.kept() as u64),
+        ("callers' requests", u64::from(world.under_way.get())),
+    ];
+    let (requests, attempts) = bench.under_way();
+    left.extend([("slots", u64::from(requests)), ("attempts", u64::from(attempts))]);
+    for upstream in live.upstreams() {
+        for endpoint in upstream.endpoints.load().iter() {
+            left.push(("idle connections", u64::from(endpoint.at.idle.load(Relaxed))));
+            left.push(("connections to endpoints", u64::from(endpoint.at.connections.load(Relaxed))));
+        }
+    }
+    check_budget(world, bench);
+    // The worker's own task, which ends with a drain, and the one that asks.
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64;
+    let worker = u64::from(!world.is_draining.get());
+    left.push(("tasks", tasks.saturating_sub(worker)));
+    for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
+        world.offence(format!("{count} {what} are left"));
+    }
+}
+
+/// Extra attempts that something was sent before are paid for out of what requests paid in, and the floor (`outrigger_policy::budget`, the law).
+fn check_budget(world: &World, bench: &Bench) {
+    const WINDOW_SECONDS: f64 = 10.0;
+    let free = bench.metric("outrigger_retries_total", &["reason=\"unsent\""]);
+    let paid = bench.metric("outrigger_retries_total", &[]) - free;
+    let requests = bench.metric("outrigger_requests_total", &[]);
+    let seconds = (clock::now() - world.started).as_secs_f64() + WINDOW_SECONDS;
+    let most = world.scenario.budget_ratio * requests + f64::from(world.scenario.budget_floor) * seconds;
+    if paid > most {
+        world.offence(format!("{paid} retries where the budget allows {most}"));
+    }
+}

@@ -1,0 +1,264 @@
+//! Bodies that come too slowly: told so, at nobody else's cost.
+
+use super::*;
+
+/// Neither rate nor whole.
+pub(super) const AT_ANY_PACE: &str =
+    "[upstreams.backend.timeouts]\nupload = \"24h\"\nupload_bytes_per_second_min = 0\n";
+
+const CHUNKED: &str = "POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n";
+
+/// Sends `bytes` a second until there is an answer or nobody who takes more; the answer's status, and after how long.
+async fn drip(caller: &mut net::Caller, bytes: usize, most: Duration) -> (Option<u16>, Duration) {
+    let started = clock::now();
+    let chunk = format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes));
+    while clock::now() - started < most {
+        clock::until(clock::now() + seconds(1), caller.say(&chunk)).await;
+        if let Some(seen) = clock::until(clock::now() + seconds(1), caller.answer()).await {
+            return (seen.map(|seen| seen.status), clock::now() - started);
+        }
+    }
+    caller.say("0\r\n\r\n").await;
+    (caller.answer().await.map(|seen| seen.status), clock::now() - started)
+}
+
+/// Nothing is left of it, and no breaker has heard of it.
+async fn check_nobody_paid(bench: &Bench) {
+    settle().await;
+    assert_eq!((bench.under_way(), bench.shared.replay.kept()), ((0, 0), 0));
+    assert_eq!(bench.metric("outrigger_breaker_transitions_total", &[]), 0.0);
+}
+
+#[test]
+fn a_body_that_drips_is_refused_as_its_callers_fault() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        // As many as open a breaker.
+        for n in 1..=5 {
+            let mut caller = bench.connect();
+            caller.say(CHUNKED).await;
+            let (status, after) = drip(&mut caller, 1, seconds(60)).await;
+            assert_eq!(status, Some(408));
+            assert!((seconds(10)..=seconds(12)).contains(&after), "{after:?}");
+            pass(seconds(1)).await;
+            assert_eq!(bench.metric("outrigger_attempts_total", &["downstream_error"]), f64::from(n));
+            assert_eq!(bench.metric("outrigger_requests_total", &["upload_timeout"]), f64::from(n));
+        }
+        check_nobody_paid(&bench).await;
+        assert_eq!(net.arrived(), Vec::<String>::new());
+        assert_eq!(bench.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn the_least_rate_is_where_the_configuration_has_it() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench =
+            Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nupload_bytes_per_second_min = 100\n"))
+                .await;
+        for (bytes, status) in [(90, 408), (120, 200)] {
+            let mut caller = bench.connect();
+            caller.say(CHUNKED).await;
+            assert_eq!(drip(&mut caller, bytes, seconds(60)).await.0, Some(status), "{bytes} bytes a second");
+        }
+        check_nobody_paid(&bench).await;
+    });
+}
+
+#[test]
+fn the_wait_before_another_attempt_is_not_its_callers() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |n, mut peer| async move {
+            if n > 0 {
+                while peer.request().await.is_some() {
+                    peer.say(OK).await;
+                }
+            } else {
+                peer.head().await;
+                pass(seconds(2)).await;
+                peer.say("HTTP/1.1 503 Service Unavailable\r\nretry-after: 12\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("PUT / HTTP/1.1\r\nhost: backend\r\ncontent-length: 3\r\n\r\nh").await;
+        // More than 10 s, and all but 2 of them in the wait, which is 12 to 18 s.
+        pass(seconds(12)).await;
+        caller.say("i").await;
+        pass(seconds(10)).await;
+        assert_eq!(net.dialed(), 2, "the wait is over");
+        caller.say("!").await;
+        assert_eq!(caller.answer().await.map(|seen| seen.status), Some(200));
+        assert_eq!(net.arrived(), [format!("{A} PUT / hi!")]);
+    });
+}
+
+#[test]
+fn a_worker_that_stood_still_has_not_waited_for_its_caller() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nupload = \"60s\"\n")).await;
+        let mut caller = bench.connect();
+        caller.say("PUT / HTTP/1.1\r\nhost: backend\r\ncontent-length: 3\r\n\r\nh").await;
+        pass(seconds(5)).await;
+        tokio::time::advance(seconds(100)).await;
+        settle().await;
+        pass(seconds(2)).await;
+        caller.say("i").await;
+        pass(seconds(1)).await;
+        caller.say("!").await;
+        assert_eq!(caller.answer().await.map(|seen| seen.status), Some(200));
+        check_nobody_paid(&bench).await;
+    });
+}
+
+#[test]
+fn a_whole_body_has_its_limit_however_fast_it_comes() {
+    paused(async {
+        let net = Net::default();
+        net.answers(A, &[OK]);
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nupload = \"20s\"\n")).await;
+        let mut caller = bench.connect();
+        caller.say(CHUNKED).await;
+        let (status, after) = drip(&mut caller, 2_000, seconds(60)).await;
+        assert_eq!(status, Some(408));
+        assert!((seconds(20)..=seconds(21)).contains(&after), "{after:?}");
+        check_nobody_paid(&bench).await;
+    });
+}
+
+/// An endpoint that takes 4 KiB a second.
+fn slow_endpoint(net: &Net) {
+    net.endpoint(A, |_, mut peer| async move {
+        let head = peer.head().await.expect("a head");
+        let length: usize =
+            head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok()).expect("a length");
+        let mut taken = 0;
+        while taken < length {
+            pass(seconds(1)).await;
+            match peer.take(4 * 1024).await {
+                0 => return,
+                n => taken += n,
+            }
+        }
+        peer.say(OK).await;
+    });
+}
+
+#[test]
+fn an_endpoint_that_takes_little_is_not_its_callers_slowness() {
+    paused(async {
+        for (upload, expected) in [("5m", 200), ("15s", 504)] {
+            let net = Net::default();
+            slow_endpoint(&net);
+            let limits = format!("upload = \"{upload}\"\nupload_bytes_per_second_min = \"64KiB\"\n");
+            let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\n{limits}")).await;
+            let mut caller = bench.connect();
+            let body = "x".repeat(100 * 1024);
+            let head = format!("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: {}\r\n\r\n", body.len());
+            // It sends as fast as it may, and cannot be answered before it has stopped.
+            clock::until(clock::now() + seconds(60), caller.say(&(head + &body))).await;
+            assert_eq!(caller.answer().await.map(|seen| seen.status), Some(expected), "{upload}");
+            settle().await;
+            let is_late = f64::from(u8::from(expected == 504));
+            assert_eq!(bench.metric("outrigger_requests_total", &["upload_timeout"]), 0.0);
+            assert_eq!(bench.metric("outrigger_requests_total", &["request_timeout"]), is_late);
+            assert_eq!(bench.metric("outrigger_attempts_total", &["attempt_timeout"]), is_late, "it is not repeated");
+            assert_eq!(bench.under_way(), (0, 0));
+        }
+    });
+}
+
+#[test]
+fn what_still_comes_after_an_early_answer_is_not_awaited_for_ever() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            peer.say("HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say(CHUNKED).await;
+        let started = clock::now();
+        assert_eq!(caller.answer().await.map(|seen| seen.status), Some(413));
+        let (status, _) = drip(&mut caller, 1, seconds(300)).await;
+        let after = clock::now() - started;
+        assert!(status.is_none() && after < seconds(45), "{status:?} {after:?}");
+        pass(seconds(1)).await;
+        assert_eq!(bench.shared.connections(), 0);
+    });
+}
+
+#[test]
+fn an_endpoint_that_reads_on_after_its_answer_gets_nothing_beyond_the_limit_of_the_whole() {
+    paused(async {
+        for (upload, expected) in [("5m", "one two"), ("10s", "one")] {
+            let net = Net::default();
+            let text = net.raw_requests(A, "one", &[OK]);
+            let limits = format!("[upstreams.backend.timeouts]\nupload = \"{upload}\"\n");
+            let bench = Bench::new(&net, &format!("{ONE}\n{limits}")).await;
+            let mut caller = bench.connect();
+            caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 11\r\n\r\none").await;
+            assert_eq!(caller.answer().await.map(|seen| seen.status), Some(200));
+            pass(seconds(12)).await;
+            caller.say(" two").await;
+            settle().await;
+            assert!(text.borrow().ends_with(&format!("\r\n\r\n{expected}")), "{upload}: {}", text.borrow());
+        }
+    });
+}
+
+#[test]
+fn an_answer_goes_on_though_its_endpoint_takes_nothing_of_the_request() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            peer.say("HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n").await;
+            for _ in 0..40 {
+                pass(seconds(5)).await;
+                peer.say("x").await;
+            }
+        });
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nupload = \"60s\"\n")).await;
+        let mut caller = bench.connect();
+        let body = "x".repeat(1_000_000);
+        let head = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 1000000\r\n\r\n";
+        clock::until(clock::now() + seconds(1), caller.say(&format!("{head}{body}"))).await;
+        assert_eq!(caller.answer().await.map(|seen| seen.body.len()), Some(40));
+        assert_eq!(bench.metric("outrigger_breaker_transitions_total", &[]), 0.0);
+    });
+}
+
+#[test]
+fn a_body_that_drips_beside_its_answer_does_not_keep_that_alive() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            peer.say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+            peer.closed().await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say(CHUNKED).await;
+        let (status, after) = drip(&mut caller, 1, seconds(300)).await;
+        assert_eq!(status, None, "its answer breaks off");
+        assert!(after < seconds(14), "{after:?}");
+        pass(seconds(1)).await;
+        assert_eq!(
+            bench
+                .metric("outrigger_connections_closed_total", &["reason=\"body_idle_timeout\"", "side=\"downstream\""]),
+            1.0
+        );
+        assert_eq!(bench.metric("outrigger_requests_total", &["downstream_disconnect"]), 1.0);
+        check_nobody_paid(&bench).await;
+    });
+}

@@ -1,0 +1,112 @@
+//! Who is connected to a worker, and who is overdue.
+//!
+//! Each connection of the downstream is listed with its progress and the waker of its task. The worker's tick looks through the list: what has stood still for too long is
+//! ended, and what nobody wakes is woken. Where exchanges share a connection, each of them is an entry.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use outrigger_policy::upload::Side;
+
+use crate::config::Listen;
+use crate::downstream::progress::{Ending, Phase, Progress};
+
+/// Length of a tick.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Connections are looked at once a second: their limits are seconds, and ten thousand of them are ten thousand looks.
+pub const TICKS_PER_LOOK: u32 = 10;
+
+/// The list.
+#[derive(Default)]
+pub struct Connections {
+    entries: RefCell<HashMap<u64, Rc<Entry>>>,
+    next: Cell<u64>,
+}
+
+/// One of the list.
+pub struct Entry {
+    number: u64,
+    progress: Rc<Progress>,
+    /// Wakes its task, so that it notices what was decided about it.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Connections {
+    /// Enters one.
+    pub fn enter(&self, progress: Rc<Progress>) -> Rc<Entry> {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        let entry = Rc::new(Entry { number, progress, waker: RefCell::new(None) });
+        self.entries.borrow_mut().insert(number, Rc::clone(&entry));
+        entry
+    }
+
+    /// Takes it out again.
+    pub fn leave(&self, entry: &Entry) {
+        self.entries.borrow_mut().remove(&entry.number);
+    }
+
+    /// Each looks for itself whether it is to end now.
+    pub fn wake_all(&self) {
+        self.entries.borrow().values().for_each(|entry| entry.wake());
+    }
+
+    /// Ends all of them.
+    pub fn cut_off(&self) {
+        for entry in self.entries.borrow().values() {
+            entry.progress.end(Ending::CutOff);
+            entry.wake();
+        }
+    }
+
+    /// Ends those that have stood still for too long, and wakes those that nobody else wakes.
+    pub fn look(&self, limits: &Listen) {
+        for entry in self.entries.borrow().values() {
+            if let Some(why) = overdue(&entry.progress, limits) {
+                entry.progress.end(why);
+                entry.wake();
+            } else if entry.progress.is_watched() {
+                entry.wake();
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Whom to wake.
+    pub fn remember(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Why it has to end now, if it has.
+fn overdue(progress: &Progress, limits: &Listen) -> Option<Ending> {
+    let (limit, why) = match progress.phase() {
+        Phase::Idle if progress.is_blocked() => {
+            (progress.body_limit_ticks(), Ending::BodyIdleTimeout(Side::Downstream))
+        }
+        Phase::Idle => (ticks(limits.idle_timeout), Ending::Idle),
+        Phase::Head => (ticks(limits.head_timeout), Ending::HeaderTimeout),
+        Phase::Exchange => return None,
+        Phase::Body => (progress.body_limit_ticks(), Ending::BodyIdleTimeout(progress.awaited_side())),
+        Phase::Tunnel => (progress.body_limit_ticks(), Ending::TunnelIdle),
+    };
+    (progress.ticks_still() >= limit).then_some(why)
+}
+
+/// A time in ticks, rounded up.
+pub fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! What an exchange may use of the thread that it runs on: the generation in force, the pool, chance, counters, and how late the thread is.
+//!
+//! All of it belongs to one thread. What must be one for all threads (breakers, budgets, counts) lives in atomics on the floors below.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::connections::{Connections, TICK, TICKS_PER_LOOK};
+use super::handle::{RouteHandle, Unflushed};
+use crate::clock::{self, Rng};
+use crate::live::Live;
+use crate::live::route::Route;
+use crate::shared::{Load, Shared};
+use crate::upstream::connect::Dial;
+use crate::upstream::pool::Pool;
+
+/// A worker whose ticks come so far apart was stopped with its machine, or starved: what it waited for may have come long ago.
+const LAG_MIN: Duration = TICK.saturating_mul(3);
+
+/// One worker's.
+pub struct Context {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Connections to endpoints.
+    pub pool: Pool,
+    /// Connections of the downstream.
+    pub connections: Connections,
+    /// Handles with counts that are not in the metrics yet.
+    pub unflushed: Unflushed,
+    number: usize,
+    #[expect(clippy::redundant_allocation, reason = "cloning the Rc does not touch the count that all workers share")]
+    live: RefCell<Rc<Arc<Live>>>,
+    rng: RefCell<Rng>,
+    /// Routes of the generation in force that have been used here.
+    handles: RefCell<FxHashMap<u32, Rc<RouteHandle>>>,
+    tick: Rc<Cell<u32>>,
+    /// When this thread was last known to run, and for how long it did not, in all.
+    awake_at: Cell<Instant>,
+    lag: Cell<Duration>,
+    is_finishing: Cell<bool>,
+}
+
+impl Context {
+    /// Of worker `number` of `shared`, which connects by `dial`.
+    pub fn new(shared: Arc<Shared>, number: usize, dial: Box<dyn Dial>) -> Rc<Context> {
+        Rc::new(Context {
+            live: RefCell::new(Rc::new(shared.live())),
+            shared,
+            pool: Pool::new(dial),
+            connections: Connections::default(),
+            unflushed: Unflushed::default(),
+            number,
+            rng: RefCell::new(clock::rng()),
+            handles: RefCell::default(),
+            tick: Rc::default(),
+            awake_at: Cell::new(clock::now()),
+            lag: Cell::default(),
+            is_finishing: Cell::new(false),
+        })
+    }
+
+    /// The generation in force.
+    pub fn live(&self) -> Rc<Arc<Live>> {
+        let mut live = self.live.borrow_mut();
+        if live.generation != self.shared.generation() {
+            *live = Rc::new(self.shared.live());
+            self.handles.borrow_mut().clear();
+        }
+        Rc::clone(&live)
+    }
+
+    /// The worker's random generator.
+    pub fn rng(&self) -> RefMut<'_, Rng> {
+        self.rng.borrow_mut()
+    }
+
+    /// `route` of the generation in force, as this worker sees it.
+    pub fn handle(&self, route: &Arc<Route>) -> Rc<RouteHandle> {
+        let mut handles = self.handles.borrow_mut();
+        Rc::clone(handles.entry(route.id).or_insert_with(|| RouteHandle::new(Arc::clone(route))))
+    }
+
+    /// A request begins.
+    pub fn begin_request(&self) {
+        // Only this worker's thread writes it: no read-modify-write is needed.
+        let load = self.load();
+        load.begun.store(load.begun.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// A request has ended, its body included.
+    pub fn end_request(&self) {
+        let load = self.load();
+        let ended = load.ended.load(Relaxed) + 1;
+        load.ended.store(ended, Relaxed);
+        if ended == load.begun.load(Relaxed) {
+            self.unflushed.flush();
+        }
+    }
+
+    /// A tunnel begins.
+    pub fn begin_tunnel(&self) {
+        self.load().tunnels.fetch_add(1, Relaxed);
+    }
+
+    /// A tunnel has ended.
+    pub fn end_tunnel(&self) {
+        self.load().tunnels.fetch_sub(1, Relaxed);
+    }
+
+    /// How busy this worker is.
+    pub fn load(&self) -> &Load {
+        &self.shared.workers[self.number]
+    }
+
+    /// The scheduling lag in all: how long this worker has been stopped or starved, as far as it has noticed.
+    pub fn lag(&self) -> Duration {
+        self.lag.get()
+    }
+
+    /// Notices that time has passed without it.
+    pub fn notice_lag(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.awake_at.replace(now));
+        if since > LAG_MIN {
+            self.lag.set(self.lag.get() + since);
+        }
+    }
+
+    /// The coarse clock by which this worker watches its connections.
+    pub fn tick(&self) -> Rc<Cell<u32>> {
+        Rc::clone(&self.tick)
+    }
+
+    /// Whether connections are to be closed as soon as they are idle.
+    pub fn is_finishing(&self) -> bool {
+        self.is_finishing.get()
+    }
+
+    /// From now on connections are closed as soon as they are idle.
+    pub fn finish(&self) {
+        self.is_finishing.set(true);
+        self.pool.close();
+        self.connections.wake_all();
+    }
+
+    /// What is to be done with each tick.
+    pub fn on_tick(&self) {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        self.unflushed.flush();
+        let now = clock::now();
+        self.notice_lag(now);
+        self.pool.reap(now);
+        if self.is_finishing() {
+            self.connections.wake_all();
+        }
+        if tick.is_multiple_of(TICKS_PER_LOOK) {
+            self.connections.look(&self.live().config.listen);
+        }
+    }
+}
