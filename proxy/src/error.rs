@@ -120,64 +120,6 @@ pub enum Side {
     Upstream,
 }
 
-/// The words for the rows of the table: a label of metrics, and the reason that is told downstream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "each is the word of the error of the same name")]
-pub enum Reason {
-    BadRequest,
-    TargetTooLong,
-    HeadTooLarge,
-    VersionNotSupported,
-    MethodNotAllowed,
-    MaxForwardsReached,
-    UnknownHost,
-    InFlightLimit,
-    BreakerOpen,
-    AllEndpointsOpen,
-    NoLocalSocket,
-    NoEndpoints,
-    ConnectRefused,
-    ConnectTimeout,
-    ConnectFailed,
-    Reset,
-    AttemptTimeout,
-    RequestTimeout,
-    MalformedResponse,
-    UnexpectedUpgrade,
-    MalformedRequestBody,
-    UploadTimeout,
-}
-
-impl Reason {
-    /// As it is written.
-    pub fn word(self) -> &'static str {
-        match self {
-            Reason::BadRequest => "bad_request",
-            Reason::TargetTooLong => "target_too_long",
-            Reason::HeadTooLarge => "head_too_large",
-            Reason::VersionNotSupported => "version_not_supported",
-            Reason::MethodNotAllowed => "method_not_allowed",
-            Reason::MaxForwardsReached => "max_forwards_reached",
-            Reason::UnknownHost => "unknown_host",
-            Reason::InFlightLimit => "in_flight_limit",
-            Reason::BreakerOpen => "breaker_open",
-            Reason::AllEndpointsOpen => "all_endpoints_open",
-            Reason::NoLocalSocket => "no_local_socket",
-            Reason::NoEndpoints => "no_endpoints",
-            Reason::ConnectRefused => "connect_refused",
-            Reason::ConnectTimeout => "connect_timeout",
-            Reason::ConnectFailed => "connect_failed",
-            Reason::Reset => "reset",
-            Reason::AttemptTimeout => "attempt_timeout",
-            Reason::RequestTimeout => "request_timeout",
-            Reason::MalformedResponse => "malformed_response",
-            Reason::UnexpectedUpgrade => "unexpected_upgrade",
-            Reason::MalformedRequestBody => "malformed_request_body",
-            Reason::UploadTimeout => "upload_timeout",
-        }
-    }
-}
-
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -185,44 +127,77 @@ pub struct Row {
     pub status: StatusCode,
     /// Error type of RFC 9209 §2.3.
     pub token: &'static str,
-    /// Our own word for it.
-    pub reason: Reason,
+    /// Our own word: a label of metrics, and the reason that is told downstream.
+    pub word: &'static str,
     /// Who has to act.
     pub side: Side,
 }
 
-impl ProxyError {
-    /// The table.
-    pub fn row(&self) -> Row {
-        use Side::{Downstream, Proxy, Upstream};
-        let (status, token, reason, side) = match self {
-            ProxyError::BadRequest(_) => (400, "http_request_error", Reason::BadRequest, Downstream),
-            ProxyError::TargetTooLong(_) => (414, "http_request_error", Reason::TargetTooLong, Downstream),
-            ProxyError::HeadTooLarge(_) => (431, "http_request_error", Reason::HeadTooLarge, Downstream),
-            ProxyError::VersionNotSupported(_) => (505, "http_request_error", Reason::VersionNotSupported, Downstream),
-            ProxyError::MethodNotAllowed => (405, "http_request_denied", Reason::MethodNotAllowed, Downstream),
-            ProxyError::MaxForwardsReached => (200, "proxy_internal_response", Reason::MaxForwardsReached, Proxy),
-            ProxyError::UnknownHost { .. } => (421, "destination_not_found", Reason::UnknownHost, Downstream),
-            ProxyError::InFlightLimit { .. } => (503, "connection_limit_reached", Reason::InFlightLimit, Proxy),
-            ProxyError::BreakerOpen(_) => (503, "destination_unavailable", Reason::BreakerOpen, Proxy),
-            ProxyError::AllEndpointsOpen(_) => (503, "destination_unavailable", Reason::AllEndpointsOpen, Proxy),
-            ProxyError::NoLocalSocket => (503, "connection_limit_reached", Reason::NoLocalSocket, Proxy),
-            ProxyError::NoEndpoints => (502, "dns_error", Reason::NoEndpoints, Upstream),
-            ProxyError::ConnectRefused => (502, "connection_refused", Reason::ConnectRefused, Upstream),
-            ProxyError::ConnectTimeout => (504, "connection_timeout", Reason::ConnectTimeout, Upstream),
-            ProxyError::ConnectFailed => (502, "destination_ip_unroutable", Reason::ConnectFailed, Upstream),
-            ProxyError::Reset => (502, "connection_terminated", Reason::Reset, Upstream),
-            ProxyError::AttemptTimeout => (504, "http_response_timeout", Reason::AttemptTimeout, Upstream),
-            ProxyError::RequestTimeout => (504, "http_response_timeout", Reason::RequestTimeout, Upstream),
-            ProxyError::MalformedResponse => (502, "http_protocol_error", Reason::MalformedResponse, Upstream),
-            ProxyError::UnexpectedUpgrade => (502, "http_upgrade_failed", Reason::UnexpectedUpgrade, Upstream),
-            ProxyError::MalformedRequestBody => (400, "http_request_error", Reason::MalformedRequestBody, Downstream),
-            ProxyError::UploadTimeout => (408, "http_request_error", Reason::UploadTimeout, Downstream),
-        };
-        let status = StatusCode::from_u16(status).expect("the table holds valid codes");
-        Row { status, token, reason, side }
-    }
+macro_rules! table {
+    ($($name:ident: $status:literal, $token:literal, $word:literal, $side:ident;)+) => {
+        /// What an error is called: its row of the table, without what it is about.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[expect(missing_docs, reason = "each has the name of its error")]
+        pub enum Reason {
+            $($name,)+
+        }
 
+        impl Reason {
+            /// All of them.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// Its row.
+            pub fn row(self) -> Row {
+                let (status, token, word, side) = match self {
+                    $(Reason::$name => ($status, $token, $word, Side::$side),)+
+                };
+                let status = StatusCode::from_u16(status).expect("the table holds valid codes");
+                Row { status, token, word, side }
+            }
+
+            /// Its word.
+            pub fn word(self) -> &'static str {
+                self.row().word
+            }
+        }
+
+        impl ProxyError {
+            /// What it is called.
+            pub fn reason(&self) -> Reason {
+                match self {
+                    $(ProxyError::$name { .. } => Reason::$name,)+
+                }
+            }
+        }
+    };
+}
+
+table! {
+    BadRequest: 400, "http_request_error", "bad_request", Downstream;
+    TargetTooLong: 414, "http_request_error", "target_too_long", Downstream;
+    HeadTooLarge: 431, "http_request_error", "head_too_large", Downstream;
+    VersionNotSupported: 505, "http_request_error", "version_not_supported", Downstream;
+    MethodNotAllowed: 405, "http_request_denied", "method_not_allowed", Downstream;
+    MaxForwardsReached: 200, "proxy_internal_response", "max_forwards_reached", Proxy;
+    UnknownHost: 421, "destination_not_found", "unknown_host", Downstream;
+    InFlightLimit: 503, "connection_limit_reached", "in_flight_limit", Proxy;
+    BreakerOpen: 503, "destination_unavailable", "breaker_open", Proxy;
+    AllEndpointsOpen: 503, "destination_unavailable", "all_endpoints_open", Proxy;
+    NoLocalSocket: 503, "connection_limit_reached", "no_local_socket", Proxy;
+    NoEndpoints: 502, "dns_error", "no_endpoints", Upstream;
+    ConnectRefused: 502, "connection_refused", "connect_refused", Upstream;
+    ConnectTimeout: 504, "connection_timeout", "connect_timeout", Upstream;
+    ConnectFailed: 502, "destination_ip_unroutable", "connect_failed", Upstream;
+    Reset: 502, "connection_terminated", "reset", Upstream;
+    AttemptTimeout: 504, "http_response_timeout", "attempt_timeout", Upstream;
+    RequestTimeout: 504, "http_response_timeout", "request_timeout", Upstream;
+    MalformedResponse: 502, "http_protocol_error", "malformed_response", Upstream;
+    UnexpectedUpgrade: 502, "http_upgrade_failed", "unexpected_upgrade", Upstream;
+    MalformedRequestBody: 400, "http_request_error", "malformed_request_body", Downstream;
+    UploadTimeout: 408, "http_request_error", "upload_timeout", Downstream;
+}
+
+impl ProxyError {
     /// For what the policies refused at `now`; `scope` is what the breaker of calls counts.
     pub fn rejected(why: Rejection, scope: &'static str, now: Instant) -> ProxyError {
         match why {
@@ -271,61 +246,18 @@ impl From<Refusal> for ProxyError {
 mod tests {
     use super::*;
 
-    /// One of each. The match is never run: it does not compile as long as a variant is missing from the list.
-    macro_rules! one_of_each {
-        ($($variant:ident $(($value:expr))? $({ $($fields:tt)* })?),* $(,)?) => {{
-            let _ = |error: &ProxyError| match error {
-                $(ProxyError::$variant { .. } => {})*
-            };
-            vec![$(ProxyError::$variant $(($value))? $({ $($fields)* })?),*]
-        }};
-    }
-
-    fn all() -> Vec<ProxyError> {
-        let open = OpenBreaker {
-            scope: "upstream",
-            rule: "failure_ratio",
-            open_for: Duration::ZERO,
-            retry_after: Duration::ZERO,
-        };
-        one_of_each![
-            BadRequest("x"),
-            TargetTooLong("x"),
-            HeadTooLarge("x"),
-            VersionNotSupported("x"),
-            MethodNotAllowed,
-            MaxForwardsReached,
-            UnknownHost { host: String::new(), known: Arc::from("") },
-            InFlightLimit { max: 1 },
-            BreakerOpen(Box::new(open.clone())),
-            AllEndpointsOpen(Box::new(open)),
-            NoEndpoints,
-            ConnectRefused,
-            ConnectTimeout,
-            NoLocalSocket,
-            ConnectFailed,
-            Reset,
-            AttemptTimeout,
-            RequestTimeout,
-            MalformedResponse,
-            UnexpectedUpgrade,
-            MalformedRequestBody,
-            UploadTimeout,
-        ]
-    }
-
     #[test]
-    fn every_row_has_its_own_reason_and_a_status_of_its_side() {
-        let mut reasons: Vec<_> = all().iter().map(|e| e.row().reason.word()).collect();
-        for error in all() {
-            let row = error.row();
+    fn every_row_has_its_own_word_and_a_status_of_its_side() {
+        for reason in Reason::ALL {
+            let row = reason.row();
             // The one 5xx that means the downstream.
             let blames_downstream =
                 row.status.is_client_error() || row.status == StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-            assert_eq!(blames_downstream, row.side == Side::Downstream, "{error:?}");
+            assert_eq!(blames_downstream, row.side == Side::Downstream, "{reason:?}");
         }
-        reasons.sort_unstable();
-        reasons.dedup();
-        assert_eq!(reasons.len(), all().len());
+        let mut words: Vec<_> = Reason::ALL.iter().map(|reason| reason.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
     }
 }

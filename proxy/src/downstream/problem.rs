@@ -49,14 +49,14 @@ pub fn response(
     attempts: u32,
     no_retry: Option<&'static str>,
 ) -> (ResponseHead, Bytes) {
-    let row = error.row();
+    let row = error.reason().row();
     let breaker = error.open_breaker();
     let problem = Problem {
         r#type: "about:blank",
         title: row.status.canonical_reason().unwrap_or("Error"),
         status: row.status.as_u16(),
         detail: format!("outrigger: {error}"),
-        reason: row.reason.word(),
+        reason: row.word,
         upstream,
         attempts,
         no_retry,
@@ -67,7 +67,7 @@ pub fn response(
     let mut head = ResponseHead::from_status(row.status);
     head.fields.append("content-type", b"application/problem+json");
     let next_hop = if upstream.is_empty() { String::new() } else { format!("; next-hop=\"{upstream}\"") };
-    let status = format!("outrigger; error={}; details=\"{}\"{next_hop}", row.token, row.reason.word());
+    let status = format!("outrigger; error={}; details=\"{}\"{next_hop}", row.token, row.word);
     head.fields.append(PROXY_STATUS, status.as_bytes());
     if let Some(open) = breaker {
         head.fields.append("retry-after", retry_after_seconds(open.retry_after).to_string().as_bytes());

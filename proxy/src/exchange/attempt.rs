@@ -143,7 +143,7 @@ impl Sender {
         // Boxed: most requests find a connection.
         let connecting = Box::pin(self.context.pool.connect(endpoint, self.handle.config.timeouts.connect));
         let connected = timer.bound(connecting).await?;
-        let result = connected.as_ref().map_or_else(|failure| failure.error.row().reason.word(), |_| "ok");
+        let result = connected.as_ref().map_or_else(|failure| failure.error.reason().word(), |_| "ok");
         self.context.shared.emit(&Event::Connected { upstream: &self.handle.upstream.config.name, result });
         if connected.is_err() {
             self.handle.upstream.endpoints.lookup.notify_one();

@@ -223,10 +223,10 @@ pub(super) fn refuse(
     admission: Option<(Admission, Class)>,
     is_last: bool,
 ) -> Response {
-    let row = error.row();
-    record.responds(row.status.as_u16());
+    let reason = error.reason();
+    record.responds(reason.row().status.as_u16());
     let now = clock::now();
-    record.ends(RequestOutcome::Error(row.reason), now);
+    record.ends(RequestOutcome::Error(reason), now);
     let (mut admission, class) =
         admission.map_or((None, Class::Neutral), |(admission, class)| (Some(admission), class));
     settle(&mut record, &mut admission, class, now);
