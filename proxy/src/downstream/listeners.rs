@@ -11,6 +11,8 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::AsRawFd;
 
 use listenfd::ListenFd;
+use procfs::net::{self, TcpNetEntry, TcpState};
+use procfs::process::{FDTarget, Process};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,8 +29,6 @@ const NO_NEW_CONNECTIONS: [SockFilter; 4] = [
     SockFilter::new(0x06, 0, 0, 0),        // drop
     SockFilter::new(0x06, 0, 0, u32::MAX), // pass
 ];
-/// State of a listening socket in `/proc/net/tcp`.
-const LISTENING: &str = "0A";
 
 /// Both listening sockets.
 pub struct Listeners {
@@ -138,10 +138,9 @@ impl Listener {
     /// # Errors
     /// The system has no such view of this process's sockets.
     pub fn successor(&self) -> io::Result<Successor> {
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", self.socket.as_raw_fd()))?;
-        let link = link.to_string_lossy().into_owned();
-        let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-        let inode = inode.ok_or_else(|| io::Error::other("no socket"))?.to_owned();
+        let socket = self.socket.as_raw_fd();
+        let own = Process::myself().and_then(|process| process.fd_from_fd(socket)).map_err(io::Error::other)?;
+        let FDTarget::Socket(inode) = own.target else { return Err(io::Error::other("no socket")) };
         let is_v6 = self.address()?.is_ipv6();
         Ok(Successor { inode, is_possible: self.origin == Origin::Shared, is_v6 })
     }
@@ -190,7 +189,7 @@ impl Acceptor {
 
 /// Looks for a process that listens beside this one.
 pub struct Successor {
-    inode: String,
+    inode: u64,
     is_possible: bool,
     is_v6: bool,
 }
@@ -201,21 +200,20 @@ impl Successor {
         if !self.is_possible {
             return false;
         }
-        let table = if self.is_v6 { "/proc/self/net/tcp6" } else { "/proc/self/net/tcp" };
-        std::fs::read_to_string(table).is_ok_and(|table| is_shared(&table, &self.inode))
+        let sockets = if self.is_v6 { net::tcp6() } else { net::tcp() };
+        let listening =
+            |socket: TcpNetEntry| (socket.state == TcpState::Listen).then_some((socket.local_address, socket.inode));
+        sockets.is_ok_and(|sockets| {
+            let listening: Vec<_> = sockets.into_iter().filter_map(listening).collect();
+            is_shared(&listening, self.inode)
+        })
     }
 }
 
-/// Whether another socket than `inode` listens on its address, in the kernel's table of sockets.
-fn is_shared(table: &str, inode: &str) -> bool {
-    let listening = || {
-        table.lines().filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields.get(3) == Some(&LISTENING)).then(|| Some((*fields.get(1)?, *fields.get(9)?)))?
-        })
-    };
-    let ours = listening().find(|(_, found)| *found == inode).map(|(address, _)| address);
-    ours.is_some_and(|ours| listening().any(|(address, found)| address == ours && found != inode))
+/// Whether another of the `listening` sockets, each with its inode, has the address of the one with `inode`.
+fn is_shared(listening: &[(SocketAddr, u64)], inode: u64) -> bool {
+    let ours = listening.iter().find(|(_, found)| *found == inode);
+    ours.is_some_and(|(ours, _)| listening.iter().any(|(address, found)| address == ours && *found != inode))
 }
 
 #[cfg(test)]
@@ -241,22 +239,16 @@ mod tests {
 
     #[test]
     fn another_listener_on_the_same_address_is_told_from_everything_else() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-        let row = |address: &str, state: &str, inode: u32| {
-            format!(
-                "   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0 100\n"
-            )
-        };
-        let ours = row("0100007F:102C", "0A", 7);
-        for (others, wanted) in [
-            (String::new(), false),
-            (row("0100007F:102C", "0A", 8), true),
-            (row("0100007F:102D", "0A", 8), false),
-            (row("0200007F:102C", "0A", 8), false),
-            (row("0100007F:102C", "01", 8), false),
+        let ours = ("127.0.0.1:4140".parse().expect("an address"), 7);
+        for (address, inode, wanted) in [
+            ("127.0.0.1:4140", 8, true),
+            ("127.0.0.1:4140", 7, false),
+            ("127.0.0.1:4141", 8, false),
+            ("127.0.0.2:4140", 8, false),
         ] {
-            assert_eq!(is_shared(&format!("{head}{ours}{others}"), "7"), wanted, "{others}");
-            assert!(!is_shared(&format!("{head}{others}"), "7"), "ours is not there");
+            let other = (address.parse().expect("an address"), inode);
+            assert_eq!(is_shared(&[ours, other], 7), wanted, "{address}, {inode}");
+            assert!(!is_shared(&[(other.0, 8)], 7), "ours is not there");
         }
     }
 
