@@ -135,7 +135,6 @@ impl Sender {
                 // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
                     self.handle.count_retry(&self.context.shared.metrics, retry::Reason::Unsent);
-                    self.upload.cut_off_readings(clock::now());
                 }
                 done => return done,
             }
