@@ -11,11 +11,10 @@ mod request;
 mod sending;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncReadExt, ReadBuf};
@@ -24,11 +23,10 @@ pub use self::request::{OutgoingRequest, SendError, SendErrorKind};
 use self::sending::{Cut, Sending};
 use crate::head::ResponseHead;
 use crate::parse::{BodyError, Decoder, Heads, Limits, RequestKind};
+use crate::reading::poll_head;
 use crate::traits::says_close;
 use crate::transport::Transport;
 
-/// Room for what is read when little is expected, in bytes; on the stack.
-const READ_BYTES: usize = 8 * 1024;
 /// Room for what is read of a long body, in bytes.
 const READ_BYTES_MAX: usize = 32 * 1024;
 
@@ -41,7 +39,7 @@ pub struct ClientConn<S, B> {
     heads: Heads,
     /// The body of the response under way.
     body: Decoder,
-    /// A byte of the response has come.
+    /// A head of the response has come.
     has_read: bool,
     /// There has been a request before the one under way.
     is_reused: bool,
@@ -195,32 +193,12 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
 
     /// The next head, informational or final.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
-        loop {
-            if !self.incoming.is_empty()
-                && let Some(parsed) = self.heads.response(&self.incoming).map_err(SendErrorKind::Malformed)?
-            {
-                self.incoming.advance(parsed.bytes);
-                self.body = parsed.body;
-                return Poll::Ready(Ok(parsed.head));
-            }
-            let mut room = [MaybeUninit::uninit(); READ_BYTES];
-            let mut room = ReadBuf::uninit(&mut room);
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
-            let bytes = room.filled();
-            if read.is_err() || bytes.is_empty() {
-                return Poll::Ready(Err(SendErrorKind::Closed));
-            }
-            self.has_read = true;
-            // Most heads come whole, and are never copied into a buffer of the connection.
-            if self.incoming.is_empty()
-                && let Some(parsed) = self.heads.response(bytes).map_err(SendErrorKind::Malformed)?
-            {
-                self.body = parsed.body;
-                self.incoming.extend_from_slice(&bytes[parsed.bytes..]);
-                return Poll::Ready(Ok(parsed.head));
-            }
-            self.incoming.extend_from_slice(bytes);
-        }
+        let read = poll_head(&mut self.stream, &mut self.incoming, |bytes| self.heads.response(bytes), cx);
+        let Some((head, body)) = ready!(read).map_err(SendErrorKind::Malformed)? else {
+            return Poll::Ready(Err(SendErrorKind::Closed));
+        };
+        (self.body, self.has_read) = (body, true);
+        Poll::Ready(Ok(head))
     }
 
     /// Reads what is there of a body.
@@ -233,6 +211,8 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
     }
 
     fn error(&self, kind: SendErrorKind) -> SendError {
-        SendError { kind, wrote: self.sending.has_written, read: self.has_read, reused: self.is_reused }
+        let is_malformed = matches!(kind, SendErrorKind::Malformed(_));
+        let read = self.has_read || !self.incoming.is_empty() || is_malformed;
+        SendError { kind, wrote: self.sending.has_written, read, reused: self.is_reused }
     }
 }

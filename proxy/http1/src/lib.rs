@@ -103,6 +103,7 @@ pub mod client;
 pub mod encode;
 pub mod head;
 pub mod parse;
+mod reading;
 pub mod server;
 pub mod traits;
 pub mod transport;

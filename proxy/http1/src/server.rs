@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 use tokio::io::{AsyncReadExt, ReadBuf};
@@ -19,11 +19,10 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use crate::encode::{BodyLength, Framing, WriteBuf, WrongLength, write_framing, write_response};
 use crate::head::{RequestHead, ResponseHead, write_field};
 use crate::parse::{BodyError, Decoder, Heads, Limits, Refusal};
+use crate::reading::{READ_BYTES, poll_head};
 use crate::traits::RequestTraits;
 use crate::transport::Transport;
 
-/// Room for what is read when little is expected, in bytes; on the stack.
-const READ_BYTES: usize = 8 * 1024;
 /// Room for what is read of a long body, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Asks a client for the body that it holds back.
@@ -293,30 +292,12 @@ impl<S: Transport> ServerConn<S> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Refusal>> {
-        loop {
-            if !self.incoming.is_empty()
-                && let Some(parsed) = self.heads.request(&self.incoming)?
-            {
-                self.incoming.advance(parsed.bytes);
-                return Poll::Ready(Ok(self.begin(parsed.head, parsed.body)));
-            }
-            let mut room = [MaybeUninit::uninit(); READ_BYTES];
-            let mut room = ReadBuf::uninit(&mut room);
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
-            let bytes = room.filled();
-            if read.is_err() || bytes.is_empty() {
-                let is_between = self.incoming.is_empty();
-                return Poll::Ready(Ok(if is_between { Next::End } else { Next::Broken }));
-            }
-            // Most heads come whole, and are never copied into a buffer of the connection.
-            if self.incoming.is_empty()
-                && let Some(parsed) = self.heads.request(bytes)?
-            {
-                self.incoming.extend_from_slice(&bytes[parsed.bytes..]);
-                return Poll::Ready(Ok(self.begin(parsed.head, parsed.body)));
-            }
-            self.incoming.extend_from_slice(bytes);
-        }
+        let read = poll_head(&mut self.stream, &mut self.incoming, |bytes| self.heads.request(bytes), cx);
+        Poll::Ready(Ok(match ready!(read)? {
+            Some((head, body)) => self.begin(head, body),
+            None if self.incoming.is_empty() => Next::End,
+            None => Next::Broken,
+        }))
     }
 
     fn begin(&mut self, head: RequestHead, body: Decoder) -> Next {
