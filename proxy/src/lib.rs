@@ -4,6 +4,8 @@
 //! [`exchange`] carries out one request; [`live`] says which policies it has; [`upstream`] holds the connections to endpoints. What is decided is decided by the crate
 //! `outrigger_policy`, and HTTP/1.1 is spoken by the crate `outrigger_http1`. ARCHITECTURE.md has the map.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod clock;
 pub mod config;

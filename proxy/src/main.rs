@@ -1,5 +1,7 @@
 //! The program `outrigger`: its allocator, and its command line.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -99,6 +99,8 @@
 //! # }
 //! ```
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod client;
 pub mod encode;
 pub mod head;

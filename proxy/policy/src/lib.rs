@@ -9,6 +9,7 @@
 //!
 //! What many cores share (a breaker, a budget) takes `&self` and keeps its hot path in atomics; each module says what it takes a lock for.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
     test,
     expect(clippy::disallowed_methods, reason = "tests take one moment to start from and count on from there")
