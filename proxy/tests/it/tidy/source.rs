@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
+use syn::buffer::{Cursor, TokenBuffer};
 use syn::visit::{self, Visit};
 
 /// What a rule reads.
@@ -25,6 +27,8 @@ pub(super) struct Code {
     pub(super) methods: Vec<String>,
     /// Macros that it calls, the last segment of their path: `info`.
     pub(super) macros: Vec<String>,
+    /// Lints that it expects to break: `disallowed_methods`.
+    pub(super) expected_lints: Vec<String>,
     /// Modules in files of their own that are compiled only for tests.
     pub(super) test_modules: Vec<String>,
 }
@@ -56,7 +60,7 @@ impl Source {
         if file == "lib" { Vec::new() } else { file.split('/').map(str::to_owned).collect() }
     }
 
-    /// The folder of its crate, and whether it stands below that crate's `src/`.
+    /// The folder of its crate, if it stands below that crate's `src/`.
     pub(super) fn crate_folder(&self) -> Option<&str> {
         self.path.rsplit_once("src/").map(|(folder, _)| folder)
     }
@@ -68,7 +72,13 @@ impl Source {
 }
 
 /// Every text file of the workspace; hidden folders, build output and logs are not of it.
-pub(super) fn workspace() -> Vec<Source> {
+pub(super) fn workspace() -> &'static [Source] {
+    // Read once for all rules: to parse it takes longer than all of them.
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(read_workspace);
+    &SOURCES
+}
+
+fn read_workspace() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
     let mut sources = Vec::new();
     collect(root, "", &mut sources);
@@ -105,6 +115,45 @@ impl Code {
             syn::UseTree::Glob(_) => self.paths.push(prefix.to_vec()),
             syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.add_tree(prefix, item)),
         }
+    }
+
+    /// Tokens that need not parse: paths, methods and macros are told by their look.
+    fn add_tokens(&mut self, mut cursor: Cursor<'_>) {
+        let (mut path, mut colons, mut is_behind_dot) = (Vec::new(), 0, false);
+        while !cursor.eof() {
+            if let Some((ident, next)) = cursor.ident() {
+                if colons != 2 {
+                    self.add_path(&mut path);
+                }
+                path.push(ident.to_string());
+                (cursor, colons) = (next, 0);
+            } else if let Some((punct, next)) = cursor.punct() {
+                match punct.as_char() {
+                    ':' => colons += 1,
+                    sign => {
+                        let is_macro = sign == '!' && next.any_group().is_some();
+                        self.macros.extend(path.last().filter(|_| is_macro).cloned());
+                        self.add_path(&mut path);
+                        (colons, is_behind_dot) = (0, sign == '.');
+                    }
+                }
+                cursor = next;
+            } else if let Some((inside, _, _, next)) = cursor.any_group() {
+                self.methods.extend(path.last().filter(|_| is_behind_dot && path.len() == 1).cloned());
+                self.add_path(&mut path);
+                self.add_tokens(inside);
+                (cursor, colons, is_behind_dot) = (next, 0, false);
+            } else if let Some((_, next)) = cursor.token_tree() {
+                self.add_path(&mut path);
+                (cursor, colons, is_behind_dot) = (next, 0, false);
+            }
+        }
+        self.add_path(&mut path);
+    }
+
+    fn add_path(&mut self, path: &mut Vec<String>) {
+        let whole = std::mem::take(path);
+        self.paths.extend((whole.len() > 1).then_some(whole));
     }
 }
 
@@ -144,13 +193,22 @@ impl<'ast> Visit<'ast> for Code {
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         self.macros.extend(call.path.segments.last().map(|segment| segment.ident.to_string()));
-        // What a macro is given is code more often than not.
-        if let Ok(arguments) =
-            call.parse_body_with(syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated)
-        {
-            arguments.iter().for_each(|argument| self.visit_expr(argument));
-        }
+        // What a macro is given is code more often than not, if not always code that parses: think of `select!`.
+        self.add_tokens(TokenBuffer::new2(call.tokens.clone()).begin());
         visit::visit_macro(self, call);
+    }
+
+    fn visit_meta_list(&mut self, list: &'ast syn::MetaList) {
+        let arguments = TokenBuffer::new2(list.tokens.clone());
+        let is_for_tests =
+            list.path.is_ident("cfg_attr") && arguments.begin().ident().is_some_and(|(only, _)| only == "test");
+        if list.path.is_ident("expect") || list.path.is_ident("allow") {
+            let mut lints = Code::default();
+            lints.add_tokens(arguments.begin());
+            self.expected_lints.extend(lints.paths.into_iter().filter_map(|mut path| path.pop()));
+        } else if !is_for_tests {
+            self.add_tokens(arguments.begin());
+        }
     }
 }
 
@@ -183,6 +241,39 @@ mod tests {
         );
         assert_eq!((code.methods, code.macros), (vec!["inc".to_owned(), "len".to_owned()], vec!["info".to_owned()]));
         assert_eq!(code.test_modules, ["away"]);
+    }
+
+    /// What a file says, and the paths that it names, as the rules see them.
+    #[test]
+    fn a_path_is_seen_wherever_it_stands() {
+        let rows: &[(&str, &[&str])] = &[
+            ("fn f() { use crate::a::B; }", &["crate/a/B"]),
+            ("fn f() { crate::a!(); }", &["crate/a"]),
+            ("fn f() { select! { x = b() => crate::a::c(x), () = d, if e => {} } }", &["crate/a/c"]),
+            ("fn f() { matches!(a, crate::b::C { .. } | super::D(_)) }", &["crate/b/C", "super/D"]),
+            ("macro_rules! m { ($a:expr) => { $crate::a::b($a) }; }", &["crate/a/b"]),
+            ("#[derive(crate::A)] struct B;", &["crate/A"]),
+            ("struct A { #[arg(value_parser = crate::b::c)] d: u8 }", &["crate/b/c"]),
+            ("static A: [u8; crate::b::C] = [0; super::D::E];", &["super/D/E", "crate/b/C"]),
+            ("impl<A: crate::B> super::C for A where A: self::d::E {}", &["crate/B", "super/C", "self/d/E"]),
+            ("pub use crate::a::b as c;", &["crate/a/b"]),
+            ("pub(in crate::a) fn b() {}", &[]),
+            ("#[cfg_attr(test, derive(crate::A))] struct B;", &[]),
+        ];
+        for (text, expected) in rows {
+            let mut paths: Vec<_> =
+                Source::new("src/x.rs", text).code.paths.iter().map(|path| path.join("/")).collect();
+            let mut expected: Vec<_> = expected.iter().map(|path| (*path).to_owned()).collect();
+            paths.sort();
+            expected.sort();
+            assert_eq!(paths, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_called_is_seen_in_code_that_only_a_macro_parses() {
+        let code = Source::new("src/x.rs", "fn f() { select! { a = b => { c.inc(); d.e; warn!(\"f\") } } }").code;
+        assert_eq!((code.methods, code.macros), (vec!["inc".to_owned()], vec!["select".to_owned(), "warn".to_owned()]));
     }
 
     #[test]
