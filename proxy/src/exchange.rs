@@ -118,7 +118,7 @@ impl Exchange<'_> {
         let mut now = record.started;
         loop {
             let step = self.decide(record, now, Call::poll);
-            if !matches!(step, Step::Attempt { .. }) {
+            if !matches!(step, Step::Attempt { .. } | Step::Hold { .. }) {
                 self.endpoints = None;
             }
             match step {
@@ -201,10 +201,15 @@ impl Exchange<'_> {
     }
 
     /// Waits until `moment`, or until the endpoints change.
-    async fn hold(&self, moment: Instant) {
-        let changed = self.sender.handle.upstream.endpoints.changed.notified();
-        // Either way it is looked again.
-        let _in_time = clock::until(moment, changed).await;
+    async fn hold(&mut self, moment: Instant) {
+        let endpoints = &self.sender.handle.upstream.endpoints;
+        let changed = endpoints.changed.notified();
+        // Another thread may have changed them since the loop looked at them.
+        let are_seen = self.endpoints.take().is_some_and(|seen| Arc::ptr_eq(&seen, &endpoints.load()));
+        if are_seen {
+            // Either way it is looked again.
+            let _in_time = clock::until(moment, changed).await;
+        }
     }
 
     /// What attempt `number` brought, the last one that ended.
