@@ -4,6 +4,8 @@
 mod answers;
 mod breakers;
 mod door;
+mod hedging;
+mod holding;
 mod interim;
 mod life;
 mod limits;

@@ -156,6 +156,16 @@ impl Table {
 }
 
 #[cfg(test)]
+impl Table {
+    /// Edits the policies of every upstream's default route, before anybody uses it: some have no key in the configuration.
+    pub(crate) fn edit_policies(&mut self, edit: impl Fn(&mut call::Policies)) {
+        for routes in &mut self.routes {
+            edit(&mut Arc::get_mut(&mut routes.default).expect("it was just built").policies);
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use outrigger_policy::call::Policies;
 use rand::SeedableRng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -22,7 +24,7 @@ use crate::shared::Shared;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::ByteStream;
 use crate::upstream::connect::{Dial, Dialing};
-use crate::upstream::endpoint::Target;
+use crate::upstream::endpoint::{Found, Target};
 use crate::upstream::resolve;
 use crate::worker::context::Context;
 use crate::worker::{Order, Worker};
@@ -279,9 +281,19 @@ impl Bench {
 
     /// A worker for `config` that connects by `dial`.
     pub(super) async fn over(dial: Box<dyn Dial>, config: &str) -> Bench {
+        Bench::start(dial, config, |_| {}).await
+    }
+
+    /// A worker for `config`, whose upstream's policies `edit` then changes: not all of them have a key.
+    pub(super) async fn edited(net: &Net, config: &str, edit: impl Fn(&mut Policies)) -> Bench {
+        Bench::start(Box::new(net.clone()), config, edit).await
+    }
+
+    async fn start(dial: Box<dyn Dial>, config: &str, edit: impl Fn(&mut Policies)) -> Bench {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
         let metrics = Metrics::new();
-        let live = Live::build(config, None, &metrics, clock::now());
+        let mut live = Live::build(config, None, &metrics, clock::now());
+        live.table.edit_policies(edit);
         let shared = Arc::new(Shared::new(live, metrics, 1));
         resolve::find(shared.live().upstreams(), &shared.metrics, Duration::ZERO).await.apply(clock::now());
         let worker = Worker::new(Arc::clone(&shared), 0, dial);
@@ -355,6 +367,27 @@ impl Bench {
         let lines =
             text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// From now on the upstream has these endpoints.
+    pub(super) fn replace_endpoints(&self, addresses: &[&str]) {
+        let found = |address: &&str| Found {
+            address: address.parse().expect("an address"),
+            server_name: Arc::from("backend"),
+            authority: HeaderValue::from_static("backend"),
+        };
+        let live = self.shared.live();
+        let upstream = live.upstreams().next().expect("one upstream");
+        let found: Vec<Found> = addresses.iter().map(found).collect();
+        upstream.endpoints.replace(&found, upstream.config.endpoint_breaker, clock::now());
+    }
+
+    /// Results that the breakers of the upstream's endpoints have heard of.
+    pub(super) fn endpoint_results(&self) -> u32 {
+        let live = self.shared.live();
+        let upstream = live.upstreams().next().expect("one upstream");
+        let breakers: Vec<_> = upstream.endpoints.load().iter().filter_map(|e| e.breaker.clone()).collect();
+        breakers.iter().map(|breaker| breaker.snapshot(clock::now()).results).sum()
     }
 
     /// What an exchange of the worker may use.
