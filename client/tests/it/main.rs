@@ -53,7 +53,7 @@ fn each_way_to_fail_has_its_name() {
         let run = run(name, url, &["--closed", "--connections", "1", "--requests", "3", "--timeout", "1s"]);
         let errors = &run.report.counts.errors;
         assert_eq!(errors.get(&expected), Some(&3), "{name}: {:?}", run.report.counts);
-        assert_eq!(errors.len(), 1, "{name}");
+        assert_eq!((errors.len(), run.rows.len()), (1, 3), "{name}");
         assert!(run.rows.iter().all(|row| row[5] == expected.name()), "{name}: {:?}", run.rows);
         assert!(run.rows.iter().all(|row| row[4] == status), "{name}: {:?}", run.rows);
     };
@@ -81,6 +81,7 @@ fn what_waits_behind_a_stall_shows_the_stall() {
     let server = Server::start(|n| if n == 0 { Reply::OkAfter(STALL) } else { Reply::Ok });
     let run = run("stalls", &server.url(), &["--rate", "100", "--connections", "1", "--requests", "20"]);
     assert_eq!(run.report.counts.succeeded, 20);
+    assert_eq!(run.rows.len(), 20);
     for (n, row) in (0_u32..).zip(&run.rows) {
         let latency: f64 = row[3].parse().expect("a number");
         // Request n was due 10 n ms after the first and could not be sent before the stall was over.
@@ -99,6 +100,7 @@ fn what_finds_the_queue_full_is_counted_and_not_sent() {
     // One under way and one waiting; if the first was taken late, it was also the one waiting.
     assert!((8..=9).contains(&overload) && overload + timeout == 10, "{errors:?}");
     assert!(server.requests().len() as u64 <= timeout);
+    assert_eq!(run.rows.len(), 10);
     assert!(run.rows.iter().all(|row| (row[5] == "overload") == row[3].is_empty()), "{:?}", run.rows);
 }
 

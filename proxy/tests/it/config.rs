@@ -18,6 +18,7 @@ fn cases(folder: &str) -> Vec<PathBuf> {
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
+    assert!(!paths.is_empty(), "no case in {}", folder.display());
     paths
 }
 

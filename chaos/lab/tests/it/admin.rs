@@ -187,13 +187,16 @@ fn a_data_path_that_is_busy_without_a_pause_hides_nothing() {
     let json = folder.file("client.json");
     let flags = ["--closed", "--connections", "64", "--duration", "2s"];
     let mut client = start_client(&programs, &proxy, &json, &flags);
-    let mut seen = 0;
+    let requests = || proxy.metrics().expect("the admin port responds").count("outrigger_requests_total", &[]);
+    wait_until("load", || requests() > 0);
+    let (first, mut seen) = (requests(), 0);
     for _ in 0..10 {
         let deadline = Deadline::after(AT_ONCE);
-        let now = proxy.metrics().expect("the admin port responds").count("outrigger_requests_total", &[]);
+        let now = requests();
         assert!(now >= seen && !deadline.left().is_zero());
         seen = now;
         is_alive_at_once(&proxy);
     }
+    assert!(seen > first, "it goes on counting under load: {first}, then {seen}");
     assert!(client.wait(WAIT_MAX).expect("it ends").success());
 }

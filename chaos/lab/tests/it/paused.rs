@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::process::Signal;
 use report::run::Report;
 
-use crate::stage::{Site, WAIT_MAX, start_client, wait_until};
+use crate::stage::{Site, WAIT_MAX, check_none, start_client, wait_until};
 
 /// Longer than the attempt's time below, so that each attempt that was under way is found overdue.
 const PAUSE: Duration = Duration::from_millis(1500);
@@ -29,7 +29,7 @@ fn a_proxy_that_was_stopped_and_continued_blames_nobody_and_loses_nothing() {
     assert!(client.wait(WAIT_MAX).expect("it ends").success());
     let counts = Report::read(&json).expect("a report").counts;
     assert_eq!((counts.requests, counts.succeeded), (500, 500), "{counts:?}");
-    assert_eq!(site.count("outrigger_breaker_transitions_total", &[]), 0);
-    assert_eq!(site.count("outrigger_attempts_total", &[("outcome", "attempt_timeout")]), 0);
+    check_none(&site.proxy, "outrigger_breaker_transitions_total", &[]);
+    check_none(&site.proxy, "outrigger_attempts_total", &[("outcome", "attempt_timeout")]);
     wait_until("as few descriptors as under load", || site.proxy.process.descriptors() <= descriptors);
 }

@@ -8,7 +8,7 @@ use lab::process::Signal;
 use lab::programs::Proxy;
 use report::run::Report;
 
-use crate::stage::{Dead, Folder, Site, WAIT_MAX, config, programs, start_client, wait_until};
+use crate::stage::{Dead, Folder, Site, WAIT_MAX, check_none, config, programs, start_client, wait_until};
 
 const FOUR: &str = "[upstreams.backend.retry]\nmax_attempts = 4\n";
 
@@ -68,7 +68,7 @@ fn an_invalid_file_changes_nothing_but_a_metric_and_a_log_line() {
     assert!(faults.contains("max_attempts") && faults.contains("attemps"), "{faults}");
     let metrics = site.proxy.metrics().expect("the admin port responds");
     assert_eq!(metrics.count("outrigger_config_reloads_total", &[("result", "rejected")]), 1);
-    assert_eq!(metrics.sum("outrigger_config_last_reload_successful", &[]), 0.0);
+    check_none(&site.proxy, "outrigger_config_last_reload_successful", &[]);
     let status = site.proxy.status().expect("the admin port responds");
     assert_eq!((status.generation, max_attempts(&site.proxy), site.get().status), (1, 4, 200));
 }

@@ -19,7 +19,8 @@ struct Load {
     client: Process,
     json: PathBuf,
     is_over: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Vec<String>>>,
+    /// Each with how many it asked, and what went wrong.
+    clients: Vec<JoinHandle<(u32, Vec<String>)>>,
 }
 
 impl Load {
@@ -32,11 +33,15 @@ impl Load {
             let is_over = Arc::clone(&is_over);
             thread::spawn(move || {
                 let ask = || http::ask(app, "GET", "/", &[("host", "backend")], "");
-                let responses = std::iter::from_fn(|| (!is_over.load(Relaxed)).then(ask));
-                responses
-                    .filter(|response| !response.as_ref().is_ok_and(|response| response.status == 200))
-                    .map(|bad| format!("{bad:?}"))
-                    .collect()
+                let (mut asked, mut bad) = (0, Vec::new());
+                while !is_over.load(Relaxed) {
+                    let response = ask();
+                    asked += 1;
+                    if !response.as_ref().is_ok_and(|response| response.status == 200) {
+                        bad.push(format!("{response:?}"));
+                    }
+                }
+                (asked, bad)
             })
         });
         Self { client, json, clients: clients.collect(), is_over }
@@ -46,7 +51,8 @@ impl Load {
     fn end(mut self) {
         self.is_over.store(true, Relaxed);
         for client in self.clients {
-            let bad = client.join().expect("it does not panic");
+            let (asked, bad) = client.join().expect("it does not panic");
+            assert!(asked > 10, "{asked} on connections of their own");
             assert!(bad.is_empty(), "{} on connections of their own: {:?}", bad.len(), bad.first());
         }
         self.client.signal(Signal::INT);

@@ -106,6 +106,18 @@ impl Site {
     }
 }
 
+/// Nothing has been counted so. Panics at words that the documentation does not have: of those there never is a sample.
+#[track_caller]
+pub(crate) fn check_none(proxy: &Proxy, name: &str, labels: &[(&str, &str)]) {
+    const METRICS: &str = include_str!("../../../../docs/metrics.md");
+    assert!(METRICS.contains(&format!("| `{name}` |")), "{name} is no metric");
+    for word in labels.iter().flat_map(|(label, value)| [label, value]) {
+        assert!(METRICS.contains(&format!("`{word}`")), "{word} is nowhere a label or a value");
+    }
+    let count = proxy.metrics().expect("the admin port responds").count(name, labels);
+    assert_eq!(count, 0, "{name} {labels:?}");
+}
+
 /// One GET for the upstream `backend`.
 pub(crate) fn get_via(proxy: &Proxy) -> Response {
     http::ask(proxy.app, "GET", "/", &[("host", "backend")], "").expect("the proxy responds")

@@ -11,7 +11,7 @@ use lab::programs::Proxy;
 use socket2::{Domain, Socket, Type};
 
 use crate::origin::{OK, Origin, Script, read_head, reset, say, wait_for_end};
-use crate::stage::{Folder, WAIT_MAX, config, programs, wait_until};
+use crate::stage::{Folder, config, programs, wait_until};
 
 /// Short enough for a test, far above what a loaded machine takes. One attempt, no breaker: each request meets its fault.
 const POLICIES: &str = "retry = { max_attempts = 1 }\npool = { idle_timeout = \"100ms\" }\n\
@@ -277,5 +277,4 @@ fn every_fault_is_told_truthfully_in_time_and_leaves_nothing_behind() {
     assert!(grown < 8 * 1024 * 1024, "{grown} bytes more than before");
     let smuggled = rows.iter().find(|row| row.name == "more_than_it_said").expect("it is there");
     assert!(smuggled.origin.connections() > smuggled.requests, "a connection that said too much is not used again");
-    assert!(DEADLINE < WAIT_MAX);
 }
