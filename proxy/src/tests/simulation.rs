@@ -39,6 +39,9 @@ pub(super) struct World {
     arrivals: RefCell<HashMap<String, u32>>,
     /// What endpoints said, whole: the id, and the body.
     answers: RefCell<Vec<(String, String)>>,
+    /// Requests whose callers waited for their end, and those of them that an endpoint answered with a 200.
+    awaited: Cell<u32>,
+    succeeded: Cell<u32>,
     /// Requests that are under way by the callers' count.
     under_way: Cell<u32>,
     is_draining: Cell<bool>,
@@ -56,6 +59,8 @@ impl World {
             started: clock::now(),
             arrivals: RefCell::default(),
             answers: RefCell::default(),
+            awaited: Cell::new(0),
+            succeeded: Cell::new(0),
             under_way: Cell::new(0),
             is_draining: Cell::new(false),
             story: RefCell::default(),

@@ -113,6 +113,7 @@ async fn exchange(world: &World, (mut reader, mut writer): Line, wish: &Wish) ->
         }
         return None;
     };
+    world.awaited.set(world.awaited.get() + 1);
     let Some((head, body)) = answer else {
         world.tell(|| format!("{} is broken off", wish.id));
         return None;
@@ -167,6 +168,9 @@ fn judge(world: &World, wish: &Wish, head: &str, body: &str) {
             world.offence(format!("{}: nobody's answer: {head}", wish.id));
         }
         return;
+    }
+    if status == "200" {
+        world.succeeded.set(world.succeeded.get() + 1);
     }
     let answers = world.answers.borrow();
     let sent = number.parse::<usize>().ok().and_then(|number| answers.get(number));

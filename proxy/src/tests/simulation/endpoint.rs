@@ -64,7 +64,7 @@ enum Fate {
     /// Some bytes of it come, and no more.
     Stall,
     Garbage,
-    /// More comes than was said.
+    /// More comes than was said, unless the next request is there before it: what comes then is by HTTP/1.1's rules the answer to that, whoever reads it.
     TooLong,
     InterimFlood,
     /// It comes before the request's body has been read, of which nothing is read after it.
@@ -94,7 +94,7 @@ async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
     loop {
         let patience = clock::now() + world.millis(4_000);
         let Some(head) = clock::until(patience, read_head(&mut pipe, &mut unread)).await.flatten() else {
-            return leave(&world, pipe, &unread);
+            return leave(&world, pipe, unread);
         };
         let id = field(&head, "x-id: ");
         arrived(&world, &id);
@@ -104,14 +104,14 @@ async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
             return;
         }
         clock::sleep(world.millis(50)).await;
-        if !answer(&world, &mut pipe, &head, fate).await {
+        if !answer(&world, &mut pipe, &mut unread, &head, fate).await {
             return;
         }
     }
 }
 
 /// Whether the connection goes on.
-async fn answer(world: &World, pipe: &mut DuplexStream, head: &str, fate: Fate) -> bool {
+async fn answer(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, head: &str, fate: Fate) -> bool {
     let id = field(head, "x-id: ");
     let text = match fate {
         Fate::Silence => {
@@ -129,12 +129,13 @@ async fn answer(world: &World, pipe: &mut DuplexStream, head: &str, fate: Fate) 
         _ => whole(world, &id, head.starts_with("HEAD "), fate),
     };
     let mut text = text.into_bytes();
+    let whole = text.len();
     match fate {
         Fate::BreakOff | Fate::Stall => text.truncate(world.draw(text.len() as u32) as usize),
         Fate::TooLong => text.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad"),
         _ => {}
     }
-    if !say(world, pipe, &text).await {
+    if !say(world, pipe, unread, &text, whole).await {
         return false;
     }
     if fate == Fate::Stall {
@@ -169,10 +170,17 @@ fn whole(world: &World, id: &str, is_to_head: bool, fate: Fate) -> String {
     }
 }
 
-/// Writes in up to three pieces; whether somebody took them.
-async fn say(world: &World, pipe: &mut DuplexStream, text: &[u8]) -> bool {
+/// Writes in up to three pieces; whether somebody took them. The answer is whole after `whole` bytes, and what is too much is not begun once the next request has come.
+async fn say(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, text: &[u8], whole: usize) -> bool {
     let mut rest = text;
+    let mut is_too_late = |pipe: &mut DuplexStream, rest: &[u8]| {
+        let is_surplus = !rest.is_empty() && text.len() - rest.len() == whole;
+        is_surplus && has_come(pipe, unread)
+    };
     for _ in 0..2 {
+        if is_too_late(pipe, rest) {
+            return true;
+        }
         let (piece, after) = rest.split_at(world.draw(rest.len() as u32 + 1) as usize);
         if pipe.write_all(piece).await.is_err() {
             return false;
@@ -180,20 +188,24 @@ async fn say(world: &World, pipe: &mut DuplexStream, text: &[u8]) -> bool {
         clock::sleep(world.millis(20)).await;
         rest = after;
     }
-    pipe.write_all(rest).await.is_ok()
+    is_too_late(pipe, rest) || pipe.write_all(rest).await.is_ok()
 }
 
-/// Closes; a request of which bytes have come and will never be read has arrived, too.
-fn leave(world: &World, mut pipe: DuplexStream, unread: &[u8]) {
+/// Reads what is there, without waiting for more; whether anything has been read.
+fn has_come(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> bool {
     let mut room = [0; PIPE_BYTES];
     let mut buffer = ReadBuf::new(&mut room);
     let mut cx = Context::from_waker(Waker::noop());
-    let mut text = unread.to_vec();
-    if let Poll::Ready(Ok(())) = pin!(&mut pipe).poll_read(&mut cx, &mut buffer) {
-        text.extend_from_slice(buffer.filled());
+    if let Poll::Ready(Ok(())) = pin!(pipe).poll_read(&mut cx, &mut buffer) {
+        unread.extend_from_slice(buffer.filled());
     }
-    if !text.is_empty() {
-        let id = field(&String::from_utf8_lossy(&text), "x-id: ");
+    !unread.is_empty()
+}
+
+/// Closes; a request of which bytes have come and will never be read has arrived, too.
+fn leave(world: &World, mut pipe: DuplexStream, mut unread: Vec<u8>) {
+    if has_come(&mut pipe, &mut unread) {
+        let id = field(&String::from_utf8_lossy(&unread), "x-id: ");
         world.tell(|| format!("closed with {id} unread"));
         arrived(world, &id);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::net::Bench;
 use super::World;
+use super::scenario::Scenario;
 use crate::clock;
 
 /// Longer than any limit of a run lasts: connections that idle, bodies that stand still, endpoints that say nothing.
@@ -37,6 +38,7 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
         }
     }
     check_budget(world, bench);
+    check_success(world);
     // The worker's own task, which ends with a drain, and the one that asks.
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64;
     let worker = u64::from(!world.is_draining.get());
@@ -56,5 +58,14 @@ fn check_budget(world: &World, bench: &Bench) {
     let most = world.scenario.budget_ratio * requests + f64::from(world.scenario.budget_floor) * seconds;
     if paid > most {
         world.offence(format!("{paid} retries where the budget allows {most}"));
+    }
+}
+
+/// Where nothing goes wrong and there is room for all, requests succeed.
+fn check_success(world: &World) {
+    let Scenario { faults, in_flight_max, drains, .. } = world.scenario;
+    let (awaited, succeeded) = (world.awaited.get(), world.succeeded.get());
+    if faults == 0 && in_flight_max >= world.scenario.callers && !drains && succeeded < awaited {
+        world.offence(format!("{succeeded} of {awaited} requests succeeded in a world without faults"));
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Scenario {
     pub(super) attempts_max: u32,
     pub(super) idle_max: u32,
     has_breakers: bool,
-    in_flight_max: u32,
+    pub(super) in_flight_max: u32,
     replay_bytes_max: u32,
     pub(super) budget_ratio: f64,
     pub(super) budget_floor: u32,
