@@ -25,6 +25,7 @@ use outrigger_http1::head::{Name, RequestHead};
 use outrigger_http1::parse::Refusal;
 use outrigger_policy::call::{Call, Scene, Step};
 use outrigger_policy::outcome::{Class, Outcome};
+use outrigger_policy::rejection::Rejection;
 
 use self::attempt::{AttemptAlarm, Attempted, HostField, Sender};
 use self::record::{Decide, Record};
@@ -151,6 +152,10 @@ impl Exchange<'_> {
                 Step::Return { number } => return self.brought(number),
                 // Without an attempt nothing was learnt about the upstream.
                 Step::Reject(why) => {
+                    // Its name may have got an address since it was last looked up.
+                    if why == Rejection::NoEndpoints {
+                        sender.handle.upstream.endpoints.lookup.notify_one();
+                    }
                     let error = ProxyError::rejected(why, sender.handle.breaker_scope, now);
                     return Err(Failure { error, class: Class::Neutral });
                 }

@@ -183,6 +183,10 @@ fn a_name_that_does_not_resolve_is_told_and_not_held_against_the_upstream() {
         for _ in 0..3 {
             let seen = bench.get("/").await;
             assert!(seen.status == 502 && seen.body.contains("no_endpoints"), "{seen:?}");
+            let live = bench.shared.live();
+            let upstream = live.upstreams().next().expect("one");
+            let asked_for = clock::until(clock::now(), upstream.endpoints.lookup.notified()).await;
+            assert!(asked_for.is_some(), "the name is looked up again at once");
         }
     });
 }
