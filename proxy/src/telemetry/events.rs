@@ -245,14 +245,16 @@ struct BreakerLine<'a> {
 /// One message for each state, so that a search for one finds all of its kind.
 fn log_breaker(breaker: &BreakerLine, transition: &Transition) {
     let BreakerLine { upstream, route, scope, endpoint } = breaker;
-    let (from, reason) = (transition.from.word(), transition.reason.word());
+    let (from, to, reason) = (transition.from.word(), transition.to.word(), transition.reason.word());
     match transition.to {
         State::Open => {
             let open_ms = transition.open_for.map(ms);
-            warn!(target: ALWAYS, upstream, scope, route, endpoint, from, reason, open_ms, "breaker opened");
+            warn!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, open_ms, "breaker opened");
         }
-        State::HalfOpen => info!(target: ALWAYS, upstream, scope, route, endpoint, from, reason, "breaker half-open"),
-        State::Closed => info!(target: ALWAYS, upstream, scope, route, endpoint, from, reason, "breaker closed"),
+        State::HalfOpen => {
+            info!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, "breaker half-open")
+        }
+        State::Closed => info!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, "breaker closed"),
     }
 }
 

@@ -36,9 +36,9 @@ fn a_dead_backend_opens_the_breaker_which_says_why_and_closes_after_the_return()
     site.backend = site.programs.backend_at(site.backend.data, &[]).expect("the port is free again");
     wait_until("success after the return", || site.get().status == 200);
     // Log lines are written a moment after what they tell.
-    wait_until("the log to say so", || moves(&site).last().is_some_and(|line| line.message == "breaker closed"));
+    wait_until("the log to say so", || moves(&site).last().is_some_and(|line| line.text("to") == "closed"));
     let moves = moves(&site);
-    assert_eq!(moves[0].message, "breaker opened");
+    assert_eq!(moves[0].text("to"), "open");
     assert_eq!(moves[0].number("open_ms"), Some(1_000.0));
     assert_eq!(site.count("outrigger_breaker_transitions_total", &[]), u64::try_from(moves.len()).expect("few"));
 }
