@@ -1,12 +1,11 @@
-//! The fourth ring: the whole way of a request over in-memory pipes, on paused time. What the policies decide is proved below; here it is proved that they are asked
-//! in the right order and told the truth, and that whoever leaves halfway undoes what was done.
+//! Whole requests over in-memory pipes, on paused time. The tests of `outrigger_policy` prove what the policies decide. These tests prove that the proxy asks them in the
+//! right order, reports the true outcomes, and undoes exactly what was done when a side disconnects halfway.
 
-mod answers;
 mod breakers;
-mod door;
+mod connection;
 mod hedging;
 mod holding;
-mod interim;
+mod informational;
 mod life;
 mod limits;
 mod matrix;
@@ -14,6 +13,7 @@ pub(crate) mod multiplexed;
 mod net;
 mod refusals;
 mod requests;
+mod responses;
 mod retries;
 mod simulation;
 mod tunnels;
@@ -29,7 +29,7 @@ const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 4\r\
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
 
-/// One endpoint, no jitter in the open time, the rest as `config.toml` has it.
+/// One endpoint and no jitter in the open time; everything else has its default.
 const ONE: &str = r#"
 [upstreams.backend]
 endpoints = ["10.0.0.1:80"]

@@ -1,12 +1,12 @@
-//! Breakers on the way of a request: what an open one answers, how it closes, who gives a probe back.
+//! Breakers on the way of a request: how the proxy responds while one is open, how it closes, and when a probe's permit goes back.
 
 use super::*;
 
 #[test]
-fn an_open_breaker_answers_at_once_and_spends_neither_budget_nor_attempt() {
+fn an_open_breaker_refuses_at_once_and_spends_neither_budget_nor_attempt() {
     paused(async {
         let net = Net::default();
-        let bench = Bench::new(&net, ONE).await; // nobody listens
+        let bench = Bench::new(&net, ONE).await; // no endpoint listens
         for _ in 0..3 {
             bench.get("/").await;
         }
@@ -22,17 +22,17 @@ fn an_open_breaker_answers_at_once_and_spends_neither_budget_nor_attempt() {
 }
 
 #[test]
-fn a_breaker_that_opens_between_attempts_leaves_the_caller_the_real_answer() {
+fn a_breaker_that_opens_between_attempts_leaves_the_client_the_upstreams_response() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED]);
+        net.responds(A, &[FAILED]);
         let config = ONE.replace("consecutive_failures = 4", "consecutive_failures = 1");
         let bench = Bench::new(&net, &config).await;
         let seen = bench.get("/").await;
         assert_eq!(
             (seen.status, seen.body.as_str()),
             (500, "oops"),
-            "the endpoint's own answer, not a refusal of ours"
+            "the endpoint's own response, not a refusal of ours"
         );
         assert_eq!(net.arrived().len(), 1);
     });
@@ -46,7 +46,7 @@ fn the_breaker_closes_by_one_probe_after_the_return_of_the_endpoint() {
         for _ in 0..4 {
             assert!(bench.get("/").await.status >= 502);
         }
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         assert_eq!(bench.get("/").await.status, 503, "still open");
         pass(seconds(1)).await;
         assert_eq!(bench.get("/").await.status, 200);
@@ -64,7 +64,7 @@ fn the_breaker_closes_by_one_probe_after_the_return_of_the_endpoint() {
 }
 
 #[test]
-fn a_probe_whose_caller_leaves_gives_its_place_to_the_next_request() {
+fn a_probe_whose_client_disconnects_gives_its_place_to_the_next_request() {
     paused(async {
         let net = Net::default();
         let bench = Bench::new(&net, ONE).await;

@@ -194,7 +194,7 @@ fn only_what_may_be_sent_twice_and_was_kept_whole_is_hedged() {
             caller
                 .say(&format!("{method} / HTTP/1.1\r\nhost: backend\r\ncontent-length: {length}\r\n\r\n{body}"))
                 .await;
-            assert_eq!(caller.answer().await.expect("an answer").status, 200, "{what}");
+            assert_eq!(caller.response().await.expect("an answer").status, 200, "{what}");
             assert_eq!(sight.arrived.get(), attempts, "{what}");
             check_attempts(&bench, &what, &[("success", 1.0), ("superseded", (attempts - 1) as f64)]);
             check_nothing_is_left(&bench, &what).await;
@@ -231,7 +231,7 @@ fn a_body_in_pieces_reaches_both_endpoints_whole() {
         }
         let ended = clock::now();
         caller.say("0\r\n\r\n").await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        assert_eq!(caller.response().await.expect("an answer").status, 200);
         bodies.borrow_mut().sort();
         let whole = Some("onetwothreefourfive".to_owned());
         assert_eq!(*bodies.borrow(), [(0, whole.clone(), ended), (1, whole, ended)], "and neither waits for the other");

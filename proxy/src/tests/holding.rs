@@ -25,7 +25,7 @@ async fn check_never_sent(bench: &Bench, outcome: &str) {
 fn a_held_request_is_sent_as_soon_as_there_is_an_endpoint() {
     paused(async {
         let net = Net::default();
-        net.answers(B, &[OK]);
+        net.responds(B, &[OK]);
         let bench = holding(&net, ONE).await;
         bench.replace_endpoints(&[]);
         let mut caller = bench.connect();
@@ -34,7 +34,7 @@ fn a_held_request_is_sent_as_soon_as_there_is_an_endpoint() {
         assert_eq!((bench.under_way(), net.dialed()), ((1, 0), 0), "it holds its place, and nothing else");
         let started = clock::now();
         bench.replace_endpoints(&[B]);
-        let seen = caller.answer().await.expect("an answer");
+        let seen = caller.response().await.expect("an answer");
         assert_eq!((seen.status, clock::now() - started), (200, Duration::ZERO));
         assert!(!seen.head.contains("outrigger-attempts: 2"), "being held is no attempt: {}", seen.head);
         assert_eq!(net.arrived(), [format!("{B} PUT / hi")]);
@@ -53,7 +53,7 @@ fn a_held_request_is_refused_when_its_time_is_over() {
     for (whose, config, after) in rows {
         paused(async move {
             let net = Net::default();
-            net.answers(A, &[OK]);
+            net.responds(A, &[OK]);
             let bench = holding(&net, &config).await;
             bench.replace_endpoints(&[]);
             let started = clock::now();
@@ -70,7 +70,7 @@ fn a_held_request_is_refused_when_its_time_is_over() {
 fn a_request_is_held_until_the_breaker_of_its_endpoint_lets_one_through() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED, FAILED, FAILED, FAILED, OK]);
+        net.responds(A, &[FAILED, FAILED, FAILED, FAILED, OK]);
         let config = "[upstreams.backend]\nendpoints = [\"10.0.0.1:80\"]\nretry = { max_attempts = 1 }\nbreaker = { enabled = false }\nendpoint_breaker = { consecutive_failures = 4, open_jitter = 0, open_base = \"1s\" }\n";
         let bench = holding(&net, config).await;
         for _ in 0..4 {
@@ -87,7 +87,7 @@ fn a_request_is_held_until_the_breaker_of_its_endpoint_lets_one_through() {
 fn a_caller_that_leaves_while_its_request_is_held_leaves_nothing_behind() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = holding(&net, ONE).await;
         bench.replace_endpoints(&[]);
         let mut caller = bench.connect();

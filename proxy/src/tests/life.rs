@@ -6,20 +6,20 @@ use super::*;
 use crate::worker::Order;
 
 #[test]
-fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
+fn a_head_that_comes_too_slowly_and_an_idle_connection_are_ended() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
-        let mut dripping = bench.connect();
+        let mut slow = bench.connect();
         for byte in "GET / HTTP/1.1".chars() {
-            dripping.say(&byte.to_string()).await;
+            slow.say(&byte.to_string()).await;
             pass(Duration::from_millis(900)).await;
         }
-        assert_eq!(dripping.answer().await.expect("an answer").status, 408);
+        assert_eq!(slow.response().await.expect("a response").status, 408);
         let mut idling = bench.connect();
         idling.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-        assert_eq!(idling.answer().await.expect("an answer").status, 200);
+        assert_eq!(idling.response().await.expect("a response").status, 200);
         let started = clock::now();
         assert!(idling.piece().await.is_none());
         let waited = clock::now() - started;
@@ -28,35 +28,35 @@ fn a_head_that_drips_and_a_connection_that_idles_are_ended() {
 }
 
 #[test]
-fn a_connection_that_has_carried_its_requests_ends_with_the_last_answer() {
+fn a_connection_that_has_carried_its_requests_ends_with_the_last_response() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, &format!("listen.requests_max = 2\n{ONE}")).await;
-        let mut caller = bench.connect();
-        // One more than it may, before any answer.
-        caller.say(&"GET / HTTP/1.1\r\nhost: backend\r\n\r\n".repeat(3)).await;
+        let mut client = bench.connect();
+        // One request more than the limit, all before any response.
+        client.say(&"GET / HTTP/1.1\r\nhost: backend\r\n\r\n".repeat(3)).await;
         let closes = [false, true].map(|closes| Some((200, closes)));
         for expected in closes {
-            let seen = caller.answer().await.map(|seen| (seen.status, seen.head.contains("connection: close\r\n")));
+            let seen = client.response().await.map(|seen| (seen.status, seen.head.contains("connection: close\r\n")));
             assert_eq!(seen, expected);
         }
-        assert!(caller.piece().await.is_none(), "then it ends");
+        assert!(client.piece().await.is_none(), "then it ends");
         pass(seconds(1)).await;
         assert_eq!((net.arrived().len(), bench.shared.connections()), (2, 0));
         assert_eq!(bench.metric("outrigger_connections_closed_total", &["done"]), 1.0);
         let unlimited = Bench::new(&net, ONE).await;
-        let mut caller = unlimited.connect();
+        let mut client = unlimited.connect();
         for _ in 0..100 {
-            caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-            let seen = caller.answer().await.expect("an answer");
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            let seen = client.response().await.expect("a response");
             assert!(seen.status == 200 && !seen.head.contains("connection:"), "{seen:?}");
         }
     });
 }
 
 #[test]
-fn time_for_which_the_whole_worker_stood_still_is_nobodys_slowness() {
+fn time_for_which_the_worker_stood_still_counts_against_neither_side() {
     paused(async {
         let net = Net::default();
         let (go, arrived) =
@@ -73,18 +73,18 @@ fn time_for_which_the_whole_worker_stood_still_is_nobodys_slowness() {
         });
         let bench = Bench::new(&net, ONE).await;
         for answered in [true, false] {
-            let mut caller = bench.connect();
-            caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\nhi").await;
+            let mut client = bench.connect();
+            client.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\nhi").await;
             arrived.notified().await;
             tokio::time::advance(seconds(300)).await;
             let back = clock::now();
             if answered {
                 settle().await;
                 go.notify_one();
-                assert_eq!(caller.answer().await.expect("an answer").status, 200);
+                assert_eq!(client.response().await.expect("a response").status, 200);
             } else {
-                // What was left of the attempt's time is still its own, and no more.
-                assert_eq!(caller.answer().await.expect("an answer").status, 504);
+                // The attempt still has what was left of its time, and no more.
+                assert_eq!(client.response().await.expect("a response").status, 504);
                 let waited = clock::now() - back;
                 assert!((seconds(9)..=seconds(11)).contains(&waited), "{waited:?}");
             }
@@ -96,7 +96,7 @@ fn time_for_which_the_whole_worker_stood_still_is_nobodys_slowness() {
 fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         let mut other = bench.connect();
         other.say("GET / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\n").await;
@@ -109,7 +109,7 @@ fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
         assert_eq!(bench.shared.connections(), 1, "the other one is there");
         assert_eq!(bench.under_way(), (1, 1));
         other.say("ok").await;
-        assert_eq!(other.answer().await.expect("an answer").status, 200);
+        assert_eq!(other.response().await.expect("a response").status, 200);
         settle().await;
         assert_eq!((bench.under_way(), bench.shared.replay.kept()), ((0, 0), 0));
         assert_eq!(bench.get("/").await.status, 200);
@@ -140,16 +140,16 @@ fn a_reload_keeps_what_did_not_change_and_a_request_keeps_its_generation() {
                     .replace("consecutive_failures = 4", "consecutive_failures = 9"),
             )
             .await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         settle().await;
         bench.reload(&ONE.replace(A, B)).await;
         assert_eq!(
-            caller.answer().await.expect("an answer").status,
+            client.response().await.expect("a response").status,
             200,
             "changed numbers make a new breaker; the request goes on with what it began with"
         );
-        assert_eq!(bench.get("/").await.status, 502, "the next one goes where the new file says");
+        assert_eq!(bench.get("/").await.status, 502, "the next request goes where the new file says");
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
     });
@@ -168,12 +168,12 @@ fn a_route_that_gets_numbers_of_its_own_by_a_reload_gets_a_budget_and_a_breaker_
         };
         assert!(shares(&bench));
         bench.reload(&format!("{ONE}{route}budget = {{ ratio = 0.2 }}\n")).await;
-        assert!(!shares(&bench), "equal numbers, but its own");
+        assert!(!shares(&bench), "the numbers are equal, but the route has its own");
     });
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_told_and_not_held_against_the_upstream() {
+fn a_name_that_does_not_resolve_is_reported_and_trips_no_breaker() {
     paused(async {
         let bench = Bench::new(
             &Net::default(),
@@ -211,7 +211,7 @@ fn beyond_the_in_flight_limit_a_request_is_refused_before_it_is_sent() {
         let seen = bench.get("/").await;
         assert_eq!(seen.status, 503);
         assert!(seen.body.contains("in_flight_limit"));
-        assert_eq!(first.answer().await.expect("an answer").status, 200);
+        assert_eq!(first.response().await.expect("a response").status, 200);
         assert_eq!(net.arrived().len(), 1);
     });
 }
@@ -220,12 +220,12 @@ fn beyond_the_in_flight_limit_a_request_is_refused_before_it_is_sent() {
 fn requests_go_to_configured_upstreams_or_nowhere() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         let ask = async |request: &str| {
-            let mut caller = bench.connect();
-            caller.say(request).await;
-            caller.answer().await.expect("an answer").status
+            let mut client = bench.connect();
+            client.say(request).await;
+            client.response().await.expect("a response").status
         };
         assert_eq!(
             ask("GET http://backend/ HTTP/1.1\r\nhost: other\r\n\r\n").await,
@@ -240,7 +240,7 @@ fn requests_go_to_configured_upstreams_or_nowhere() {
         );
         assert_eq!(ask("GET / HTTP/1.1\r\n\r\n").await, 400);
         assert_eq!(ask("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\n").await, 405);
-        assert_eq!(net.arrived().len(), 2, "what was refused went nowhere");
+        assert_eq!(net.arrived().len(), 2, "no refused request reached the endpoint");
     });
 }
 
@@ -255,11 +255,11 @@ fn a_connection_that_falls_idle_during_the_stop_is_not_kept() {
             peer.closed().await;
         });
         let bench = Bench::new(&net, ONE).await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         settle().await;
         bench.order(Order::Finish);
-        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        assert_eq!(client.response().await.expect("a response").status, 200);
         settle().await;
         let live = bench.shared.live();
         let endpoints = live.upstreams().next().expect("one upstream").endpoints.load();

@@ -1,14 +1,14 @@
-//! How much of a message is taken: as much as the configuration says, from either side.
+//! The limits on the size of messages, from both sides.
 
 use super::*;
 
 const CHUNKED: &str = "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n";
 
-/// The answer's status, if it came whole.
+/// Sends `request`; the status of the response, if it came whole.
 async fn ask(bench: &Bench, request: &str) -> Option<u16> {
-    let mut caller = bench.connect();
-    caller.say(request).await;
-    caller.answer().await.map(|seen| seen.status)
+    let mut client = bench.connect();
+    client.say(request).await;
+    client.response().await.map(|seen| seen.status)
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_request_may_be_as_large_as_the_configuration_says() {
 }
 
 #[test]
-fn an_answer_may_be_as_large_as_its_upstream_says_and_from_the_next_request_on() {
+fn a_response_may_be_as_large_as_the_configuration_says_and_a_reload_counts_from_the_next_request() {
     paused(async {
         let long = "x".repeat(2_000);
         let fields = "a: b\r\n".repeat(6);
@@ -65,12 +65,12 @@ fn an_answer_may_be_as_large_as_its_upstream_says_and_from_the_next_request_on()
             ("trailers_max = 5", format!("{ok}{CHUNKED}0\r\n{fields}\r\n"), None),
             ("chunk_extension_bytes_max = \"1KiB\"", format!("{ok}{CHUNKED}2;{long}\r\nho\r\n0\r\n\r\n"), None),
         ];
-        for (limit, answer, status) in rows {
-            // A caller of HTTP/1.0 gets no interim answers, and cannot see where a chunked one ends.
-            let version = if answer.starts_with(&hints) { "0" } else { "1" };
+        for (limit, response, status) in rows {
+            // An HTTP/1.0 client gets no informational responses, but it cannot see where a chunked response ends.
+            let version = if response.starts_with(&hints) { "0" } else { "1" };
             let request = &format!("GET / HTTP/1.{version}\r\nhost: backend\r\n\r\n");
             let net = Net::default();
-            net.answers(A, &[&answer]);
+            net.responds(A, &[&response]);
             let bench = Bench::new(&net, ONE).await;
             assert_eq!(ask(&bench, request).await, Some(200), "the default allows what {limit} does not");
             settle().await;

@@ -1,8 +1,8 @@
-//! Nothing is sent twice that must not be: every point at which an attempt can fail × what the request may be repeated for × a fresh or a used
-//! connection × one fault or faults for ever, against an endpoint that counts the heads it saw.
+//! The proxy repeats only what it may repeat. The matrix has every point at which an attempt can fail × what allows the request to be repeated × a fresh or a reused
+//! connection × one fault or a fault each time. The endpoint counts the heads it saw.
 //!
-//! What is expected stands in [`expected`] and is written from the rule (RFC 9110 §9.2.2 and RELIABILITY's R8), not from the policies' code: a request of
-//! which no byte left may always go again, one of which a byte left only if it may be repeated, and none once its answer's head has come whole.
+//! [`expected`] is written from the rule (RFC 9110 §9.2.2 and RELIABILITY's R8), not from the code of the policies. A request of which no byte left may always be
+//! retried. A request of which a byte left may be retried only if it is repeatable. No request is retried once the head of its response has arrived whole.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,26 +14,26 @@ use super::*;
 
 const IDEMPOTENT: [&str; 5] = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"];
 const OTHERS: [&str; 3] = ["POST", "PATCH", "PROPFIND"];
-/// Attempts of a request that may be repeated, as `config.toml` has it.
+/// Attempts of a request that may be repeated: the default of `retry.max_attempts`.
 const ATTEMPTS_MAX: u32 = 3;
-/// Not every method may have a body in its answer.
+/// Without a body, since not every method may have one in its response.
 const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// Where an attempt fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Point {
     Connecting(DialFault),
-    /// The head has come, the body has not: the endpoint closes.
+    /// The endpoint closes after the head, before the body.
     BetweenHeadAndBody,
-    /// The request has come whole: the endpoint closes without a word.
+    /// The endpoint closes after the whole request, without a response.
     AllWritten,
-    /// The request has come whole: the endpoint says nothing until the attempt's time is over.
+    /// The endpoint has the whole request and sends nothing until the attempt times out.
     Unanswered,
-    /// It closes within the head of its answer.
+    /// The endpoint closes within the head of its response.
     HalfAnAnswersHead,
-    /// It closes within the body of its answer.
+    /// The endpoint closes within the body of its response.
     AfterTheHead,
-    /// It answers whole, and badly.
+    /// It sends a whole response whose status is retryable.
     Answered503,
 }
 
@@ -50,14 +50,14 @@ const POINTS: [Point; 10] = [
     Point::Answered503,
 ];
 
-/// What caller and route say about a repetition.
+/// What client and route say about repeating the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Contract {
-    /// The request carries a key, of which the route knows nothing.
+    /// The request carries a key, but the route does not honour keys.
     KeyUnknown,
-    /// The route honours keys, the request carries none.
+    /// The route honours keys, but the request carries none.
     KeyMissing,
-    /// Both.
+    /// The route honours keys and the request carries one.
     Key,
     /// The route says that all its methods may be repeated.
     Route,
@@ -66,7 +66,7 @@ enum Contract {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Connection {
     Fresh,
-    /// It has served another request.
+    /// A connection that has served another request.
     Used,
 }
 
@@ -85,7 +85,7 @@ struct Case {
     faults: Faults,
 }
 
-/// Heads that the endpoint sees, and the status that the caller does; `None` is an answer that broke off.
+/// How many heads the endpoint sees, and which status the client sees; `None` is a response that broke off.
 fn expected(case: Case) -> (u32, Option<u16>) {
     let Case { method, contract, point, faults, .. } = case;
     let may_repeat = IDEMPOTENT.contains(&method) || matches!(contract, Contract::Key | Contract::Route);
@@ -110,7 +110,7 @@ struct Backend {
     /// Heads of the request that the case is about.
     heads: Cell<u32>,
     faults_left: Cell<u32>,
-    /// Told to close the connection that served the other request, where the next one is to be connected anew.
+    /// Notified when the endpoint must close the connection of the other request, because the case wants a fresh one next.
     leave: Notify,
 }
 
@@ -145,8 +145,8 @@ impl Backend {
     }
 }
 
-/// Adds to `offences` if it does not come as expected.
-async fn run(case: Case, offences: &RefCell<Vec<String>>) {
+/// Runs one case. Adds to `violations` what differs from [`expected`].
+async fn run(case: Case, violations: &RefCell<Vec<String>>) {
     let faults = match case.faults {
         Faults::One => 1,
         Faults::Endless => 100,
@@ -183,40 +183,40 @@ async fn run(case: Case, offences: &RefCell<Vec<String>>) {
     let came = (backend.heads.get(), status);
     let left = (bench.under_way(), bench.shared.replay.kept());
     if came != expected(case) || left != ((0, 0), 0) {
-        offences.borrow_mut().push(format!("{case:?}: {came:?}, not {:?}; left behind {left:?}", expected(case)));
+        violations.borrow_mut().push(format!("{case:?}: {came:?}, not {:?}; left behind {left:?}", expected(case)));
     }
 }
 
-/// Sends the case's request; the status of its answer if it came whole.
+/// Sends the request of `case`; the status of its response, if that came whole.
 async fn ask(bench: &Bench, case: Case, backend: &Backend) -> Option<u16> {
     let Case { method, contract, point, .. } = case;
     let key = if matches!(contract, Contract::Key | Contract::KeyUnknown) { "idempotency-key: 7\r\n" } else { "" };
     let has_body = OTHERS.contains(&method) || method == "PUT" || point == Point::BetweenHeadAndBody;
     let (length, body) = if has_body { ("content-length: 5\r\n", "hello") } else { ("", "") };
-    let mut caller = bench.connect();
+    let mut client = bench.connect();
     settle().await;
     let head = format!("{method} / HTTP/1.1\r\nhost: backend\r\n{key}{length}\r\n");
     if point == Point::BetweenHeadAndBody {
-        caller.say(&head).await;
+        client.say(&head).await;
         settle().await;
         assert!(backend.heads.get() > 0, "a head does not wait for its body: {case:?}");
-        caller.say(body).await;
+        client.say(body).await;
     } else {
-        caller.say(&(head + body)).await;
+        client.say(&(head + body)).await;
     }
-    let seen = if method == "HEAD" { caller.answer_to_head().await } else { caller.answer().await };
+    let seen = if method == "HEAD" { client.response_to_head().await } else { client.response().await };
     seen.map(|seen| seen.status)
 }
 
 fn run_all(methods: &[&'static str]) {
-    let (offences, mut cases) = (Rc::default(), 0);
+    let (violations, mut cases) = (Rc::default(), 0);
     for case in methods.iter().flat_map(|method| all(method)) {
-        let offences = Rc::clone(&offences);
-        paused(async move { run(case, &offences).await });
+        let violations = Rc::clone(&violations);
+        paused(async move { run(case, &violations).await });
         cases += 1;
     }
     assert!(cases > 450, "{cases}");
-    assert!(offences.borrow().is_empty(), "{:#?}", offences.borrow());
+    assert!(violations.borrow().is_empty(), "{:#?}", violations.borrow());
 }
 
 fn all(method: &'static str) -> Vec<Case> {
@@ -224,7 +224,7 @@ fn all(method: &'static str) -> Vec<Case> {
     for contract in [Contract::KeyUnknown, Contract::KeyMissing, Contract::Key, Contract::Route] {
         for point in POINTS {
             if (method, point) == ("HEAD", Point::AfterTheHead) {
-                continue; // its answer ends with the head
+                continue; // its response ends with the head
             }
             for connection in [Connection::Fresh, Connection::Used] {
                 for faults in [Faults::One, Faults::Endless] {
@@ -237,7 +237,7 @@ fn all(method: &'static str) -> Vec<Case> {
 }
 
 #[test]
-fn idempotent_methods_go_again_until_the_head_of_an_answer_has_come() {
+fn idempotent_methods_go_again_until_the_head_of_a_response_has_come() {
     run_all(&IDEMPOTENT);
 }
 

@@ -1,7 +1,7 @@
-//! Several exchanges on one connection of the downstream: what HTTP/2 will be, with a double in its place.
+//! Several exchanges on one downstream connection, as HTTP/2 will have them. A test double stands in for HTTP/2.
 //!
-//! A [`Double`] is one stream of such a connection. The exchange gets it like any other downstream, so these tests prove that nothing in an exchange counts on having its
-//! connection to itself: neither progress, nor deadlines, nor bodies.
+//! A [`Double`] is one stream of such a connection. The exchange gets it like any other downstream. So these tests prove that progress, deadlines and bodies of an
+//! exchange do not rely on having the connection to themselves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -89,7 +89,7 @@ async fn exchange(bench: &Bench, head: &str, double: Rc<Double>) -> (u16, String
 }
 
 #[test]
-fn exchanges_on_one_connection_end_for_themselves_and_in_any_order() {
+fn exchanges_on_one_connection_end_independently_and_in_any_order() {
     paused(async {
         let net = Net::default();
         net.endpoint(A, |_, mut peer| async move {
@@ -122,7 +122,7 @@ fn exchanges_on_one_connection_end_for_themselves_and_in_any_order() {
 fn uploads_on_one_connection_wait_for_their_own_bytes_only() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         let (slow, quick) = (Rc::new(Double::with_body(6)), Rc::new(Double::with_body(5)));
         let slow_request = exchange(&bench, "PUT /slow", Rc::clone(&slow));

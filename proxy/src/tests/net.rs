@@ -1,4 +1,4 @@
-//! A worker without a network: in-memory pipes on both sides, scripted endpoints, and a clock that only moves when everybody waits.
+//! A worker without a network: in-memory pipes on both sides, scripted endpoints, and a clock that moves only when every task waits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -29,7 +29,7 @@ use crate::upstream::resolve;
 use crate::worker::context::Context;
 use crate::worker::{Order, Worker};
 
-/// The pages that have the name of each metric, and the values of its labels.
+/// The pages that name every metric and the values of its labels.
 const METRICS: &str = include_str!("../../../docs/metrics.md");
 const ERRORS: &str = include_str!("../../../docs/errors.md");
 
@@ -48,20 +48,20 @@ struct Inner {
     dial_faults: RefCell<VecDeque<DialFault>>,
 }
 
-/// What may become of a connection before it carries a byte.
+/// What can go wrong with a connection before it carries a byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DialFault {
     Refused,
     Unreachable,
-    /// Nobody says anything.
+    /// No reply comes, neither yes nor no.
     Silent,
-    /// It is there, and gone before anything can be written.
+    /// The connection opens and is gone before anything can be written.
     DeadOnArrival,
-    /// A defect of ours.
+    /// Connecting panics, as a defect in the proxy would.
     Panic,
 }
 
-/// One end of a pipe that speaks HTTP by hand.
+/// An endpoint's end of a connection. A script reads and writes HTTP on it.
 pub(super) struct Peer {
     pipe: DuplexStream,
     unread: Vec<u8>,
@@ -70,7 +70,7 @@ pub(super) struct Peer {
 }
 
 /// The app's side of a connection.
-pub(super) struct Caller {
+pub(super) struct Client {
     pipe: DuplexStream,
     unread: Vec<u8>,
 }
@@ -83,7 +83,7 @@ pub(super) struct Bench {
     _handoff: mpsc::Sender<std::net::TcpStream>,
 }
 
-/// An answer as the app saw it.
+/// A response as the app saw it.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) status: u16,
@@ -92,11 +92,11 @@ pub(super) struct Seen {
 }
 
 thread_local! {
-    /// A script of the test that runs in this thread has panicked.
+    /// Whether a script of the test in this thread has panicked.
     static SCRIPT_PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a test in a runtime whose clock is paused. A panic in an endpoint's script fails the test, too: its own task would keep it to itself.
+/// Runs a test in a runtime whose clock is paused. A panic in an endpoint's script fails the test too; otherwise tokio would swallow it with the script's task.
 pub(super) fn paused<F: Future<Output = ()>>(test: F) {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build_local(LocalOptions::default());
     runtime.expect("a runtime").block_on(test);
@@ -115,7 +115,7 @@ impl<F: Fn()> Drop for OnPanic<F> {
 }
 
 impl Net {
-    /// `address` does `script` with each of its connections.
+    /// The endpoint at `address` runs `script` on each of its connections.
     pub(super) fn endpoint<F>(&self, address: &str, script: impl Fn(usize, Peer) -> F + 'static)
     where
         F: Future<Output = ()> + 'static,
@@ -123,36 +123,36 @@ impl Net {
         let script: Script = Rc::new(move |n, peer| {
             let script = script(n, peer);
             Box::pin(async move {
-                let _told = OnPanic(|| SCRIPT_PANICKED.set(true));
+                let _guard = OnPanic(|| SCRIPT_PANICKED.set(true));
                 script.await;
             })
         });
         self.0.scripts.borrow_mut().insert(address.parse().expect("an address"), (script, 0));
     }
 
-    /// `address` gives the answers in turn, over as many connections as it takes, and the last one for ever.
-    pub(super) fn answers(&self, address: &str, answers: &[&str]) {
-        let answers: Rc<Vec<String>> = Rc::new(answers.iter().map(|answer| (*answer).to_owned()).collect());
+    /// The endpoint at `address` sends the responses in turn, over any number of connections, and then repeats the last one.
+    pub(super) fn responds(&self, address: &str, responses: &[&str]) {
+        let responses: Rc<Vec<String>> = Rc::new(responses.iter().map(|response| (*response).to_owned()).collect());
         let next = Rc::new(Cell::new(0));
         self.endpoint(address, move |_, mut peer| {
-            let (answers, next) = (Rc::clone(&answers), Rc::clone(&next));
+            let (responses, next) = (Rc::clone(&responses), Rc::clone(&next));
             async move {
                 while peer.request().await.is_some() {
-                    let at = next.get().min(answers.len() - 1);
+                    let at = next.get().min(responses.len() - 1);
                     next.set(next.get() + 1);
-                    peer.say(&answers[at]).await;
+                    peer.say(&responses[at]).await;
                 }
             }
         });
     }
 
-    /// `address` writes down every byte it gets, and gives the answers in turn whenever what has come ends in `end`.
-    pub(super) fn raw_requests(&self, address: &str, end: &'static str, answers: &[&str]) -> Rc<RefCell<String>> {
-        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+    /// The endpoint at `address` records every byte it gets, and sends the next response whenever the bytes so far end in `end`.
+    pub(super) fn raw_requests(&self, address: &str, end: &'static str, responses: &[&str]) -> Rc<RefCell<String>> {
+        let responses: Vec<String> = responses.iter().map(|response| (*response).to_owned()).collect();
         let (text, next) = (Rc::new(RefCell::new(String::new())), Rc::new(Cell::new(0)));
         let written = Rc::clone(&text);
         self.endpoint(address, move |_, mut peer| {
-            let (answers, next, written) = (answers.clone(), Rc::clone(&next), Rc::clone(&written));
+            let (responses, next, written) = (responses.clone(), Rc::clone(&next), Rc::clone(&written));
             async move {
                 let mut piece = vec![0; 4096];
                 while let Ok(n @ 1..) = peer.pipe.read(&mut piece).await {
@@ -160,8 +160,8 @@ impl Net {
                     if !written.borrow().ends_with(end) {
                         continue;
                     }
-                    if let Some(answer) = answers.get(next.replace(next.get() + 1)) {
-                        peer.say(answer).await;
+                    if let Some(response) = responses.get(next.replace(next.get() + 1)) {
+                        peer.say(response).await;
                     }
                 }
             }
@@ -169,12 +169,12 @@ impl Net {
         text
     }
 
-    /// The next connections that are tried come to this, one after the other.
+    /// The next attempts to connect meet these faults, one each.
     pub(super) fn next_dials(&self, faults: impl IntoIterator<Item = DialFault>) {
         self.0.dial_faults.borrow_mut().extend(faults);
     }
 
-    /// What has arrived so far is of no interest any more.
+    /// Clears the list of what has arrived.
     pub(super) fn forget(&self) {
         self.0.arrived.borrow_mut().clear();
     }
@@ -184,7 +184,7 @@ impl Net {
         self.0.arrived.borrow().clone()
     }
 
-    /// Connections tried.
+    /// How many times the proxy has tried to connect.
     pub(super) fn dialed(&self) -> usize {
         self.0.dialed.get()
     }
@@ -241,7 +241,7 @@ impl Peer {
         read_body(&mut self.pipe, &mut self.unread, head).await
     }
 
-    /// Reads up to `most` bytes as they are; how many, 0 at the end.
+    /// Reads up to `most` bytes and returns how many came, 0 at the end.
     pub(super) async fn take(&mut self, most: usize) -> usize {
         if self.unread.is_empty() {
             let mut piece = vec![0; most];
@@ -252,7 +252,7 @@ impl Peer {
 
     /// Writes bytes as they are.
     pub(super) async fn say(&mut self, bytes: &str) {
-        // The proxy may have closed: then the test sees it from the other side.
+        // The proxy may have closed. Then the test sees that on the other side.
         let _ = self.pipe.write_all(bytes.as_bytes()).await;
     }
 
@@ -261,7 +261,7 @@ impl Peer {
         read_piece(&mut self.pipe, &mut self.unread).await
     }
 
-    /// Says that nothing more comes.
+    /// Shuts down the sending side.
     pub(super) async fn end(&mut self) {
         let _ = self.pipe.shutdown().await;
     }
@@ -303,7 +303,7 @@ impl Bench {
         Bench { shared, worker, orders, _handoff: handoff }
     }
 
-    /// Another configuration comes into force.
+    /// Applies another configuration, as a reload does.
     pub(super) async fn reload(&self, config: &str) {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
         let before = self.shared.live();
@@ -314,11 +314,11 @@ impl Bench {
     }
 
     /// A connection of the app.
-    pub(super) fn connect(&self) -> Caller {
+    pub(super) fn connect(&self) -> Client {
         let (ours, theirs) = tokio::io::duplex(16 * 1024);
         self.shared.workers[0].connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.worker.serve(ByteStream::Memory(theirs));
-        Caller { pipe: ours, unread: Vec::new() }
+        Client { pipe: ours, unread: Vec::new() }
     }
 
     /// A connection of the app, as a bare pipe.
@@ -326,36 +326,36 @@ impl Bench {
         self.connect().pipe
     }
 
-    /// What the worker is told.
+    /// Gives the worker an order.
     pub(super) fn order(&self, order: Order) {
-        // If nobody listens any more, it has been obeyed.
+        // The send fails only if the worker has ended already.
         let _ = self.orders.send(order);
     }
 
-    /// From now on chance is a matter of `seed`.
+    /// Seeds the worker's rng anew.
     pub(super) fn reseed(&self, seed: u64) {
         *self.worker.context().rng() = clock::Rng::seed_from_u64(seed);
     }
 
-    /// One request over a connection of its own.
+    /// Sends one GET over a connection of its own.
     pub(super) async fn get(&self, path: &str) -> Seen {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: backend\r\n\r\n")).await
     }
 
-    /// One POST over a connection of its own.
+    /// Sends one POST over a connection of its own.
     pub(super) async fn post(&self, path: &str, body: &str) -> Seen {
         let length = body.len();
         self.send(&format!("POST {path} HTTP/1.1\r\nhost: backend\r\ncontent-length: {length}\r\n\r\n{body}")).await
     }
 
     async fn send(&self, request: &str) -> Seen {
-        let mut caller = self.connect();
-        caller.say(request).await;
-        caller.answer().await.expect("an answer")
+        let mut client = self.connect();
+        client.say(request).await;
+        client.response().await.expect("a response")
     }
 
-    /// The value of a sample, 0 if it is not there; `labels` are parts that must all stand in its line. Panics at words that the
-    /// documentation does not have: of those there never is a sample.
+    /// The sum of the samples of `name` whose lines contain all of `labels`, 0 if there are none. Panics at names and values that the documentation does not have,
+    /// because no sample could ever match them.
     pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         assert!(METRICS.contains(&format!("| `{name}` |")), "{name} is no metric");
         for label in labels {
@@ -412,26 +412,26 @@ impl Seen {
     }
 }
 
-impl Caller {
+impl Client {
     /// Writes bytes as they are.
     pub(super) async fn say(&mut self, bytes: &str) {
         let _ = self.pipe.write_all(bytes.as_bytes()).await;
     }
 
-    /// Sends no more, and reads on.
+    /// Shuts down the sending side and goes on reading.
     pub(super) async fn shut_down(&mut self) {
         let _ = self.pipe.shutdown().await;
     }
 
-    /// Reads a whole answer; `None` if the connection ended before it was whole.
-    pub(super) async fn answer(&mut self) -> Option<Seen> {
+    /// Reads a whole response; `None` if the connection ended before it was whole.
+    pub(super) async fn response(&mut self) -> Option<Seen> {
         let head = read_head(&mut self.pipe, &mut self.unread).await?;
         let body = read_body(&mut self.pipe, &mut self.unread, &head).await?;
         Seen::new(&head, body)
     }
 
-    /// Reads a whole answer to HEAD, which ends with its head whatever that says.
-    pub(super) async fn answer_to_head(&mut self) -> Option<Seen> {
+    /// Reads a response to HEAD, which has no body whatever its head announces.
+    pub(super) async fn response_to_head(&mut self) -> Option<Seen> {
         let head = read_head(&mut self.pipe, &mut self.unread).await?;
         Seen::new(&head, String::new())
     }
@@ -441,7 +441,7 @@ impl Caller {
         read_piece(&mut self.pipe, &mut self.unread).await
     }
 
-    /// Says that nothing more comes.
+    /// Shuts down the sending side.
     pub(super) async fn end(&mut self) {
         let _ = self.pipe.shutdown().await;
     }
@@ -531,14 +531,14 @@ async fn fill(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Opti
     (n > 0).then_some(())
 }
 
-/// Lets everything that can go on without time passing go on.
+/// Runs all tasks as far as they get without time passing.
 pub(super) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Time passes.
+/// Lets `duration` pass on the paused clock.
 pub(super) async fn pass(time: Duration) {
     clock::sleep(time).await;
 }

@@ -1,4 +1,4 @@
-//! Bodies on their way up: whole or refused, kept or not, at the pace of the caller.
+//! Request bodies: they reach the endpoint whole or the request fails, a retry repeats them only if they were kept, and a slow side slows the other down.
 
 use super::*;
 
@@ -6,14 +6,14 @@ use super::*;
 fn a_route_may_declare_a_post_repeatable_and_its_body_is_sent_again_whole() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED, OK]);
+        net.responds(A, &[FAILED, OK]);
         let config = format!("{ONE}\n[upstreams.backend.retry]\nidempotency_key = true\n");
         let bench = Bench::new(&net, &config).await;
-        let mut caller = bench.connect();
-        caller.say("POST / HTTP/1.1\r\nhost: backend\r\nidempotency-key: 1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\nidempotency-key: 1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
         settle().await;
-        caller.say("3\r\ndef\r\n0\r\n\r\n").await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        client.say("3\r\ndef\r\n0\r\n\r\n").await;
+        assert_eq!(client.response().await.expect("a response").status, 200);
         assert_eq!(net.arrived(), [format!("{A} POST / abcdef"), format!("{A} POST / abcdef")]);
         settle().await;
         assert_eq!(bench.shared.replay.kept(), 0, "what was kept is given back");
@@ -21,21 +21,21 @@ fn a_route_may_declare_a_post_repeatable_and_its_body_is_sent_again_whole() {
 }
 
 #[test]
-fn every_method_keeps_its_body_whatever_its_framing() {
+fn a_body_reaches_the_endpoint_whatever_its_method_and_framing() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         for method in ["GET", "DELETE", "POST", "PUT"] {
             for (framed, body) in [
                 ("content-length: 5\r\n\r\nhello", "hello"),
                 ("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "hello"),
-                // The first chunk holds what would end the body.
+                // The data of the first chunk looks like the end of the body.
                 ("transfer-encoding: chunked\r\n\r\n5\r\n0\r\n\r\n\r\n2\r\nok\r\n0\r\n\r\n", "0\r\n\r\nok"),
             ] {
-                let mut caller = bench.connect();
-                caller.say(&format!("{method} / HTTP/1.1\r\nhost: backend\r\n{framed}")).await;
-                assert_eq!(caller.answer().await.expect("an answer").status, 200);
+                let mut client = bench.connect();
+                client.say(&format!("{method} / HTTP/1.1\r\nhost: backend\r\n{framed}")).await;
+                assert_eq!(client.response().await.expect("a response").status, 200);
                 assert_eq!(net.arrived().pop(), Some(format!("{A} {method} / {body}")), "{framed:?}");
             }
         }
@@ -43,17 +43,17 @@ fn every_method_keeps_its_body_whatever_its_framing() {
 }
 
 #[test]
-fn a_body_that_is_no_body_is_refused_and_never_sent_as_an_empty_one() {
+fn a_malformed_body_is_refused_and_never_sent_as_an_empty_one() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         for _ in 0..2 {
-            let mut caller = bench.connect();
-            caller
+            let mut client = bench.connect();
+            client
                 .say("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n")
                 .await;
-            assert_eq!(caller.answer().await.map(|seen| seen.status), Some(400));
+            assert_eq!(client.response().await.map(|seen| seen.status), Some(400));
             assert_eq!(net.arrived(), Vec::<String>::new());
             assert_eq!(bench.get("/").await.status, 200, "now there is an idle connection to the endpoint");
             assert_eq!(net.arrived().len(), 1);
@@ -63,7 +63,7 @@ fn a_body_that_is_no_body_is_refused_and_never_sent_as_an_empty_one() {
 }
 
 #[test]
-fn a_body_that_was_drawn_for_a_dead_connection_is_sent_again_whole() {
+fn a_body_that_was_read_for_a_dead_connection_is_sent_again_whole() {
     paused(async {
         let net = Net::default();
         net.endpoint(A, |n, mut peer| async move {
@@ -90,28 +90,28 @@ fn trailers_go_out_with_every_attempt() {
         let net = Net::default();
         let heads = net.raw_requests(A, "x-sum: 7\r\n\r\n", &[FAILED, OK]);
         let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.retry]\nidempotent = true\n")).await;
-        let mut caller = bench.connect();
-        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n").await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n").await;
+        assert_eq!(client.response().await.expect("a response").status, 200);
         let sums = heads.borrow().matches("x-sum: 7").count();
         assert_eq!(sums, 2, "{}", heads.borrow());
     });
 }
 
 #[test]
-fn an_upload_goes_on_after_an_answer_that_came_early() {
+fn an_upload_goes_on_after_a_response_that_came_early() {
     paused(async {
         let net = Net::default();
         let text = net.raw_requests(A, "one", &["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]);
         let bench = Bench::new(&net, &format!("listen.idle_timeout = \"20s\"\n{ONE}")).await;
-        let mut caller = bench.connect();
-        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 11\r\n\r\none").await;
-        assert_eq!(caller.answer().await.expect("an early answer").status, 200);
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 11\r\n\r\none").await;
+        assert_eq!(client.response().await.expect("an early response").status, 200);
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
         for piece in [" two", " six"] {
             pass(seconds(12)).await;
-            caller.say(piece).await;
+            client.say(piece).await;
         }
         settle().await;
         assert!(text.borrow().ends_with("one two six"), "{}", text.borrow());
@@ -123,7 +123,7 @@ fn an_upload_goes_on_after_an_answer_that_came_early() {
 fn a_body_beyond_the_replay_buffer_streams_through_and_is_not_repeated() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED]);
+        net.responds(A, &[FAILED]);
         let config = format!("{ONE}\n[upstreams.backend.retry]\nidempotent = true\nreplay_bytes_max = 4\n");
         let bench = Bench::new(&net, &config).await;
         let seen = bench.post("/", "12345").await;
@@ -137,29 +137,29 @@ fn a_body_beyond_the_replay_buffer_streams_through_and_is_not_repeated() {
 fn an_upload_may_take_longer_than_the_timeouts_because_they_measure_the_upstream() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, &format!("{ONE}\n{}", uploads::AT_ANY_PACE)).await;
-        let mut caller = bench.connect();
-        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\n").await;
         for _ in 0..6 {
             pass(seconds(20)).await;
-            caller.say("x").await;
+            client.say("x").await;
         }
-        assert_eq!(caller.answer().await.expect("an answer").status, 200);
+        assert_eq!(client.response().await.expect("a response").status, 200);
         assert_eq!(net.arrived(), [format!("{A} POST / xxxxxx")]);
     });
 }
 
 #[test]
-fn a_caller_that_stops_uploading_is_told_so() {
+fn a_client_that_stops_uploading_gets_a_408() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, &format!("{ONE}\n{}", uploads::AT_ANY_PACE)).await;
-        let mut caller = bench.connect();
-        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\nxx").await;
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 6\r\n\r\nxx").await;
         let started = clock::now();
-        assert_eq!(caller.answer().await.expect("an answer").status, 408);
+        assert_eq!(client.response().await.expect("a response").status, 408);
         assert!(clock::now() - started >= seconds(30));
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
@@ -168,7 +168,7 @@ fn a_caller_that_stops_uploading_is_told_so() {
 }
 
 #[test]
-fn an_endpoint_that_takes_nothing_slows_its_caller_down() {
+fn an_endpoint_that_takes_nothing_slows_its_client_down() {
     paused(async {
         let net = Net::default();
         net.endpoint(A, |_, mut peer| async move {
@@ -176,13 +176,13 @@ fn an_endpoint_that_takes_nothing_slows_its_caller_down() {
             pass(seconds(5)).await;
         });
         let bench = Bench::new(&net, ONE).await;
-        let mut caller = bench.connect();
-        caller.say("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n").await;
         let chunks = "3\r\nabc\r\n".repeat(1_000);
         let mut taken = 0;
-        while clock::until(clock::now() + seconds(1), caller.say(&chunks)).await.is_some() {
+        while clock::until(clock::now() + seconds(1), client.say(&chunks)).await.is_some() {
             taken += chunks.len();
-            assert!(taken < 1_000_000, "what nobody takes is piled up");
+            assert!(taken < 1_000_000, "the proxy buffers what the endpoint does not read");
         }
     });
 }

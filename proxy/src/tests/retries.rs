@@ -1,4 +1,4 @@
-//! Attempts after the first: which, where, how soon, how many.
+//! Retries: of which requests, at which endpoint, after which wait, and how many.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,11 +6,11 @@ use std::rc::Rc;
 use super::*;
 
 #[test]
-fn a_failed_attempt_goes_to_the_other_endpoint_and_the_caller_is_told_how_many_it_took() {
+fn a_failed_attempt_goes_to_the_other_endpoint_and_the_response_says_how_many_it_took() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED]);
-        net.answers(B, &[OK]);
+        net.responds(A, &[FAILED]);
+        net.responds(B, &[OK]);
         let bench = Bench::new(&net, TWO).await;
         for _ in 0..20 {
             let seen = bench.get("/").await;
@@ -23,12 +23,12 @@ fn a_failed_attempt_goes_to_the_other_endpoint_and_the_caller_is_told_how_many_i
             20 + failed,
             "each failure was followed by one retry, never on the same endpoint"
         );
-        assert_eq!(net.dialed(), 2, "a superseded answer is read to its end and its connection lives on");
+        assert_eq!(net.dialed(), 2, "a superseded response is read to its end and its connection lives on");
     });
 }
 
 #[test]
-fn the_waits_before_retries_fill_their_backoffs_and_stay_within_them() {
+fn the_waits_before_retries_spread_evenly_over_their_backoffs() {
     const SEEDS: u32 = 200;
     // The backoffs double from 25 ms.
     let intervals = [Duration::from_millis(25), Duration::from_millis(50)];
@@ -46,7 +46,7 @@ fn the_waits_before_retries_fill_their_backoffs_and_stay_within_them() {
     assert!(quarters.iter().flatten().all(|waits| evenly.contains(waits)), "{quarters:?}");
 }
 
-/// The times from the first attempt to the second, and to the third.
+/// The waits before the second and before the third attempt.
 fn waits(seed: u64) -> Vec<Duration> {
     let arrivals = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&arrivals);
@@ -63,9 +63,9 @@ fn waits(seed: u64) -> Vec<Duration> {
         });
         let bench = Bench::new(&net, ONE).await;
         bench.reseed(seed);
-        let answer = bench.get("/").await;
-        assert_eq!(answer.status, 200);
-        assert!(answer.head.contains("outrigger-attempts: 3"), "{}", answer.head);
+        let response = bench.get("/").await;
+        assert_eq!(response.status, 200);
+        assert!(response.head.contains("outrigger-attempts: 3"), "{}", response.head);
     });
     seen.borrow().windows(2).map(|two| two[1] - two[0]).collect()
 }
@@ -74,7 +74,7 @@ fn waits(seed: u64) -> Vec<Duration> {
 fn a_post_that_may_have_been_acted_on_is_sent_once_and_one_that_never_left_goes_again() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED]);
+        net.responds(A, &[FAILED]);
         let bench = Bench::new(&net, ONE).await;
         let seen = bench.post("/orders", "7").await;
         assert_eq!(seen.status, 500);
@@ -84,8 +84,8 @@ fn a_post_that_may_have_been_acted_on_is_sent_once_and_one_that_never_left_goes_
         assert_eq!(net.arrived(), [format!("{A} POST /orders 7")]);
 
         let net = Net::default();
-        net.answers(B, &[OK]);
-        let bench = Bench::new(&net, TWO).await; // nobody listens on A
+        net.responds(B, &[OK]);
+        let bench = Bench::new(&net, TWO).await; // no endpoint listens on A
         for n in 1..=10 {
             assert_eq!(bench.post("/orders", "7").await.status, 200);
             assert_eq!(net.arrived().len(), n, "refused on one endpoint, sent to the other, once");
@@ -146,7 +146,7 @@ fn an_idle_connection_that_died_costs_neither_attempt_nor_budget_and_a_post_goes
 fn a_request_that_cannot_be_repeated_takes_no_connection_that_has_been_idle_for_long() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         let after = async |pause: u64, method: &str| {
             pass(Duration::from_millis(pause)).await;
@@ -154,7 +154,7 @@ fn a_request_that_cannot_be_repeated_takes_no_connection_that_has_been_idle_for_
             (status, net.dialed())
         };
         assert_eq!(after(0, "POST").await, (200, 1));
-        assert_eq!(after(900, "POST").await, (200, 1), "busy a moment ago");
+        assert_eq!(after(900, "POST").await, (200, 1), "the connection was in use a moment ago");
         assert_eq!(after(1_500, "GET").await, (200, 1), "a GET could be repeated");
         assert_eq!(after(1_500, "POST").await, (200, 2));
         assert_eq!(after(5_000, "GET").await, (200, 3), "beyond pool.idle_timeout nothing is reused");
@@ -165,10 +165,10 @@ fn a_request_that_cannot_be_repeated_takes_no_connection_that_has_been_idle_for_
 fn retry_after_is_waited_for_and_one_beyond_the_deadline_ends_the_request_at_once() {
     paused(async {
         let net = Net::default();
-        let busy = |after: u32| {
+        let unavailable = |after: u32| {
             format!("HTTP/1.1 503 Service Unavailable\r\nretry-after: {after}\r\ncontent-length: 0\r\n\r\n")
         };
-        net.answers(A, &[&busy(2), OK, &busy(60)]);
+        net.responds(A, &[&unavailable(2), OK, &unavailable(60)]);
         let bench = Bench::new(&net, ONE).await;
         let started = clock::now();
         assert_eq!(bench.get("/").await.status, 200);
@@ -185,7 +185,7 @@ fn retry_after_is_waited_for_and_one_beyond_the_deadline_ends_the_request_at_onc
 fn the_budget_bounds_what_a_dead_endpoint_sees() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED]);
+        net.responds(A, &[FAILED]);
         let config = format!("{ONE}\n[upstreams.backend.budget]\nratio = 0.2\nfloor_per_second = 0\n")
             .replace("consecutive_failures = 4", "enabled = false\nconsecutive_failures = 4")
             .replace("consecutive_failures = 3", "enabled = false\nconsecutive_failures = 3");

@@ -1,10 +1,17 @@
-//! The whole proxy in a world drawn from a seed: callers that upload, dawdle and leave, endpoints that refuse, stall, lie and break off, reloads and a drain in the middle.
+//! The whole proxy in a simulated world that a seed determines. Clients upload, pause and disconnect. Endpoints refuse, stall, send malformed responses and break off.
+//! Reloads and a drain happen in the middle.
 //!
-//! What must hold is written down while it runs, as offences, and looked at when all is quiet: each request has exactly one outcome, in its time; none that may not
-//! be repeated reaches an endpoint twice; no answer is another request's, and none that broke off passes for whole; nothing is left behind. A failing seed is printed;
-//! `SIM_SEEDS=7..8 cargo test -p outrigger --lib simulation -- --nocapture` runs it alone and prints what happened, `SIM_SEEDS=0..100000` looks for rarer ones.
+//! A run records every violation of these laws, and the test fails if there is one:
+//!
+//! - Each request has exactly one outcome, in time.
+//! - No request that must not be repeated reaches an endpoint twice.
+//! - No client gets the response to another request, or takes a response that broke off for a whole one.
+//! - Nothing is left behind at the end.
+//!
+//! The test prints the seeds that fail. `SIM_SEEDS=7..8 cargo test -p outrigger --lib simulation -- --nocapture` runs one of them alone and prints what happened;
+//! `SIM_SEEDS=0..100000` looks for rarer failures.
 
-mod caller;
+mod client;
 mod endpoint;
 mod laws;
 mod scenario;
@@ -18,7 +25,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use self::endpoint::Wires;
+use self::endpoint::Network;
 use self::scenario::Scenario;
 use super::net::{Bench, paused};
 use crate::clock;
@@ -27,53 +34,53 @@ use crate::worker::Order;
 /// Seeds of every test run, in as many threads as below.
 const SEEDS: Range<u64> = 0..2_000;
 const THREADS: u64 = 2;
-/// Failed seeds that are told with what went wrong.
-const TOLD_MAX: usize = 8;
+/// How many failed seeds the test prints.
+const PRINTED_MAX: usize = 8;
 
-/// What all of a run share.
+/// What all tasks of a run share.
 pub(super) struct World {
     scenario: Scenario,
-    dice: RefCell<SmallRng>,
+    rng: RefCell<SmallRng>,
     started: Instant,
-    /// What endpoints saw of each request, by its id: heads, or bytes that nobody read.
+    /// How often each request reached an endpoint, by its id: as a head, or as bytes that the endpoint did not read.
     arrivals: RefCell<HashMap<String, u32>>,
-    /// What endpoints said, whole: the id, and the body.
-    answers: RefCell<Vec<(String, String)>>,
-    /// Requests whose callers waited for their end, and those of them that an endpoint answered with a 200.
+    /// The whole responses of the endpoints: the request's id, and the body.
+    responses: RefCell<Vec<(String, String)>>,
+    /// Requests whose clients waited for the response, and how many of them an endpoint answered with a 200.
     awaited: Cell<u32>,
     succeeded: Cell<u32>,
-    /// Requests that are under way by the callers' count.
+    /// Requests under way, as the clients count them.
     under_way: Cell<u32>,
     is_draining: Cell<bool>,
-    story: RefCell<Vec<String>>,
-    offences: RefCell<Vec<String>>,
+    history: RefCell<Vec<String>>,
+    violations: RefCell<Vec<String>>,
 }
 
 impl World {
     fn new(seed: u64) -> Rc<World> {
-        let mut dice = SmallRng::seed_from_u64(seed);
-        let scenario = Scenario::draw(&mut dice);
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let scenario = Scenario::draw(&mut rng);
         Rc::new(World {
             scenario,
-            dice: RefCell::new(dice),
+            rng: RefCell::new(rng),
             started: clock::now(),
             arrivals: RefCell::default(),
-            answers: RefCell::default(),
+            responses: RefCell::default(),
             awaited: Cell::new(0),
             succeeded: Cell::new(0),
             under_way: Cell::new(0),
             is_draining: Cell::new(false),
-            story: RefCell::default(),
-            offences: RefCell::default(),
+            history: RefCell::default(),
+            violations: RefCell::default(),
         })
     }
 
-    /// From 0 to `below`, without it.
+    /// A number from 0 to `below - 1`.
     fn draw(&self, below: u32) -> u32 {
-        self.dice.borrow_mut().random_range(0..below.max(1))
+        self.rng.borrow_mut().random_range(0..below.max(1))
     }
 
-    /// True in `percent` of a hundred cases.
+    /// True with a probability of `percent`.
     fn chance(&self, percent: u32) -> bool {
         self.draw(100) < percent
     }
@@ -82,51 +89,51 @@ impl World {
         Duration::from_millis(u64::from(self.draw(below)))
     }
 
-    fn tell(&self, what: impl FnOnce() -> String) {
+    fn log(&self, what: impl FnOnce() -> String) {
         let at = clock::now() - self.started;
-        self.story.borrow_mut().push(format!("{:>9.3} {}", at.as_secs_f64(), what()));
+        self.history.borrow_mut().push(format!("{:>9.3} {}", at.as_secs_f64(), what()));
     }
 
-    fn offence(&self, what: String) {
-        self.tell(|| format!("OFFENCE {what}"));
-        self.offences.borrow_mut().push(what);
+    fn violation(&self, what: String) {
+        self.log(|| format!("VIOLATION {what}"));
+        self.violations.borrow_mut().push(what);
     }
 }
 
-/// One run; its story, and what went against the laws.
+/// One run; its history, and the violations of the laws.
 fn run(seed: u64) -> (Vec<String>, Vec<String>) {
     let result = Rc::new(RefCell::new((Vec::new(), Vec::new())));
-    let told = Rc::clone(&result);
+    let output = Rc::clone(&result);
     paused(async move {
         let world = World::new(seed);
-        world.tell(|| format!("{:?}", world.scenario));
-        let bench = Rc::new(Bench::over(Box::new(Wires::new(&world)), &world.scenario.config(0)).await);
+        world.log(|| format!("{:?}", world.scenario));
+        let bench = Rc::new(Bench::over(Box::new(Network::new(&world)), &world.scenario.config(0)).await);
         bench.reseed(seed);
-        let mut callers: Vec<_> = (0..world.scenario.callers)
-            .map(|number| tokio::task::spawn_local(caller::live(Rc::clone(&world), Rc::clone(&bench), number)))
+        let mut clients: Vec<_> = (0..world.scenario.clients)
+            .map(|number| tokio::task::spawn_local(client::live(Rc::clone(&world), Rc::clone(&bench), number)))
             .collect();
-        callers.push(tokio::task::spawn_local(operate(Rc::clone(&world), Rc::clone(&bench))));
-        for caller in callers {
-            if let Err(error) = caller.await {
-                world.offence(format!("a part of the simulation broke: {error}"));
+        clients.push(tokio::task::spawn_local(operate(Rc::clone(&world), Rc::clone(&bench))));
+        for client in clients {
+            if let Err(error) = client.await {
+                world.violation(format!("a part of the simulation broke: {error}"));
             }
         }
         laws::when_all_is_quiet(&world, &bench).await;
-        *told.borrow_mut() = (world.story.take(), world.offences.take());
+        *output.borrow_mut() = (world.history.take(), world.violations.take());
     });
     result.take()
 }
 
-/// The operator: reloads, and in some runs a drain.
+/// Plays the operator: reloads, and in some runs drains.
 async fn operate(world: Rc<World>, bench: Rc<Bench>) {
     for number in 1..=world.scenario.reloads {
         clock::sleep(world.millis(3_000)).await;
-        world.tell(|| format!("reload {number}"));
+        world.log(|| format!("reload {number}"));
         bench.reload(&world.scenario.config(number)).await;
     }
     if world.scenario.drains {
         clock::sleep(world.millis(3_000)).await;
-        world.tell(|| "drain".to_owned());
+        world.log(|| "drain".to_owned());
         world.is_draining.set(true);
         bench.order(Order::Finish);
     }
@@ -138,20 +145,20 @@ fn seeds() -> (Range<u64>, bool) {
         let number = |text: &str| text.parse::<u64>().expect("SIM_SEEDS is two numbers");
         number(from)..number(to)
     });
-    let is_told = given.as_ref().is_some_and(|range| range.end - range.start == 1);
-    (given.unwrap_or(SEEDS), is_told)
+    let is_verbose = given.as_ref().is_some_and(|range| range.end - range.start == 1);
+    (given.unwrap_or(SEEDS), is_verbose)
 }
 
-/// Runs the seeds of one thread; those that failed.
-fn failures(seeds: Range<u64>, share: u64, is_told: bool) -> Vec<String> {
+/// Runs the seeds of one thread and returns those that failed.
+fn failures(seeds: Range<u64>, share: u64, is_verbose: bool) -> Vec<String> {
     let mut failures = Vec::new();
     for seed in seeds.filter(|seed| seed % THREADS == share) {
-        let (story, offences) = run(seed);
-        if is_told {
-            println!("{}", story.join("\n"));
+        let (history, violations) = run(seed);
+        if is_verbose {
+            println!("{}", history.join("\n"));
         }
-        if !offences.is_empty() {
-            failures.push(format!("SIM_SEEDS={seed}..{}: {offences:#?}", seed + 1));
+        if !violations.is_empty() {
+            failures.push(format!("SIM_SEEDS={seed}..{}: {violations:#?}", seed + 1));
         }
     }
     failures
@@ -159,21 +166,21 @@ fn failures(seeds: Range<u64>, share: u64, is_told: bool) -> Vec<String> {
 
 #[test]
 fn whatever_happens_the_laws_hold() {
-    let (seeds, is_told) = seeds();
+    let (seeds, is_verbose) = seeds();
     let start = |share| {
         std::thread::spawn({
             let seeds = seeds.clone();
-            move || failures(seeds, share, is_told)
+            move || failures(seeds, share, is_verbose)
         })
     };
     let threads: Vec<_> = (0..THREADS).map(start).collect();
     let failures: Vec<String> = threads.into_iter().flat_map(|thread| thread.join().expect("no run panics")).collect();
-    let told: Vec<_> = failures.iter().take(TOLD_MAX).map(String::as_str).collect();
-    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), told.join("\n"));
+    let printed: Vec<_> = failures.iter().take(PRINTED_MAX).map(String::as_str).collect();
+    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), printed.join("\n"));
 }
 
 #[test]
-fn a_seed_tells_the_same_story_again() {
+fn a_seed_has_the_same_history_every_time() {
     for seed in 0..20 {
         let (first, second) = (run(seed).0, run(seed).0);
         let differs = first.iter().zip(&second).find(|(first, second)| first != second);

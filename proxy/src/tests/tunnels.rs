@@ -1,4 +1,4 @@
-//! Tunnels, by upgrade and by CONNECT: which begin, what passes through them and when, and how they end.
+//! Tunnels, by upgrade and by CONNECT: which requests begin one, which bytes pass through it, and how it ends.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,7 +17,7 @@ fn allowing(more: &str) -> String {
     )
 }
 
-/// The endpoint answers `head` to a request, and then gives back what it gets, in brackets, until the other side ends.
+/// The endpoint responds with `head`, and then echoes what it gets, in brackets, until the other side ends.
 fn echoes(net: &Net, head: &'static str) {
     net.endpoint(A, move |_, mut peer| async move {
         peer.head().await;
@@ -38,14 +38,14 @@ fn connections(bench: &Bench) -> u32 {
 }
 
 #[test]
-fn what_is_allowed_is_asked_for_and_when_it_is_granted_bytes_pass_both_ways() {
+fn an_allowed_upgrade_is_forwarded_and_once_granted_bytes_pass_both_ways() {
     paused(async {
         let net = Net::default();
         let text = net.raw_requests(A, "\r\n\r\n", &[SWITCHED]);
         let bench = Bench::new(&net, &allowing("")).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        let head = caller.piece().await.expect("an answer");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        let head = client.piece().await.expect("a response");
         assert_eq!(
             head,
             "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: a\r\nvia: 1.1 outrigger\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
@@ -55,20 +55,20 @@ fn what_is_allowed_is_asked_for_and_when_it_is_granted_bytes_pass_both_ways() {
         assert!(sent.contains("sec-websocket-key: k\r\n") && !sent.contains("h2c"), "{sent}");
 
         echoes(&net, SWITCHED);
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        caller.piece().await.expect("an answer");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        client.piece().await.expect("a response");
         for said in ["one", "GET / HTTP/1.1\r\n\r\n"] {
-            caller.say(said).await;
-            assert_eq!(caller.piece().await.expect("an echo"), format!("<{said}>"));
+            client.say(said).await;
+            assert_eq!(client.piece().await.expect("an echo"), format!("<{said}>"));
         }
         assert_eq!((bench.shared.tunnels(), bench.under_way()), (2, (2, 2)));
         pass(seconds(1)).await;
         let labels = ["code=\"1xx\"", "outcome=\"success\""];
         assert_eq!(bench.metric("outrigger_requests_total", &labels), 2.0, "counted when they begin");
-        caller.end().await;
-        assert_eq!(caller.piece().await.expect("the other way is still open"), "bye");
-        assert!(caller.piece().await.is_none());
+        client.end().await;
+        assert_eq!(client.piece().await.expect("the other way is still open"), "bye");
+        assert!(client.piece().await.is_none());
         settle().await;
         assert_eq!((bench.shared.tunnels(), bench.under_way()), (1, (1, 1)));
         assert_eq!(bench.metric("outrigger_requests_total", &labels), 2.0, "and only then");
@@ -78,7 +78,7 @@ fn what_is_allowed_is_asked_for_and_when_it_is_granted_bytes_pass_both_ways() {
 }
 
 #[test]
-fn what_is_not_allowed_is_not_asked_for() {
+fn an_upgrade_that_is_not_allowed_is_not_forwarded() {
     paused(async {
         let with_body = ASKED.replace("\r\n\r\n", "\r\ncontent-length: 2\r\n\r\nhi");
         let old = ASKED.replace("HTTP/1.1", "HTTP/1.0");
@@ -96,33 +96,33 @@ fn what_is_not_allowed_is_not_asked_for() {
             let end = if request.ends_with("hi") { "hi" } else { "\r\n\r\n" };
             let text = net.raw_requests(A, end, &[OK]);
             let bench = Bench::new(&net, config).await;
-            let mut caller = bench.connect();
-            caller.say(request).await;
-            assert_eq!(caller.answer().await.expect("an answer").status, 200, "{request}");
+            let mut client = bench.connect();
+            client.say(request).await;
+            assert_eq!(client.response().await.expect("a response").status, 200, "{request}");
             assert!(!text.borrow().to_lowercase().contains("upgrade"), "{}", text.borrow());
         }
     });
 }
 
 #[test]
-fn a_route_allows_what_it_says_and_not_what_its_upstream_says() {
+fn the_upgrades_of_a_route_replace_those_of_its_upstream() {
     paused(async {
         let net = Net::default();
         echoes(&net, SWITCHED);
         let routes =
             "[[upstreams.backend.routes]]\nname = \"chat\"\npath_prefix = \"/chat\"\nupgrade = [\"WebSocket\"]\n";
         let bench = Bench::new(&net, &format!("{ONE}{routes}")).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        assert!(caller.piece().await.expect("an answer").starts_with("HTTP/1.1 101 "));
-        let mut caller = bench.connect();
-        caller.say(&ASKED.replace("/chat", "/")).await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 502, "nobody asked");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        assert!(client.piece().await.expect("a response").starts_with("HTTP/1.1 101 "));
+        let mut client = bench.connect();
+        client.say(&ASKED.replace("/chat", "/")).await;
+        assert_eq!(client.response().await.expect("a response").status, 502, "the proxy forwarded no upgrade");
 
         let bench = Bench::new(&net, &format!("{}{}", allowing(""), routes.replace("\"WebSocket\"", ""))).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 502, "nobody asked");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        assert_eq!(client.response().await.expect("a response").status, 502, "the proxy forwarded no upgrade");
     });
 }
 
@@ -131,11 +131,11 @@ fn an_endpoint_that_goes_on_with_something_else_is_refused() {
     paused(async {
         for named in ["upgrade: h2c\r\n", "upgrade: websocket, h2c\r\n", ""] {
             let net = Net::default();
-            net.answers(A, &[&format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n{named}\r\nlater")]);
+            net.responds(A, &[&format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n{named}\r\nlater")]);
             let bench = Bench::new(&net, &allowing("")).await;
-            let mut caller = bench.connect();
-            caller.say(ASKED).await;
-            let seen = caller.answer().await.expect("an answer");
+            let mut client = bench.connect();
+            client.say(ASKED).await;
+            let seen = client.response().await.expect("a response");
             assert!(seen.status == 502 && seen.body.contains("unexpected_upgrade"), "{named}: {seen:?}");
             settle().await;
             assert_eq!((connections(&bench), bench.shared.tunnels(), bench.under_way()), (0, 0, (0, 0)));
@@ -157,49 +157,49 @@ fn no_byte_of_a_tunnel_goes_up_before_it_is_granted() {
             peer.closed().await;
         });
         let bench = Bench::new(&net, &allowing("")).await;
-        let mut caller = bench.connect();
-        caller.say(&format!("{ASKED}early")).await;
-        assert_eq!(caller.answer_to_head().await.expect("an answer").status, 101);
-        assert_eq!(caller.piece().await.as_deref(), Some("first<early>"));
+        let mut client = bench.connect();
+        client.say(&format!("{ASKED}early")).await;
+        assert_eq!(client.response_to_head().await.expect("a response").status, 101);
+        assert_eq!(client.piece().await.as_deref(), Some("first<early>"));
     });
 }
 
 #[test]
-fn where_it_is_not_granted_the_answer_is_one_like_any_other() {
+fn an_upgrade_that_is_not_granted_ends_with_an_ordinary_response() {
     paused(async {
         let net = Net::default();
         let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno";
         let text = net.raw_requests(A, "\r\n\r\n", &[refusal, OK]);
         let bench = Bench::new(&net, &allowing("")).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        let seen = caller.answer().await.expect("an answer");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        let seen = client.response().await.expect("a response");
         assert_eq!((seen.status, seen.body.as_str()), (403, "no"));
-        // What follows is a request again, or it is refused; the endpoint does not see a byte of it.
-        caller.say(&format!("{}\x01\x02", ASKED.replace("/chat", "/next"))).await;
-        assert_eq!(caller.answer().await.expect("an answer").status, 200);
-        assert_eq!(caller.answer().await.expect("an answer").status, 400);
+        // The proxy reads what follows as a request, or refuses it. The endpoint does not see a byte of it.
+        client.say(&format!("{}\x01\x02", ASKED.replace("/chat", "/next"))).await;
+        assert_eq!(client.response().await.expect("a response").status, 200);
+        assert_eq!(client.response().await.expect("a response").status, 400);
         assert!(text.borrow().ends_with("\r\n\r\n"), "{}", text.borrow());
         assert_eq!((net.dialed(), bench.shared.tunnels()), (1, 0));
     });
 }
 
 #[test]
-fn until_it_is_granted_a_tunnel_is_tried_again_like_any_request() {
+fn a_tunnel_is_retried_like_any_request_until_it_is_granted() {
     paused(async {
         let net = Net::default();
         net.raw_requests(A, "\r\n\r\n", &[FAILED, SWITCHED]);
         let bench = Bench::new(&net, &allowing("")).await;
         net.next_dials([DialFault::Refused]);
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        let head = caller.piece().await.expect("an answer");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        let head = client.piece().await.expect("a response");
         assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("outrigger-attempts: 3\r\n"), "{head}");
     });
 }
 
 #[test]
-fn each_way_ends_for_itself() {
+fn each_direction_ends_independently() {
     paused(async {
         let net = Net::default();
         net.endpoint(A, |_, mut peer| async move {
@@ -210,15 +210,15 @@ fn each_way_ends_for_itself() {
             assert_eq!((piece.as_str(), peer.piece().await), ("more", None));
         });
         let bench = Bench::new(&net, &allowing("")).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        assert_eq!(caller.answer_to_head().await.expect("an answer").status, 101);
-        assert_eq!(caller.piece().await.as_deref(), Some("all I had"));
-        assert!(caller.piece().await.is_none());
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        assert_eq!(client.response_to_head().await.expect("a response").status, 101);
+        assert_eq!(client.piece().await.as_deref(), Some("all I had"));
+        assert!(client.piece().await.is_none());
         pass(seconds(3)).await;
         assert_eq!(bench.under_way(), (1, 1));
-        caller.say("more").await;
-        caller.end().await;
+        client.say("more").await;
+        client.end().await;
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
         assert_eq!(bench.metric("outrigger_connections_closed_total", &["done"]), 1.0);
@@ -239,10 +239,10 @@ fn a_tunnel_through_which_nothing_passes_is_ended() {
             peer.closed().await;
         });
         let bench = Bench::new(&net, &allowing("timeouts.tunnel_idle = \"5s\"")).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
+        let mut client = bench.connect();
+        client.say(ASKED).await;
         let started = clock::now();
-        while caller.piece().await.is_some() {}
+        while client.piece().await.is_some() {}
         let lasted = clock::now() - started;
         assert!((seconds(25)..=seconds(27)).contains(&lasted), "{lasted:?}");
         settle().await;
@@ -252,20 +252,20 @@ fn a_tunnel_through_which_nothing_passes_is_ended() {
 }
 
 #[test]
-fn a_tunnel_outlives_the_silence_of_a_drain_and_ends_with_its_cut_off() {
+fn a_tunnel_outlives_a_drain_until_the_deadline_of_the_drain() {
     paused(async {
         let net = Net::default();
         echoes(&net, SWITCHED);
         let bench = Bench::new(&net, &allowing("")).await;
-        let mut caller = bench.connect();
-        caller.say(ASKED).await;
-        caller.piece().await.expect("an answer");
+        let mut client = bench.connect();
+        client.say(ASKED).await;
+        client.piece().await.expect("a response");
         bench.order(Order::Finish);
         pass(seconds(60)).await;
-        caller.say("still here").await;
-        assert_eq!(caller.piece().await.as_deref(), Some("<still here>"));
+        client.say("still here").await;
+        assert_eq!(client.piece().await.as_deref(), Some("<still here>"));
         bench.order(Order::CutOff);
-        assert!(caller.piece().await.is_none());
+        assert!(client.piece().await.is_none());
         settle().await;
         assert_eq!((connections(&bench), bench.shared.tunnels(), bench.under_way()), (0, 0, (0, 0)));
         assert_eq!(bench.metric("outrigger_connections_closed_total", &["cut_off"]), 1.0);
@@ -276,21 +276,21 @@ fn a_tunnel_outlives_the_silence_of_a_drain_and_ends_with_its_cut_off() {
 fn a_tunnel_keeps_its_slot_and_gives_its_permits_back() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[FAILED]);
+        net.responds(A, &[FAILED]);
         let numbers = "in_flight_max = 1\nretry.max_attempts = 1\nbreaker.consecutive_failures = 1\n";
         let config = format!("[upstreams.backend]\nendpoints = [\"{A}\"]\nupgrade = [\"websocket\"]\n{numbers}");
         let bench = Bench::new(&net, &config).await;
         assert_eq!((bench.get("/").await.status, bench.get("/").await.status), (500, 503), "the breaker is open");
-        // Until the breaker is due and no connection is left that says the old.
+        // Long enough for the breaker to admit a probe, and for the pool to drop the connections of the old script.
         pass(seconds(5)).await;
         echoes(&net, SWITCHED);
         let mut probe = bench.connect();
         probe.say(ASKED).await;
-        assert!(probe.piece().await.expect("an answer").starts_with("HTTP/1.1 101 "));
+        assert!(probe.piece().await.expect("a response").starts_with("HTTP/1.1 101 "));
         let seen = bench.get("/").await;
         assert!(seen.status == 503 && seen.body.contains("in_flight_limit"), "{seen:?}");
         assert_eq!(bench.metric("outrigger_breaker_transitions_total", &["probes_succeeded"]), 1.0);
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         probe.end().await;
         while probe.piece().await.is_some() {}
         settle().await;
@@ -303,8 +303,8 @@ fn connecting(more: &str) -> String {
     ONE.replace("[upstreams.backend.endpoint_", &format!("connect = true\n{more}\n[upstreams.backend.endpoint_"))
 }
 
-/// The endpoint gives back what it gets, in brackets, and answers no request.
-fn gives_back(net: &Net) {
+/// The endpoint echoes what it gets, in brackets, without an HTTP response.
+fn echoes_bytes(net: &Net) {
     net.endpoint(A, |_, mut peer| async move {
         while let Some(piece) = peer.piece().await {
             peer.say(&format!("<{piece}>")).await;
@@ -316,20 +316,20 @@ fn gives_back(net: &Net) {
 fn connect_leads_to_an_endpoint_of_an_upstream_that_allows_it() {
     paused(async {
         let net = Net::default();
-        gives_back(&net);
+        echoes_bytes(&net);
         let route = "[[upstreams.backend.routes]]\nname = \"all\"\n";
         let bench = Bench::new(&net, &format!("{}{route}", connecting(""))).await;
-        let mut caller = bench.connect();
-        caller.say("CONNECT Backend:9 HTTP/1.1\r\nhost: other:9\r\nproxy-authorization: secret\r\n\r\n").await;
-        assert_eq!(caller.piece().await.as_deref(), Some("HTTP/1.1 200 OK\r\n\r\n"));
-        caller.say("GET / HTTP/1.1\r\n\r\n").await;
-        assert_eq!(caller.piece().await.as_deref(), Some("<GET / HTTP/1.1\r\n\r\n>"), "and nothing before it");
+        let mut client = bench.connect();
+        client.say("CONNECT Backend:9 HTTP/1.1\r\nhost: other:9\r\nproxy-authorization: secret\r\n\r\n").await;
+        assert_eq!(client.piece().await.as_deref(), Some("HTTP/1.1 200 OK\r\n\r\n"));
+        client.say("GET / HTTP/1.1\r\n\r\n").await;
+        assert_eq!(client.piece().await.as_deref(), Some("<GET / HTTP/1.1\r\n\r\n>"), "and nothing before it");
         assert_eq!((bench.shared.tunnels(), bench.under_way()), (1, (1, 1)));
         pass(seconds(1)).await;
         let labels = ["method=\"CONNECT\"", "code=\"2xx\"", "outcome=\"success\"", "route=\"default\""];
         assert_eq!(bench.metric("outrigger_requests_total", &labels), 1.0);
-        caller.end().await;
-        assert!(caller.piece().await.is_none());
+        client.end().await;
+        assert!(client.piece().await.is_none());
         settle().await;
         assert_eq!((connections(&bench), bench.shared.tunnels(), bench.under_way()), (0, 0, (0, 0)));
     });
@@ -339,44 +339,44 @@ fn connect_leads_to_an_endpoint_of_an_upstream_that_allows_it() {
 fn connect_leads_nowhere_else() {
     paused(async {
         let net = Net::default();
-        gives_back(&net);
+        echoes_bytes(&net);
         let ask = async |config: &str, authority: &str| {
             let bench = Bench::new(&net, config).await;
-            let mut caller = bench.connect();
-            caller.say(&format!("CONNECT {authority} HTTP/1.1\r\nhost: backend\r\n\r\nearly")).await;
-            caller.answer().await.expect("an answer").status
+            let mut client = bench.connect();
+            client.say(&format!("CONNECT {authority} HTTP/1.1\r\nhost: backend\r\n\r\nearly")).await;
+            client.response().await.expect("a response").status
         };
         let allowed = connecting("");
         assert_eq!(ask(ONE, "backend:80").await, 405);
-        assert_eq!(ask(&allowed, "other:80").await, 421, "the default upstream is not meant");
-        assert_eq!(ask(&allowed, "10.0.0.1:80").await, 421, "an endpoint's address is no name of it");
+        assert_eq!(ask(&allowed, "other:80").await, 421, "CONNECT does not fall back to the default upstream");
+        assert_eq!(ask(&allowed, "10.0.0.1:80").await, 421, "CONNECT needs the upstream by name, not by address");
         assert_eq!(ask(&allowed, "169.254.169.254:80").await, 421);
         assert_eq!(net.dialed(), 0);
     });
 }
 
 #[test]
-fn connect_takes_a_new_connection_and_tries_again_where_there_is_none() {
+fn connect_takes_a_new_connection_and_is_retried_where_connecting_fails() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &[OK]);
+        net.responds(A, &[OK]);
         let bench = Bench::new(&net, &connecting("")).await;
         assert_eq!((bench.get("/").await.status, connections(&bench)), (200, 1));
         net.next_dials([DialFault::Refused, DialFault::Silent]);
-        gives_back(&net);
-        let mut caller = bench.connect();
-        caller.say("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\nearly").await;
+        echoes_bytes(&net);
+        let mut client = bench.connect();
+        client.say("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\nearly").await;
         let started = clock::now();
-        let seen = caller.answer_to_head().await.expect("an answer");
+        let seen = client.response_to_head().await.expect("a response");
         assert_eq!((seen.status, (clock::now() - started).as_secs()), (200, 1));
         assert!(seen.head.contains("outrigger-attempts: 3\r\n") && !seen.head.contains("content-length"), "{seen:?}");
-        assert_eq!(caller.piece().await.as_deref(), Some("<early>"));
-        assert_eq!((net.dialed(), connections(&bench)), (4, 2), "the idle one is for requests");
+        assert_eq!(client.piece().await.as_deref(), Some("<early>"));
+        assert_eq!((net.dialed(), connections(&bench)), (4, 2), "a tunnel takes no idle connection");
 
         net.next_dials([DialFault::Refused; 3]);
-        let mut caller = bench.connect();
-        caller.say("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-        let seen = caller.answer().await.expect("an answer");
+        let mut client = bench.connect();
+        client.say("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let seen = client.response().await.expect("a response");
         assert!(seen.status == 502 && seen.body.contains("connect_refused"), "{seen:?}");
     });
 }
@@ -396,8 +396,8 @@ fn a_tunnel_has_succeeded_when_it_begins() {
         assert_eq!(bench.get("/").await.status, 500);
         let mut open = bench.connect();
         open.say(ASKED).await;
-        assert_eq!(open.answer_to_head().await.expect("an answer").status, 101);
+        assert_eq!(open.response_to_head().await.expect("a response").status, 101);
         let seen = [bench.get("/").await.status, bench.get("/").await.status, bench.get("/").await.status];
-        assert_eq!(seen, [500, 500, 503], "the streak began anew with the tunnel");
+        assert_eq!(seen, [500, 500, 503], "the tunnel reset the streak");
     });
 }

@@ -1,4 +1,4 @@
-//! Endpoints: each connection, and each request on it, meets with something drawn.
+//! Endpoints. The rng draws a fate for each connection, and for each request on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use crate::upstream::endpoint::Target;
 
 const PIPE_BYTES: usize = 16 * 1024;
 
-/// The network of a run.
-pub(super) struct Wires(Rc<World>);
+/// Connects the proxy to the endpoints of a run.
+pub(super) struct Network(Rc<World>);
 
-impl Wires {
-    pub(super) fn new(world: &Rc<World>) -> Wires {
-        Wires(Rc::clone(world))
+impl Network {
+    pub(super) fn new(world: &Rc<World>) -> Network {
+        Network(Rc::clone(world))
     }
 }
 
-impl Dial for Wires {
+impl Dial for Network {
     fn dial(&self, target: &Target) -> Dialing {
         let address = target.address;
         let world = Rc::clone(&self.0);
@@ -34,12 +34,12 @@ impl Dial for Wires {
             clock::sleep(world.millis(3)).await;
             if world.chance(world.scenario.faults / 4) {
                 let kind = world.draw(4);
-                world.tell(|| format!("{address} fault {kind} at connecting"));
+                world.log(|| format!("{address} fault {kind} at connecting"));
                 match kind {
                     0 => return Err(io::ErrorKind::ConnectionRefused.into()),
                     1 => return Err(io::ErrorKind::HostUnreachable.into()),
                     2 => std::future::pending::<()>().await,
-                    // Gone before anything can be written.
+                    // The connection is gone before anything can be written.
                     _ => return Ok(ByteStream::Memory(tokio::io::duplex(PIPE_BYTES).0)),
                 }
             }
@@ -50,26 +50,26 @@ impl Dial for Wires {
     }
 }
 
-/// What becomes of an answer.
+/// What becomes of a request that reaches an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
     Fine,
     Status,
-    /// Nothing is said.
+    /// The endpoint sends nothing.
     Silence,
-    /// The connection ends without a word.
+    /// The endpoint closes without a response.
     Close,
-    /// It ends after some bytes of the answer.
+    /// The endpoint closes after some bytes of the response.
     BreakOff,
-    /// Some bytes of it come, and no more.
+    /// The endpoint sends some bytes of the response, and no more.
     Stall,
     Garbage,
-    /// More comes than was said, unless the next request is there before it: what comes then is by HTTP/1.1's rules the answer to that, whoever reads it.
+    /// The endpoint sends more than it announced, unless the next request arrives first: by HTTP/1.1's rules, bytes sent after that are the response to it.
     TooLong,
-    InterimFlood,
-    /// It comes before the request's body has been read, of which nothing is read after it.
+    InformationalFlood,
+    /// The endpoint responds before it has read the body of the request, and does not read it.
     Early,
-    /// It is whole, and the connection ends though nothing says so.
+    /// The endpoint closes after a whole response that did not announce it.
     CloseAfter,
     Upgrade,
 }
@@ -82,36 +82,36 @@ const FAULTS: [Fate; 11] = [
     Fate::Stall,
     Fate::Garbage,
     Fate::TooLong,
-    Fate::InterimFlood,
+    Fate::InformationalFlood,
     Fate::Early,
     Fate::CloseAfter,
     Fate::Upgrade,
 ];
 
 async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
-    let _told = OnPanic(|| world.offence(format!("{address} panicked, probably at what it was sent")));
+    let _guard = OnPanic(|| world.violation(format!("{address} panicked, probably at what it was sent")));
     let mut unread = Vec::new();
     loop {
-        let patience = clock::now() + world.millis(4_000);
-        let Some(head) = clock::until(patience, read_head(&mut pipe, &mut unread)).await.flatten() else {
+        let closes_at = clock::now() + world.millis(4_000);
+        let Some(head) = clock::until(closes_at, read_head(&mut pipe, &mut unread)).await.flatten() else {
             return leave(&world, pipe, unread);
         };
         let id = field(&head, "x-id: ");
         arrived(&world, &id);
         let fate = if world.chance(world.scenario.faults) { FAULTS[world.draw(11) as usize] } else { Fate::Fine };
-        world.tell(|| format!("{address} {id} gets {fate:?}"));
+        world.log(|| format!("{address} {id} gets {fate:?}"));
         if fate != Fate::Early && read_body(&mut pipe, &mut unread, &head).await.is_none() {
             return;
         }
         clock::sleep(world.millis(50)).await;
-        if !answer(&world, &mut pipe, &mut unread, &head, fate).await {
+        if !response(&world, &mut pipe, &mut unread, &head, fate).await {
             return;
         }
     }
 }
 
 /// Whether the connection goes on.
-async fn answer(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, head: &str, fate: Fate) -> bool {
+async fn response(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, head: &str, fate: Fate) -> bool {
     let id = field(head, "x-id: ");
     let text = match fate {
         Fate::Silence => {
@@ -125,7 +125,7 @@ async fn answer(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, he
                 .to_owned()
         }
         Fate::Upgrade => "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n".to_owned(),
-        Fate::InterimFlood => "HTTP/1.1 102 Processing\r\n\r\n".repeat(20),
+        Fate::InformationalFlood => "HTTP/1.1 102 Processing\r\n\r\n".repeat(20),
         _ => whole(world, &id, head.starts_with("HEAD "), fate),
     };
     let mut text = text.into_bytes();
@@ -144,19 +144,19 @@ async fn answer(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, he
     matches!(fate, Fate::Fine | Fate::Status | Fate::TooLong) && !text.starts_with(b"HTTP/1.0")
 }
 
-/// A whole answer, which is noted as one.
+/// A whole response, recorded as one.
 fn whole(world: &World, id: &str, is_to_head: bool, fate: Fate) -> String {
-    let mut answers = world.answers.borrow_mut();
-    let number = answers.len();
+    let mut responses = world.responses.borrow_mut();
+    let number = responses.len();
     let is_last = matches!(fate, Fate::Fine | Fate::CloseAfter);
     let body =
         format!("{id} {number} {}", "x".repeat(world.draw(if world.chance(10) { 60_000 } else { 100 }) as usize));
     let status = if fate == Fate::Status { [429, 500, 503, 404][world.draw(4) as usize] } else { 200 };
     let retry_after = if status == 503 && world.chance(50) { "retry-after: 1\r\n" } else { "" };
-    let marks = format!("x-id: {id}\r\nx-answer: {number}\r\n{retry_after}");
-    answers.push((id.to_owned(), if is_to_head { String::new() } else { body.clone() }));
+    let marks = format!("x-id: {id}\r\nx-response: {number}\r\n{retry_after}");
+    responses.push((id.to_owned(), if is_to_head { String::new() } else { body.clone() }));
     let shown = if is_to_head { "" } else { body.as_str() };
-    // Without an end of its own an answer that breaks off cannot be told from a whole one, so only whole ones have none.
+    // A response that ends with its connection looks the same when it breaks off. So only fates that send it whole may have this form.
     match world.draw(3) {
         0 if is_last && !is_to_head => format!("HTTP/1.0 {status} X\r\n{marks}\r\n{shown}"),
         1 if !is_to_head => {
@@ -170,12 +170,12 @@ fn whole(world: &World, id: &str, is_to_head: bool, fate: Fate) -> String {
     }
 }
 
-/// Writes in up to three pieces; whether somebody took them. The answer is whole after `whole` bytes, and what is too much is not begun once the next request has come.
+/// Writes in up to three pieces; whether the proxy read them. The response ends after `whole` bytes. Bytes beyond it are not begun once the next request has arrived.
 async fn say(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, text: &[u8], whole: usize) -> bool {
     let mut rest = text;
     let mut is_too_late = |pipe: &mut DuplexStream, rest: &[u8]| {
         let is_surplus = !rest.is_empty() && text.len() - rest.len() == whole;
-        is_surplus && has_come(pipe, unread)
+        is_surplus && has_arrived(pipe, unread)
     };
     for _ in 0..2 {
         if is_too_late(pipe, rest) {
@@ -191,8 +191,8 @@ async fn say(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, text:
     is_too_late(pipe, rest) || pipe.write_all(rest).await.is_ok()
 }
 
-/// Reads what is there, without waiting for more; whether anything has been read.
-fn has_come(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> bool {
+/// Reads what has arrived, without waiting for more. Whether `unread` holds anything then.
+fn has_arrived(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> bool {
     let mut room = [0; PIPE_BYTES];
     let mut buffer = ReadBuf::new(&mut room);
     let mut cx = Context::from_waker(Waker::noop());
@@ -202,11 +202,11 @@ fn has_come(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> bool {
     !unread.is_empty()
 }
 
-/// Closes; a request of which bytes have come and will never be read has arrived, too.
+/// Closes. A request of which some bytes came counts as arrived, though nobody reads it.
 fn leave(world: &World, mut pipe: DuplexStream, mut unread: Vec<u8>) {
-    if has_come(&mut pipe, &mut unread) {
+    if has_arrived(&mut pipe, &mut unread) {
         let id = field(&String::from_utf8_lossy(&unread), "x-id: ");
-        world.tell(|| format!("closed with {id} unread"));
+        world.log(|| format!("closed with {id} unread"));
         arrived(world, &id);
     }
 }

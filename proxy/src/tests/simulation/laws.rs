@@ -1,4 +1,4 @@
-//! What must be true when all is quiet.
+//! What must be true at the end of a run, when nothing happens any more.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
         for endpoint in upstream.endpoints.load().iter() {
             let idle = endpoint.at.idle.load(Relaxed);
             if idle > world.scenario.idle_max {
-                world.offence(format!("{} idle connections to {}", idle, endpoint.at.address));
+                world.violation(format!("{} idle connections to {}", idle, endpoint.at.address));
             }
         }
     }
@@ -27,7 +27,7 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
         ("connections of the app", bench.shared.connections() as u64),
         ("requests", bench.shared.requests().1),
         ("bytes kept", bench.shared.replay.kept() as u64),
-        ("callers' requests", u64::from(world.under_way.get())),
+        ("clients' requests", u64::from(world.under_way.get())),
     ];
     let (requests, attempts) = bench.under_way();
     left.extend([("slots", u64::from(requests)), ("attempts", u64::from(attempts))]);
@@ -39,16 +39,16 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
     }
     check_budget(world, bench);
     check_success(world);
-    // The worker's own task, which ends with a drain, and the one that asks.
+    // The worker's own task ends only with a drain.
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64;
     let worker = u64::from(!world.is_draining.get());
     left.push(("tasks", tasks.saturating_sub(worker)));
     for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
-        world.offence(format!("{count} {what} are left"));
+        world.violation(format!("{count} {what} are left"));
     }
 }
 
-/// Extra attempts that something was sent before are paid for out of what requests paid in, and the floor (`outrigger_policy::budget`, the law).
+/// Checks the law of `outrigger_policy::budget`: retries withdraw no more than requests have deposited, plus the floor. A retry of an attempt that sent nothing is free.
 fn check_budget(world: &World, bench: &Bench) {
     const WINDOW_SECONDS: f64 = 10.0;
     let free = bench.metric("outrigger_retries_total", &["reason=\"unsent\""]);
@@ -57,7 +57,7 @@ fn check_budget(world: &World, bench: &Bench) {
     let seconds = (clock::now() - world.started).as_secs_f64() + WINDOW_SECONDS;
     let most = world.scenario.budget_ratio * requests + f64::from(world.scenario.budget_floor) * seconds;
     if paid > most {
-        world.offence(format!("{paid} retries where the budget allows {most}"));
+        world.violation(format!("{paid} retries where the budget allows {most}"));
     }
 }
 
@@ -65,7 +65,7 @@ fn check_budget(world: &World, bench: &Bench) {
 fn check_success(world: &World) {
     let Scenario { faults, in_flight_max, drains, .. } = world.scenario;
     let (awaited, succeeded) = (world.awaited.get(), world.succeeded.get());
-    if faults == 0 && in_flight_max >= world.scenario.callers && !drains && succeeded < awaited {
-        world.offence(format!("{succeeded} of {awaited} requests succeeded in a world without faults"));
+    if faults == 0 && in_flight_max >= world.scenario.clients && !drains && succeeded < awaited {
+        world.violation(format!("{succeeded} of {awaited} requests succeeded in a world without faults"));
     }
 }

@@ -1,20 +1,20 @@
-//! What a run is about, drawn from its seed: numbers of the configuration, and how many of whom there are.
+//! The parameters of a run, drawn from its seed: the configuration, and the numbers of clients, endpoints and requests.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// Time for a request's answer, all attempts together: less than four attempts that time out take.
+/// The request timeout, over all attempts. Four attempts that time out would take longer.
 pub(super) const REQUEST_MILLIS: u64 = 1_200;
 
-/// The numbers of a run.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
-    pub(super) callers: u32,
+    pub(super) clients: u32,
     pub(super) exchanges: u32,
     pub(super) endpoints: u32,
     pub(super) reloads: u32,
     pub(super) drains: bool,
-    /// Of a hundred answers so many go wrong.
+    /// The percentage of requests that meet a fault.
     pub(super) faults: u32,
     pub(super) attempts_max: u32,
     pub(super) idle_max: u32,
@@ -26,21 +26,21 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    pub(super) fn draw(dice: &mut SmallRng) -> Scenario {
+    pub(super) fn draw(rng: &mut SmallRng) -> Scenario {
         Scenario {
-            callers: dice.random_range(1..6),
-            exchanges: dice.random_range(1..6),
-            endpoints: dice.random_range(1..4),
-            reloads: if dice.random_range(0..3) == 0 { dice.random_range(1..4) } else { 0 },
-            drains: dice.random_range(0..4) == 0,
-            faults: [0, 10, 40, 80][dice.random_range(0..4_usize)],
-            attempts_max: dice.random_range(1..5),
-            idle_max: dice.random_range(0..4),
-            has_breakers: dice.random_range(0..2) == 0,
-            in_flight_max: [1, 2, 100][dice.random_range(0..3_usize)],
-            replay_bytes_max: [0, 100, 65_536][dice.random_range(0..3_usize)],
-            budget_ratio: [0.0, 0.2, 1.0][dice.random_range(0..3_usize)],
-            budget_floor: [0, 1, 10][dice.random_range(0..3_usize)],
+            clients: rng.random_range(1..6),
+            exchanges: rng.random_range(1..6),
+            endpoints: rng.random_range(1..4),
+            reloads: if rng.random_range(0..3) == 0 { rng.random_range(1..4) } else { 0 },
+            drains: rng.random_range(0..4) == 0,
+            faults: [0, 10, 40, 80][rng.random_range(0..4_usize)],
+            attempts_max: rng.random_range(1..5),
+            idle_max: rng.random_range(0..4),
+            has_breakers: rng.random_range(0..2) == 0,
+            in_flight_max: [1, 2, 100][rng.random_range(0..3_usize)],
+            replay_bytes_max: [0, 100, 65_536][rng.random_range(0..3_usize)],
+            budget_ratio: [0.0, 0.2, 1.0][rng.random_range(0..3_usize)],
+            budget_floor: [0, 1, 10][rng.random_range(0..3_usize)],
         }
     }
 
@@ -49,7 +49,7 @@ impl Scenario {
         format!("10.0.0.{}:80", number + 1)
     }
 
-    /// The file of the `generation`-th configuration; each has other numbers and begins with another endpoint, the last one only in some.
+    /// The file of the `generation`-th configuration. Each has other numbers and another order of endpoints, and every other one leaves an endpoint out.
     pub(super) fn config(&self, generation: u32) -> String {
         let count = if generation % 2 == 1 && self.endpoints > 1 { self.endpoints - 1 } else { self.endpoints };
         let addresses = (0..count).map(|n| format!("\"{}\"", Scenario::address((n + generation) % self.endpoints)));

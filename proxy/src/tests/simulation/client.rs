@@ -1,4 +1,4 @@
-//! Callers: each sends one request after the other, over a connection that it keeps as long as it can, and judges what it gets.
+//! Clients. Each sends one request after the other, over a connection that it keeps as long as it can, and checks the responses.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::endpoint::field;
 use super::scenario::REQUEST_MILLIS;
 use crate::clock;
 
-/// Longer than anything may take: uploads with their pauses, the request, an answer's body.
+/// Longer than anything may take: uploads with their pauses, the request, the body of a response.
 const EVER: Duration = Duration::from_secs(30);
-/// What is added to a request's time: a tick, the pauses of the endpoint's writing, a superseded answer.
+/// What a request may take beyond its timeout: a tick, the pauses in the endpoint's writing, a superseded response.
 const SLACK: Duration = Duration::from_millis(400);
 
-/// A request as its caller means it.
-struct Wish {
+/// A request as its client intends it.
+struct Request {
     id: String,
     method: &'static str,
     path: String,
@@ -26,12 +26,12 @@ struct Wish {
     is_chunked: bool,
 }
 
-impl Wish {
-    fn draw(world: &World, id: String) -> Wish {
+impl Request {
+    fn draw(world: &World, id: String) -> Request {
         let method = ["GET", "HEAD", "PUT", "DELETE", "POST", "POST", "PATCH"][world.draw(7) as usize];
         let has_body = matches!(method, "PUT" | "POST" | "PATCH") && world.chance(80);
         let length = if !has_body { 0 } else { world.draw([10, 1_000, 40_000, 200_000][world.draw(4) as usize]) };
-        Wish {
+        Request {
             path: format!("{}/{id}", ["", "/keyed", "/free"][world.draw(3) as usize]),
             id,
             method,
@@ -41,14 +41,14 @@ impl Wish {
         }
     }
 
-    /// Whether it may reach an endpoint more than once.
+    /// Whether it may reach endpoints more than once.
     fn is_repeatable(&self) -> bool {
         let is_idempotent = matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE");
         is_idempotent || self.path.starts_with("/free") || (self.path.starts_with("/keyed") && self.has_key)
     }
 
     fn bytes(&self) -> String {
-        let Wish { method, path, id, body, .. } = self;
+        let Request { method, path, id, body, .. } = self;
         let key = if self.has_key { format!("idempotency-key: {id}\r\n") } else { String::new() };
         let head = format!("{method} {path} HTTP/1.1\r\nhost: backend\r\nx-id: {id}\r\n{key}");
         match self.is_chunked {
@@ -60,73 +60,73 @@ impl Wish {
     }
 }
 
-type Line = (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>);
+type Connection = (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>);
 
 pub(super) async fn live(world: Rc<World>, bench: Rc<Bench>, number: u32) {
-    let mut line: Option<Line> = None;
+    let mut connection: Option<Connection> = None;
     for n in 0..world.scenario.exchanges {
         clock::sleep(world.millis(800)).await;
         if world.is_draining.get() {
             return;
         }
-        let wish = Wish::draw(&world, format!("r{number}-{n}"));
-        let taken = line.take().unwrap_or_else(|| tokio::io::split(bench.connect_bare()));
+        let request = Request::draw(&world, format!("r{number}-{n}"));
+        let taken = connection.take().unwrap_or_else(|| tokio::io::split(bench.connect_bare()));
         world.under_way.set(world.under_way.get() + 1);
-        line = exchange(&world, taken, &wish).await;
+        connection = exchange(&world, taken, &request).await;
         world.under_way.set(world.under_way.get() - 1);
-        let arrivals = world.arrivals.borrow().get(&wish.id).copied().unwrap_or(0);
-        let most = if wish.is_repeatable() { world.scenario.attempts_max + 1 } else { 1 };
+        let arrivals = world.arrivals.borrow().get(&request.id).copied().unwrap_or(0);
+        let most = if request.is_repeatable() { world.scenario.attempts_max + 1 } else { 1 };
         if arrivals > most {
-            world.offence(format!("{} {} reached endpoints {arrivals} times", wish.method, wish.path));
+            world.violation(format!("{} {} reached endpoints {arrivals} times", request.method, request.path));
         }
     }
 }
 
-/// Sends and awaits; the connection, if it can be used again.
-async fn exchange(world: &World, (mut reader, mut writer): Line, wish: &Wish) -> Option<Line> {
-    world.tell(|| format!("{} {} of {} bytes", wish.method, wish.path, wish.body.len()));
+/// Sends a request and awaits its response. Returns the connection if it can be used again.
+async fn exchange(world: &World, (mut reader, mut writer): Connection, request: &Request) -> Option<Connection> {
+    world.log(|| format!("{} {} of {} bytes", request.method, request.path, request.body.len()));
     let leaves_after = if world.chance(10) { world.millis(1_500) } else { EVER };
     let work = async {
         let mut written_at = None;
         let write = async {
-            let is_whole = upload(world, &mut writer, wish.bytes().as_bytes()).await;
+            let is_whole = upload(world, &mut writer, request.bytes().as_bytes()).await;
             written_at = is_whole.then(clock::now);
         };
         let mut write = std::pin::pin!(write);
-        let mut answer = std::pin::pin!(read(&mut reader, wish.method == "HEAD"));
+        let mut response = std::pin::pin!(read(&mut reader, request.method == "HEAD"));
         let mut is_written = false;
-        let answer = loop {
-            // The upload first; an answer that comes before its end ends it.
+        let response = loop {
+            // Biased to the upload: a response that comes before its end ends the upload.
             tokio::select! {
                 biased;
                 () = &mut write, if !is_written => is_written = true,
-                answer = &mut answer => break answer,
+                response = &mut response => break response,
             }
         };
-        (answer, is_written)
+        (response, is_written)
     };
     let started = clock::now();
-    let Some((answer, is_written)) = clock::until(started + leaves_after, work).await else {
-        world.tell(|| format!("{} leaves", wish.id));
+    let Some((response, is_written)) = clock::until(started + leaves_after, work).await else {
+        world.log(|| format!("{} leaves", request.id));
         if leaves_after == EVER {
-            world.offence(format!("{} {} has no outcome", wish.method, wish.path));
+            world.violation(format!("{} {} has no outcome", request.method, request.path));
         }
         return None;
     };
     world.awaited.set(world.awaited.get() + 1);
-    let Some((head, body)) = answer else {
-        world.tell(|| format!("{} is broken off", wish.id));
+    let Some((head, body)) = response else {
+        world.log(|| format!("{} is broken off", request.id));
         return None;
     };
-    judge(world, wish, &head, &body);
+    check(world, request, &head, &body);
     let limit = Duration::from_millis(REQUEST_MILLIS) + SLACK;
-    if wish.body.len() < 1_000 && is_written && body.len() < 1_000 && clock::now() - started > limit {
-        world.offence(format!("{} {} took {:?}", wish.method, wish.path, clock::now() - started));
+    if request.body.len() < 1_000 && is_written && body.len() < 1_000 && clock::now() - started > limit {
+        world.violation(format!("{} {} took {:?}", request.method, request.path, clock::now() - started));
     }
     (is_written && !head.contains("connection: close")).then_some((reader, writer))
 }
 
-/// Writes in a few pieces with pauses; whether all was taken.
+/// Writes in a few pieces with pauses; whether the proxy read them all.
 async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8]) -> bool {
     let mut rest = bytes;
     let pauses = world.chance(30);
@@ -144,7 +144,7 @@ async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8
     true
 }
 
-/// Head, in lower case, and body of the answer; `None` if the connection ends before it is whole.
+/// Head, in lower case, and body of the response; `None` if the connection ends before it is whole.
 async fn read(reader: &mut ReadHalf<DuplexStream>, is_to_head: bool) -> Option<(String, String)> {
     let mut unread = Vec::new();
     loop {
@@ -157,29 +157,34 @@ async fn read(reader: &mut ReadHalf<DuplexStream>, is_to_head: bool) -> Option<(
     }
 }
 
-/// A whole answer is this request's, and as it was sent.
-fn judge(world: &World, wish: &Wish, head: &str, body: &str) {
+/// Checks that a whole response belongs to this request and is as the endpoint sent it.
+fn check(world: &World, request: &Request, head: &str, body: &str) {
     let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    world.tell(|| format!("{} is answered {status} with {} bytes", wish.id, body.len()));
-    let number = field(head, "x-answer: ");
+    world.log(|| format!("{} is answered {status} with {} bytes", request.id, body.len()));
+    let number = field(head, "x-response: ");
     if number.is_empty() {
         let is_ours = head.contains("proxy-status: outrigger; error=");
         if !is_ours {
-            world.offence(format!("{}: nobody's answer: {head}", wish.id));
+            world.violation(format!("{}: a response that no endpoint sent: {head}", request.id));
         }
         return;
     }
     if status == "200" {
         world.succeeded.set(world.succeeded.get() + 1);
     }
-    let answers = world.answers.borrow();
-    let sent = number.parse::<usize>().ok().and_then(|number| answers.get(number));
+    let responses = world.responses.borrow();
+    let sent = number.parse::<usize>().ok().and_then(|number| responses.get(number));
     match sent {
-        Some((id, _)) if *id != wish.id => world.offence(format!("{} got the answer of {id}", wish.id)),
+        Some((id, _)) if *id != request.id => world.violation(format!("{} got the response of {id}", request.id)),
         Some((_, whole)) if whole == body => {}
         Some((_, whole)) => {
-            world.offence(format!("{}: {} bytes of an answer of {} pass for whole", wish.id, body.len(), whole.len()));
+            world.violation(format!(
+                "{}: {} bytes of a response of {} pass for a whole one",
+                request.id,
+                body.len(),
+                whole.len()
+            ));
         }
-        None => world.offence(format!("{}: an answer that nobody gave: {head}", wish.id)),
+        None => world.violation(format!("{}: a response with an unknown number: {head}", request.id)),
     }
 }

@@ -1,12 +1,12 @@
-//! Answers on their way down: as they come, never cut without being seen to be cut.
+//! Responses on their way to the client: they stream as they come, and the client can always see when one is cut off.
 
 use super::*;
 
 #[test]
-fn an_answer_in_an_unknown_coding_is_no_answer() {
+fn a_response_in_an_unknown_transfer_coding_is_malformed() {
     paused(async {
         let net = Net::default();
-        net.answers(A, &["HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nxxxx"]);
+        net.responds(A, &["HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nxxxx"]);
         let bench = Bench::new(&net, ONE).await;
         assert_eq!(bench.post("/", "x").await.status, 502);
     });
@@ -24,21 +24,21 @@ fn a_body_streams_as_it_comes_and_its_place_is_free_when_it_has_ended() {
             peer.closed().await;
         });
         let bench = Bench::new(&net, ONE).await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         let started = clock::now();
-        let first = caller.piece().await.expect("the head and the first piece");
-        let first = if first.contains("first") { first } else { caller.piece().await.expect("the first piece") };
+        let first = client.piece().await.expect("the head and the first piece");
+        let first = if first.contains("first") { first } else { client.piece().await.expect("the first piece") };
         assert!(first.contains("first") && clock::now() == started);
         assert_eq!(bench.under_way(), (1, 1));
-        assert!(caller.piece().await.expect("the second piece").contains("second"));
+        assert!(client.piece().await.expect("the second piece").contains("second"));
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
     });
 }
 
 #[test]
-fn a_truncated_answer_is_never_ended_cleanly() {
+fn a_truncated_response_is_never_ended_cleanly() {
     for head in ["content-length: 10\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
         paused(async move {
             let net = Net::default();
@@ -47,9 +47,9 @@ fn a_truncated_answer_is_never_ended_cleanly() {
                 peer.say(&format!("HTTP/1.1 200 OK\r\n{head}")).await;
             });
             let bench = Bench::new(&net, ONE).await;
-            let mut caller = bench.connect();
-            caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-            assert!(caller.answer().await.is_none(), "{head:?} must not look whole");
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            assert!(client.response().await.is_none(), "{head:?} must not look whole");
             settle().await;
             assert_eq!(bench.metric("outrigger_requests_total", &["truncated"]), 1.0);
             assert_eq!(net.arrived().len(), 1, "nothing is retried once the head has gone down");
@@ -58,7 +58,7 @@ fn a_truncated_answer_is_never_ended_cleanly() {
 }
 
 #[test]
-fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
+fn a_body_that_stands_still_is_ended_whichever_side_stopped() {
     paused(async {
         let net = Net::default();
         net.endpoint(A, |_, mut peer| async move {
@@ -72,10 +72,10 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
             peer.say(&"x".repeat(1_000_000)).await;
         });
         let bench = Bench::new(&net, ONE).await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         let started = clock::now();
-        assert!(caller.answer().await.is_none());
+        assert!(client.response().await.is_none());
         let waited = clock::now() - started;
         assert!((seconds(30)..seconds(32)).contains(&waited), "{waited:?}");
         assert_eq!(
@@ -88,8 +88,8 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
         assert_eq!(failures, Some(1), "the endpoint has failed, though it was we who ended the connection");
 
         let bench = Bench::new(&net, &ONE.replace(A, B)).await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         pass(seconds(32)).await; // and reads nothing
         settle().await;
         assert_eq!(
@@ -102,15 +102,15 @@ fn a_body_that_stands_still_is_ended_whoever_is_to_blame() {
 }
 
 #[test]
-fn the_end_of_an_answer_waits_for_a_slow_reader_longer_than_an_idle_connection_may() {
+fn the_end_of_a_response_waits_for_a_slow_reader_longer_than_an_idle_connection_may() {
     paused(async {
         let net = Net::default();
-        let body = "x".repeat(40_000); // more than the pipe holds: the rest stays staged
-        net.answers(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n{body}")]);
+        let body = "x".repeat(40_000); // more than the pipe holds: the rest stays in the write buffer
+        net.responds(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n{body}")]);
         let bench = Bench::new(&net, &format!("listen.idle_timeout = \"5s\"\n{ONE}")).await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         pass(seconds(20)).await;
-        assert_eq!(caller.answer().await.expect("a whole answer").body.len(), 40_000);
+        assert_eq!(client.response().await.expect("a whole response").body.len(), 40_000);
     });
 }
