@@ -1,11 +1,15 @@
-//! The composition root: from a configuration to running listeners, and in order to a stop.
+//! The composition root: builds the running proxy from a configuration, and stops it in order.
 //!
-//! One **control thread** (the caller's) accepts, watches the configuration, resolves names and answers the operator; **workers** do
-//! the requests. A connection is handed to the worker with the fewest: an app holds few, long-lived connections, which the
+//! One **control thread** (the calling one) accepts connections, watches the configuration, resolves names and serves the admin port. **Workers** serve
+//! the requests. A new connection goes to the worker with the fewest: an app holds few, long-lived connections, which the
 //! kernel's hashing would spread badly.
 //!
-//! The stop follows what an egress sidecar is for: the app may still need it after SIGTERM. So readiness goes first, serving goes on until the
-//! app has been silent for a while or the time is nearly over, then what is under way finishes, then it is over.
+//! The app may still need its sidecar after SIGTERM, so the proxy stops in this order:
+//!
+//! 1. `/readyz` fails.
+//! 2. The proxy goes on serving until the app has been silent for a while or the drain's time is nearly over.
+//! 3. Requests under way finish, and no new connections are accepted.
+//! 4. What is left is cut off.
 
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::path::PathBuf;
@@ -33,18 +37,18 @@ use crate::upstream::resolve;
 use crate::worker::{Order, Worker};
 use crate::{admin, clock};
 
-/// When the system gives no connection (no descriptors left), the acceptor waits so long before it asks again.
+/// How long the acceptor waits after the system failed to give it a connection, for example because no descriptors were left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections on their way to a worker.
+/// How many connections may queue on their way to a worker.
 const HANDOFF_MAX: usize = 1024;
-/// Beside two for each connection of the app: listeners, runtimes, files, the operator's connections.
+/// Descriptors that the proxy needs besides two for each downstream connection: listeners, runtimes, files, admin connections.
 const OWN_DESCRIPTORS: u64 = 128;
-/// The last connections are reset within this, then the process ends.
+/// How long the workers may take to reset the last connections before the process ends.
 const CUT_OFF_MAX: Duration = Duration::from_millis(200);
-/// How often the drain looks whether it is over.
+/// How often the drain checks whether it is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
-/// What the running proxy can be told.
+/// What the operator can order the running proxy to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Load the configuration file again.
@@ -63,35 +67,35 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the listeners of `config`, save those that a service manager has passed. `path` is the file it came from, watched for changes.
+    /// Binds the listeners of `config`, except those that a service manager has passed. `path` is the file of `config`, which is watched for changes.
     ///
     /// # Errors
-    /// An address cannot be bound, or what was passed is no listener; the error names it.
+    /// An address cannot be bound, or a passed descriptor is no listener; the error names it.
     pub fn bind(config: Config, path: Option<PathBuf>) -> io::Result<App> {
         let listeners = Listeners::open(&config.listen)?;
         Ok(App { config, path, listeners })
     }
 
-    /// Where the app is served.
+    /// The address that serves the app.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system does not report the address.
     pub fn app_address(&self) -> io::Result<SocketAddr> {
         self.listeners.app.address()
     }
 
-    /// Where the operator is served.
+    /// The address of the admin port.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system does not report the address.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.listeners.admin.address()
     }
 
-    /// Serves until it is told to stop; the calling thread becomes the control thread.
+    /// Serves until a command to stop comes. The calling thread becomes the control thread.
     ///
     /// # Errors
-    /// A thread or a runtime cannot be had.
+    /// A thread or a runtime cannot be created.
     pub fn run(self, commands: mpsc::Receiver<Command>) -> io::Result<()> {
         let workers = worker_count(self.config.listen.workers);
         let metrics = Metrics::new();
@@ -102,7 +106,7 @@ impl App {
             report_panics(&shared);
             self.control(shared, workers, commands).await
         });
-        // A look-up that the system's resolver does not answer must not hold up the end.
+        // A look-up that hangs in the system's resolver must not delay the exit.
         runtime.shutdown_background();
         ended
     }
@@ -124,7 +128,7 @@ impl App {
         let mut file = self.path.map(FileWatch::new);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         loop {
-            // Each branch only waits; what it brings is handled whole before the next turn.
+            // Each branch only waits, so dropping it loses nothing. What it brings is handled to the end before the next turn.
             let is_reload = tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Reload) => true,
@@ -135,8 +139,8 @@ impl App {
                     }
                 },
                 () = shared.asked_to_quit() => break,
-                // Only a panic ends them; a proxy that takes no connections must not look alive.
-                _ = listening.tasks.join_next() => return Err(io::Error::other("no connections are taken any more")),
+                // Only a panic ends an acceptor. A proxy that accepts no connections must not look alive.
+                _ = listening.tasks.join_next() => return Err(io::Error::other("no connections are accepted any more")),
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
             };
             let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
@@ -145,7 +149,7 @@ impl App {
             }
         }
         let drain = shared.live().config.drain;
-        // Whichever is first; a second signal cuts the drain short.
+        // A second signal cuts the drain short.
         tokio::select! {
             () = drain_all(&shared, drain, &mut listening, &mut threads) => {}
             () = stop_now(&mut commands) => {}
@@ -156,14 +160,14 @@ impl App {
     }
 }
 
-/// Where connections come in.
+/// The acceptors of both ports.
 struct Listening {
-    /// Both; aborted with this set, at the latest when the control thread returns.
+    /// Both acceptors; aborted with this set, at the latest when the control thread returns.
     tasks: JoinSet<()>,
     accepting: AbortHandle,
     close_app: watch::Sender<bool>,
     close_admin: watch::Sender<bool>,
-    /// `None` when the ports have been left to it, or if it cannot be looked for.
+    /// Finds a process that takes over our ports. `None` when we have left the ports to it, or if the system cannot report one.
     successor: Option<Successor>,
 }
 
@@ -181,18 +185,18 @@ impl Listening {
         Ok(Listening { tasks, accepting, close_app, close_admin, successor })
     }
 
-    /// Until the app's acceptor is closed and whoever stood before it has been let in.
+    /// Closes the app's acceptor and waits until it has accepted the connections in its queue.
     async fn close_app(&mut self) {
-        // Nobody hears it only if the acceptor is closed already.
+        // The send fails only if the acceptor is closed already.
         let _ = self.close_app.send(true);
         while !self.accepting.is_finished() && self.tasks.join_next().await.is_some() {}
     }
 
-    /// Begins to close both listening if another process stands beside them; returns whether it does so now.
+    /// Begins to close both acceptors if another process listens on the same ports. Returns whether it does so now.
     fn leave_to_successor(&mut self) -> bool {
         let is_there = self.successor.take_if(|successor| successor.is_there()).is_some();
         if is_there {
-            // Nobody hears it only if the acceptor is closed already.
+            // The send fails only if the acceptor is closed already.
             let _ = (self.close_app.send(true), self.close_admin.send(true));
         }
         is_there
@@ -217,13 +221,13 @@ impl Workers {
             let (handoff, connections) = mpsc::channel(HANDOFF_MAX);
             let (shared, order, end) = (Arc::clone(shared), order.clone(), end.clone());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let _told_if_lost = Lost(&shared.workers[number]);
-                // Without a runtime there is no worker; its channel closes, and connections go to the others.
+                let _marks_if_lost = Lost(&shared.workers[number]);
+                // Without a runtime there is no worker. Its channel closes, and connections go to the other workers.
                 let Ok(runtime) = runtime() else { return };
                 runtime.block_on(async {
                     Worker::new(Arc::clone(&shared), number, Box::new(Tcp)).run(connections, order).await;
                 });
-                // Nobody may be listening any more when the drain was cut short.
+                // The receiver may be gone if the drain was cut short.
                 let _ = end.try_send(());
             })?;
             handoffs.push(handoff);
@@ -231,17 +235,17 @@ impl Workers {
         Ok(Workers { handoffs, orders, ended, running: workers })
     }
 
-    /// Until every worker has ended.
+    /// Waits until every worker has ended.
     async fn all_ended(&mut self) {
         while self.running > 0 {
-            // `None`: the rest ended without a word.
+            // `None`: all senders are gone, so the other workers have ended too.
             self.running = if self.ended.recv().await.is_some() { self.running - 1 } else { 0 };
         }
     }
 
-    /// Ends what is left of connections so that nobody takes a part of an answer for the whole.
+    /// Ends the connections that are left, so that no reader takes a part of a response for the whole.
     async fn cut_off(&mut self) {
-        // No receiver is left only if every worker has ended already.
+        // The send fails only if every worker has ended already.
         let _ = self.orders.send(Order::CutOff);
         let _in_time = clock::until(clock::now() + CUT_OFF_MAX, self.all_ended()).await;
     }
@@ -256,7 +260,7 @@ impl Drop for Lost<'_> {
     }
 }
 
-/// Panics are counted wherever they happen. What was said is told to nobody: it may hold a part of a request.
+/// Counts panics of all threads and logs their places. The message of a panic is dropped, because it may contain a part of a request.
 fn report_panics(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     panic::set_hook(Box::new(move |info| {
@@ -265,7 +269,7 @@ fn report_panics(shared: &Arc<Shared>) {
     }));
 }
 
-/// So many connections that descriptors do not run out before places do: then one too many is told so instead of waiting in the queue.
+/// Lowers the number of connections to what the descriptors allow. So a connection too many gets a 503 instead of waiting in the accept queue.
 fn fit_to_descriptors(shared: &Shared) {
     let Some(descriptors) = raise_descriptor_limit() else { return };
     let carried = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 2).max(descriptors / 4).max(1);
@@ -276,11 +280,11 @@ fn fit_to_descriptors(shared: &Shared) {
     }
 }
 
-/// Takes as many descriptors as the system grants; returns how many that is. The usual soft limit of 1024 is a tenth of the connections that are allowed by default.
+/// Raises the descriptor limit as far as the system allows and returns it. The usual soft limit of 1024 is a tenth of the default `connections_max`.
 fn raise_descriptor_limit() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Without the right to it the old limit stays, and is what the second look tells.
+    // If this is not permitted, the old limit stays, and the second reading returns it.
     let _ = setrlimit(Resource::Nofile, limit);
     getrlimit(Resource::Nofile).current
 }
@@ -289,7 +293,7 @@ fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
-/// 0 asks for what suits a sidecar: one on a single core, else two.
+/// 0 means the default for a sidecar: one worker on a single core, else two.
 fn worker_count(configured: usize) -> usize {
     match configured {
         0 => thread::available_parallelism().map_or(1, |cores| cores.get().min(2)),
@@ -310,7 +314,7 @@ async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor, handoffs: Vec<mpsc:
     while let Some(accepted) = acceptor.next().await {
         match accepted {
             Ok(tcp) if shared.connections() >= shared.connections_max() => {
-                // One short write into an empty socket buffer: it goes out or the peer is gone.
+                // The socket's buffer is empty, so this short write fails only if the peer is gone.
                 let _ = tcp.try_write(CONNECTIONS_MAX);
                 shared.emit(&Event::ConnectionRefused);
             }
@@ -323,7 +327,7 @@ async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor, handoffs: Vec<mpsc:
     }
 }
 
-/// To the living worker with the fewest connections.
+/// Hands a connection to the living worker with the fewest connections.
 async fn hand_over(shared: &Shared, tcp: TcpStream, handoffs: &[mpsc::Sender<StdTcpStream>]) {
     let living = (0..handoffs.len()).filter(|number| !handoffs[*number].is_closed());
     let Some(fewest) = living.min_by_key(|number| shared.workers[*number].connections.load(Relaxed)) else { return };
@@ -342,16 +346,16 @@ async fn drain_all(shared: &Shared, drain: Drain, listening: &mut Listening, thr
     shared.begin_drain();
     shared.emit(&Event::Draining { in_flight: shared.requests().1 });
     wait_for_silence(shared, drain, started, listening).await;
-    // Whoever is in the queue is let in before the workers are told that nobody comes any more. What is late is reset with the rest.
+    // Connections in the queue are accepted before the workers get the order to finish. Later ones are reset with the rest.
     let _in_time = clock::until(end, listening.close_app()).await;
-    // No receiver is left only if every worker has ended already.
+    // The send fails only if every worker has ended already.
     let _ = threads.orders.send(Order::Finish);
     let in_time = clock::until(end, threads.all_ended()).await;
     let cut_off = if in_time.is_some() { 0 } else { shared.requests().1 };
     shared.emit(&Event::Drained { cut_off, took: clock::now().saturating_duration_since(started) });
 }
 
-/// Until no request has begun or been under way for `silence`, or only `grace` is left. As soon as a successor listens on our ports, they are left to it.
+/// Waits until no request has begun or been under way for `silence`, or only `grace` is left. Leaves the ports to a successor as soon as one listens on them.
 async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant, listening: &mut Listening) {
     let latest = started + drain.timeout.saturating_sub(drain.grace);
     let (mut begun_before, _) = shared.requests();
@@ -380,7 +384,7 @@ async fn stop_now(commands: &mut mpsc::Receiver<Command>) {
         match commands.recv().await {
             Some(Command::Stop | Command::StopNow) => return,
             Some(Command::Reload) => {}
-            // Nobody can say anything any more: let the drain take its time.
+            // No more commands can come, so the drain takes its full time.
             None => std::future::pending().await,
         }
     }
@@ -400,15 +404,15 @@ mod tests {
         report_panics(&shared);
         let worker = Arc::clone(&shared);
         let ended = thread::spawn(move || {
-            let _told_if_lost = Lost(&worker.workers[1]);
+            let _marks_if_lost = Lost(&worker.workers[1]);
             panic!("on purpose");
         });
         assert!(ended.join().is_err());
         drop(panic::take_hook());
         panic::set_hook(before);
-        // Not exactly one: other tests of this process may panic meanwhile.
+        // At least one, because other tests of this process may panic meanwhile.
         assert!(shared.metrics.panics.get() >= 1 && shared.has_lost_a_worker());
         drop(Lost(&shared.workers[1]));
-        assert!(!shared.has_lost_a_worker(), "an end in good order");
+        assert!(!shared.has_lost_a_worker(), "a worker that ends in order is not lost");
     }
 }

@@ -43,20 +43,20 @@ pub fn sleep(time: Duration) -> tokio::time::Sleep {
     tokio::time::sleep(time)
 }
 
-/// The output of `work`, or `None` if it is not there at `moment`. Work is dropped then.
+/// The output of `work`, or `None` if `work` is not done by `moment`. `work` is dropped then.
 pub async fn until<F: Future>(moment: Instant, work: F) -> Option<F::Output> {
     tokio::time::timeout_at(tokio::time::Instant::from_std(moment), work).await.ok()
 }
 
 /// A timer for moments that mostly never come, such as the deadlines of requests.
 ///
-/// Arming a timer for each request and disarming it again costs more than all policies together. The deadlines of one connection's requests lie ever
-/// later; so the timer stays armed for an early one, and only when it rings does it look at the deadline of the present request.
+/// Arming a timer for each request and disarming it again costs more than all policies together. The deadlines of the requests on one connection only
+/// move later. So the timer stays armed for an early one, and checks the deadline of the current request only when it rings.
 #[derive(Default)]
 pub struct Alarm(RefCell<Option<Pin<Box<tokio::time::Sleep>>>>);
 
 impl Alarm {
-    /// Ready once `moment` has come. One task at a time may wait.
+    /// Ready once `moment` has come. Only one task at a time may wait.
     pub fn poll_until(&self, moment: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let moment = tokio::time::Instant::from_std(moment);
         let mut armed = self.0.borrow_mut();

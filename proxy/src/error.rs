@@ -1,7 +1,7 @@
 //! Every response that the proxy makes itself, in one table.
 //!
-//! A variant of [`ProxyError`] does not compile until the table says its status, its RFC 9209 error token, its own word (a metric's label, and
-//! the explanation downstream) and on whose side it lies. Rejections happen before anything is sent; failures after.
+//! A new variant of [`ProxyError`] does not compile until the table has its status, its RFC 9209 error token, its reason (a label of metrics and a part of the
+//! response) and the side that has to act. Rejections happen before anything is sent; failures happen after.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,36 +11,36 @@ use outrigger_http1::parse::Refusal;
 use outrigger_policy::breaker::{self, Open};
 use outrigger_policy::rejection::Rejection;
 
-/// Why the downstream gets a response of ours instead of the upstream's. Each is one sentence for a person, lower case, without a full stop.
+/// Why the downstream gets a response of the proxy instead of the upstream's. Each message is one sentence for a person, lower case, without a full stop.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The request's head has no single meaning.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// Its target is longer than the limit.
+    /// The request's target is longer than the limit.
     #[error("{0}")]
     TargetTooLong(&'static str),
-    /// Its head is longer than the limit, or has more fields.
+    /// The request's head is longer than the limit, or has too many fields.
     #[error("{0}")]
     HeadTooLarge(&'static str),
-    /// It is of another version of HTTP.
+    /// The request has a version of HTTP that the proxy does not speak.
     #[error("{0}")]
     VersionNotSupported(&'static str),
-    /// A method that an HTTP sidecar does not forward, or not to this upstream.
+    /// The proxy does not forward this method, or not to this upstream.
     #[error("TRACE is not forwarded, nor is CONNECT to an upstream that does not allow it")]
     MethodNotAllowed,
-    /// An OPTIONS that may not be forwarded any further.
+    /// An OPTIONS has no hops left in its `Max-Forwards`.
     #[error("Max-Forwards is 0: this proxy answers itself")]
     MaxForwardsReached,
     /// No upstream has this name.
     #[error("no upstream is called \"{host}\"; known: {known}")]
     UnknownHost {
-        /// What was asked for.
+        /// The host that the request asked for.
         host: String,
-        /// What it could have asked for.
+        /// The hosts that are configured.
         known: Arc<str>,
     },
-    /// The upstream has all the requests in flight that it may have.
+    /// The upstream has as many requests in flight as its limit allows.
     #[error("{max} requests are in flight, as many as the upstream may have")]
     InFlightLimit {
         /// The limit.
@@ -52,31 +52,31 @@ pub enum ProxyError {
     /// Every endpoint's breaker is open.
     #[error("{0}")]
     AllEndpointsOpen(Box<OpenBreaker>),
-    /// No address is known: the name does not resolve.
+    /// No address is known, because the name does not resolve.
     #[error("the upstream's name has no address")]
     NoEndpoints,
     /// The connection was refused.
     #[error("the endpoint refused the connection")]
     ConnectRefused,
-    /// There was no connection in time.
+    /// The connection was not established in time.
     #[error("the endpoint did not accept the connection in time")]
     ConnectTimeout,
-    /// The system had no socket for another connection.
+    /// The system had no socket left for another connection.
     #[error("the system has no socket left for another connection")]
     NoLocalSocket,
-    /// There was no connection for another reason.
+    /// The connection failed for another reason.
     #[error("the endpoint cannot be reached")]
     ConnectFailed,
     /// The connection broke before a response.
     #[error("the endpoint closed the connection before it responded")]
     Reset,
-    /// No response within the attempt's time.
+    /// No response came within the attempt's timeout.
     #[error("the endpoint did not respond in time")]
     AttemptTimeout,
-    /// No response within the request's time, all attempts together.
+    /// No response came within the request's timeout, over all attempts.
     #[error("the request's time ran out before an endpoint responded")]
     RequestTimeout,
-    /// What came back is no HTTP response.
+    /// The upstream sent something that is no valid HTTP response.
     #[error("the endpoint's response is not valid HTTP")]
     MalformedResponse,
     /// The upstream switched protocols without being asked.
@@ -90,7 +90,7 @@ pub enum ProxyError {
     UploadTimeout,
 }
 
-/// What is open, why, and until when: for people.
+/// Which breaker is open, why, and for how long. Its text is for people.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "{}: {rule} for {:.1} s, next probe in {:.1} s",
@@ -105,16 +105,16 @@ pub struct OpenBreaker {
     pub rule: &'static str,
     /// How long it has been open.
     pub open_for: Duration,
-    /// Until the next probe may go.
+    /// How long until the next probe may be sent.
     pub retry_after: Duration,
 }
 
-/// Who has to act on it.
+/// The side that has to act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// The app.
+    /// The client, which is the app.
     Downstream,
-    /// The proxy refused, to protect somebody.
+    /// The proxy itself: it refused to protect one of the sides.
     Proxy,
     /// The upstream, or the way to it.
     Upstream,
@@ -127,15 +127,15 @@ pub struct Row {
     pub status: StatusCode,
     /// Error type of RFC 9209 §2.3.
     pub token: &'static str,
-    /// Our own word: a label of metrics, and the reason that is told downstream.
+    /// The proxy's own word for it: a label of metrics, and the reason in the response.
     pub word: &'static str,
-    /// Who has to act.
+    /// The side that has to act.
     pub side: Side,
 }
 
 macro_rules! table {
     ($($name:ident: $status:literal, $token:literal, $word:literal, $side:ident;)+) => {
-        /// What an error is called: its row of the table, without what it is about.
+        /// The name of an error, without its details.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[expect(missing_docs, reason = "each has the name of its error")]
         pub enum Reason {
@@ -143,10 +143,10 @@ macro_rules! table {
         }
 
         impl Reason {
-            /// All of them.
+            /// All reasons.
             pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
 
-            /// Its row.
+            /// The row of this reason.
             pub fn row(self) -> Row {
                 let (status, token, word, side) = match self {
                     $(Reason::$name => ($status, $token, $word, Side::$side),)+
@@ -155,14 +155,14 @@ macro_rules! table {
                 Row { status, token, word, side }
             }
 
-            /// Its word.
+            /// The reason as metrics and responses write it.
             pub fn word(self) -> &'static str {
                 self.row().word
             }
         }
 
         impl ProxyError {
-            /// What it is called.
+            /// The reason of this error.
             pub fn reason(&self) -> Reason {
                 match self {
                     $(ProxyError::$name { .. } => Reason::$name,)+
@@ -198,7 +198,7 @@ table! {
 }
 
 impl ProxyError {
-    /// For what the policies refused at `now`; `scope` is what the breaker of calls counts.
+    /// The error for what the policies rejected at `now`. `scope` is what the breaker of calls covers: `upstream` or `route`.
     pub fn rejected(why: Rejection, scope: &'static str, now: Instant) -> ProxyError {
         match why {
             Rejection::InFlightLimit { max } => ProxyError::InFlightLimit { max },

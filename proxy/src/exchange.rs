@@ -1,10 +1,11 @@
-//! One request: drives [`Call`], the loop that decides, and does what it says.
+//! One request: drives [`Call`], the loop that decides, and performs its steps.
 //!
-//! What happens to a request, and in which order, stands in `outrigger_policy::call`. Here its steps are performed with sockets and timers: an attempt is sent, a wait is slept through, a
-//! cancelled attempt is dropped. What must happen however a request ends hangs on guards: the [`Record`] counts and logs it once, the admission gives its slot and permit back, a lease
-//! its endpoint. So a downstream that leaves halfway undoes exactly what had been done.
+//! `outrigger_policy::call` decides what happens to a request, and in which order. This file performs the steps with sockets and timers: it sends an attempt, sleeps through
+//! a wait, drops a cancelled attempt. Guards do what must happen however a request ends: the [`Record`] counts and logs it once, the admission gives its slot and permit back,
+//! and a lease gives its endpoint back. So a downstream that disconnects halfway undoes exactly what was done.
 //!
-//! `attempt` is one attempt, `forward` what of a head goes on, `response` the way down, `tunnel` what goes on without HTTP, `record` the accounting.
+//! `attempt` makes one attempt, `forward` prepares heads for the next hop, `response` sends the response downstream, `tunnel` takes over after an upgrade or a CONNECT, and
+//! `record` does the accounting.
 
 mod attempt;
 pub mod forward;
@@ -40,7 +41,7 @@ use crate::upstream::pool::Reuse;
 use crate::worker::context::Context;
 use crate::worker::handle::RouteHandle;
 
-/// How long a response that a retry supersedes may take to its end, beyond the wait before the retry.
+/// How much longer than the wait before the retry a superseded response may take to end.
 const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 
 /// Carries out one request.
@@ -64,23 +65,23 @@ pub async fn run(context: &Rc<Context>, downstream: &Rc<Downstream>, head: Reque
     }
 }
 
-/// Refuses what is no request.
+/// Responds to a head that is not a valid request.
 pub fn refuse(context: &Rc<Context>, downstream: &Rc<Downstream>, why: Refusal) -> Response {
     let record = Record::begin(context, downstream, None, clock::now());
     response::refuse(record, &ProxyError::from(why), None, true)
 }
 
-/// A request that its policies let pass, and what its head says about how it is sent.
+/// A request that its policies have admitted, and what its head says about how to send it.
 struct Admitted {
     call: Call,
     handle: Rc<RouteHandle>,
     sending: (HostField, Reuse),
 }
 
-/// A request without a response of its upstream.
+/// A request that gets no response from its upstream.
 struct Failure {
     error: ProxyError,
-    /// How the breaker of calls counts it.
+    /// How the breaker that counts calls classifies it.
     class: Class,
 }
 
@@ -103,9 +104,9 @@ fn admit(record: &mut Record, head: &RequestHead) -> Result<Admitted, ProxyError
 struct Exchange<'s> {
     call: Call,
     sender: &'s Sender,
-    /// The upstream's endpoints, while nothing is waited for.
+    /// The endpoints of the upstream. Released before every wait, so that a wait keeps no outdated list alive.
     endpoints: Option<Guard<Arc<Vec<Arc<Endpoint>>>>>,
-    /// The attempt that ended last, and what it brought, while it may still be the result.
+    /// The attempt that ended last with its outcome and its response, while it may still be the result.
     last: Option<(u32, Outcome, Result<Received, ProxyError>)>,
 }
 
@@ -113,7 +114,7 @@ impl Exchange<'_> {
     /// Performs the steps of the loop until there is a result.
     async fn carry_out(&mut self, record: &mut Record) -> Result<Received, Failure> {
         let sender = self.sender;
-        // The first attempt in flight has its place here; a second one beside it is rare.
+        // The first attempt in flight lives in this future. A second one beside it is rare, so it is boxed.
         let (mut first, mut second) = (pin!(None), None);
         let mut first_number = 0;
         let mut now = record.started;
@@ -138,7 +139,7 @@ impl Exchange<'_> {
                         self.ended(record, attempted);
                     }
                 }
-                // Boxed: it is rare, and would make the future of every request larger.
+                // Boxed, because a wait is rare and would make the future of every request larger.
                 Step::Wait { until } => {
                     Box::pin(self.back_off(record, until.unwrap_or(now))).await;
                     now = clock::now();
@@ -149,8 +150,8 @@ impl Exchange<'_> {
                 }
                 Step::Cancel { number } if number == first_number => first.set(None),
                 Step::Cancel { .. } => second = None,
-                Step::Return { number } => return self.brought(number),
-                // Without an attempt nothing was learnt about the upstream.
+                Step::Return { number } => return self.result_of(number),
+                // The loop rejects only when no attempt says anything about the upstream.
                 Step::Reject(why) => {
                     // Its name may have got an address since it was last looked up.
                     if why == Rejection::NoEndpoints {
@@ -163,7 +164,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Lets the loop decide something at `now`.
+    /// Runs `decide` on the loop, at `now`.
     fn decide<T>(
         &mut self,
         record: &mut Record,
@@ -177,7 +178,7 @@ impl Exchange<'_> {
         record.decide(now, |cx| decide(call, &scene, cx))
     }
 
-    /// An attempt has ended, as far as its head tells: the endpoint's breaker and the loop are told.
+    /// Reports the outcome of an attempt, provisional until the body has ended, to the endpoint's breaker and to the loop.
     fn ended(&mut self, record: &mut Record, attempted: Attempted) {
         let Attempted { number, lease, outcome, result, at } = attempted;
         let class = outcome.class();
@@ -192,7 +193,7 @@ impl Exchange<'_> {
         self.decide(record, at, |call, scene, cx| call.ended(number, outcome, scene, cx));
     }
 
-    /// Waits until `moment`. Meanwhile the response that the retry supersedes is read to its end, so that its connection lives on; read whole, it is kept.
+    /// Waits until `moment`. Meanwhile it reads the superseded response to its end, so that the connection can be reused. A response that was read whole is kept as a possible result.
     async fn back_off(&mut self, record: &mut Record, moment: Instant) {
         self.sender.upload.cut_off_readings(clock::now());
         if let Some((number, outcome, Ok(Received { head, body }))) = self.last.take()
@@ -209,23 +210,23 @@ impl Exchange<'_> {
     async fn hold(&mut self, moment: Instant) {
         let endpoints = &self.sender.handle.upstream.endpoints;
         let changed = endpoints.changed.notified();
-        // Another thread may have changed them since the loop looked at them.
+        // Another thread may have changed the endpoints since the loop looked at them.
         let are_seen = self.endpoints.take().is_some_and(|seen| Arc::ptr_eq(&seen, &endpoints.load()));
         if are_seen {
-            // Either way it is looked again.
+            // The loop is polled again in both cases.
             let _in_time = clock::until(moment, changed).await;
         }
     }
 
-    /// What attempt `number` brought, the last one that ended.
-    fn brought(&mut self, number: u32) -> Result<Received, Failure> {
-        let (last, outcome, result) = self.last.take().expect("only what has ended is returned");
-        debug_assert_eq!(last, number, "an attempt that ended before is not returned any more");
+    /// The result of attempt `number`, which is the last one that ended.
+    fn result_of(&mut self, number: u32) -> Result<Received, Failure> {
+        let (last, outcome, result) = self.last.take().expect("the loop returns only attempts that have ended");
+        debug_assert_eq!(last, number, "the loop returns only the last attempt that ended");
         result.map_err(|error| Failure { error, class: outcome.call_class() })
     }
 }
 
-/// The attempt that ends first, taken out of its place; `None` if it is `until` before.
+/// Waits for the attempt that ends first and removes it; `None` if neither ends before `until`.
 async fn first_to_end<F: Future<Output = Attempted>>(
     mut first: Pin<&mut Option<F>>,
     second: &mut Option<Pin<Box<F>>>,
@@ -246,7 +247,7 @@ async fn first_to_end<F: Future<Output = Attempted>>(
                 *second = None;
                 return Poll::Ready(Some(attempted));
             }
-            // What one of them has drawn of the body, the other one has to send too.
+            // One attempt has read more of the body, so the other one has more to send.
             if first.is_some() && upload.drawn() != drawn {
                 cx.waker().wake_by_ref();
             }
@@ -257,7 +258,8 @@ async fn first_to_end<F: Future<Output = Attempted>>(
     .await
 }
 
-/// Host → upstream, path and method → route. An absolute target, such as that of a CONNECT, means exactly the host it names; a `Host` may fall to the default upstream.
+/// Finds the upstream by host and the route by path and method. Only a relative target may fall back to the default upstream; an absolute one, such as that of a
+/// CONNECT, means exactly the host it names.
 fn find_route(context: &Context, head: &RequestHead) -> Result<(Rc<RouteHandle>, bool), ProxyError> {
     let live = context.live();
     let destination = forward::destination(head)?;
@@ -266,7 +268,7 @@ fn find_route(context: &Context, head: &RequestHead) -> Result<(Rc<RouteHandle>,
         || ProxyError::UnknownHost { host: destination.host.to_owned(), known: Arc::clone(&live.table.known) };
     let found = live.table.by_name(destination.host).or_else(by_default).ok_or_else(unknown)?;
     let route = match head.method {
-        // It has no path.
+        // A CONNECT has no path, so it gets the default route.
         Method::CONNECT if found.routes.default.upstream.config.connect => &found.routes.default,
         Method::CONNECT => return Err(ProxyError::MethodNotAllowed),
         _ => found.routes.find(head.path(), &head.method),
@@ -274,7 +276,7 @@ fn find_route(context: &Context, head: &RequestHead) -> Result<(Rc<RouteHandle>,
     Ok((context.handle(route), found.is_by_name))
 }
 
-/// Whether a request may be sent again although it may have been acted on (RFC 9110 §9.2.2, or the route's word).
+/// Whether a request may be sent again although it may have been acted on (by RFC 9110 §9.2.2 or by the route's configuration).
 fn is_idempotent(repeat: &Repeat, head: &RequestHead) -> bool {
     let by_method = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     by_method || repeat.idempotent || (repeat.idempotency_key && head.fields.has(Name::IdempotencyKey))

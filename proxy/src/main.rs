@@ -6,7 +6,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// The system's allocator keeps what a busy hour took, and touches half as much again for each open connection.
+/// jemalloc, because the system's allocator does not give memory back after a load peak and needs half as much again for each open connection.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,4 +1,4 @@
-//! What the control thread and the workers share: the generation in force, the metrics, a few counts.
+//! State that the control thread and the workers share: the generation in force, the metrics, a few counts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -12,16 +12,16 @@ use crate::live::Live;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Metrics;
 
-/// One per process.
+/// The shared state; one per process.
 pub struct Shared {
     live: ArcSwap<Live>,
-    /// Number of the generation in `live`, so that workers see with one plain read that theirs is still in force.
+    /// Number of the generation in `live`. With one plain read of it a worker sees whether its own is still in force.
     generation: AtomicU64,
-    /// All families.
+    /// All families of metrics.
     pub metrics: Arc<Metrics>,
-    /// Connections that the app may have; written once, before the first of them.
+    /// The limit of downstream connections. The control thread lowers it at most once, before the first connection.
     connections_max: AtomicUsize,
-    /// Bytes that replay buffers may keep.
+    /// The memory of all replay buffers.
     pub replay: Arc<ReplayMemory>,
     /// One per worker, written by that worker and by the acceptor.
     pub workers: Vec<Load>,
@@ -29,10 +29,10 @@ pub struct Shared {
     quit: Notify,
 }
 
-/// How busy a worker is.
+/// The counts of one worker.
 #[derive(Default)]
 pub struct Load {
-    /// Open connections from the app; the acceptor adds, the worker subtracts.
+    /// Open downstream connections. The acceptor adds, the worker subtracts.
     pub connections: AtomicUsize,
     /// Requests that have begun.
     pub begun: AtomicU64,
@@ -40,12 +40,12 @@ pub struct Load {
     pub ended: AtomicU64,
     /// Tunnels that are open.
     pub tunnels: AtomicUsize,
-    /// Its thread has ended by a panic; it serves nobody any more.
+    /// Whether the worker's thread has ended by a panic.
     pub is_lost: AtomicBool,
 }
 
 impl Shared {
-    /// For a first generation.
+    /// The state with `live` as the first generation.
     pub fn new(live: Live, metrics: Metrics, workers: usize) -> Shared {
         let replay = Arc::new(ReplayMemory::new(live.config.replay_memory_bytes_max));
         let workers = (0..workers).map(|_| Load::default()).collect();
@@ -73,7 +73,7 @@ impl Shared {
         self.live.load_full()
     }
 
-    /// Its number.
+    /// The number of the generation in force.
     pub fn generation(&self) -> u64 {
         self.generation.load(Acquire)
     }
@@ -83,21 +83,21 @@ impl Shared {
         self.replay.set_max(live.config.replay_memory_bytes_max);
         let generation = live.generation;
         self.live.store(Arc::new(live));
-        // Release, after the store: whoever reads this number finds that generation, or a later one.
+        // Release, after the store: a worker that reads this number finds that generation, or a later one.
         self.generation.store(generation, Release);
     }
 
-    /// Asks the control thread to stop in order; kept until it listens.
+    /// Asks the control thread to stop in order. The request is kept until the control thread sees it.
     pub fn ask_to_quit(&self) {
         self.quit.notify_one();
     }
 
-    /// Until somebody has asked for that.
+    /// Waits for [`Shared::ask_to_quit`].
     pub async fn asked_to_quit(&self) {
         self.quit.notified().await;
     }
 
-    /// From now on `/readyz` says no.
+    /// Begins the stop: from now on `/readyz` fails.
     pub fn begin_drain(&self) {
         self.draining.store(true, Relaxed);
     }
@@ -112,17 +112,17 @@ impl Shared {
         self.workers.iter().any(|load| load.is_lost.load(Relaxed))
     }
 
-    /// Connections that the app may have.
+    /// The limit of downstream connections.
     pub fn connections_max(&self) -> usize {
         self.connections_max.load(Relaxed)
     }
 
-    /// Fewer than configured, because the system does not carry more.
+    /// Lowers the limit of downstream connections to what the system allows.
     pub fn lower_connections_max(&self, max: usize) {
         self.connections_max.fetch_min(max, Relaxed);
     }
 
-    /// Open connections from the app.
+    /// Open downstream connections.
     pub fn connections(&self) -> usize {
         self.workers.iter().map(|load| load.connections.load(Relaxed)).sum()
     }
@@ -132,9 +132,9 @@ impl Shared {
         self.workers.iter().map(|load| load.tunnels.load(Relaxed)).sum()
     }
 
-    /// Requests that have begun, and those of them that have not ended.
+    /// How many requests have begun, and how many of them have not ended.
     pub fn requests(&self) -> (u64, u64) {
-        // Ended first: a request that ends between the two readings may be counted as under way, never the other way round.
+        // `ended` is read first: so a request that ends between the two readings counts as under way, and the difference is never negative.
         let ended: u64 = self.workers.iter().map(|load| load.ended.load(Relaxed)).sum();
         let begun: u64 = self.workers.iter().map(|load| load.begun.load(Relaxed)).sum();
         (begun, begun.saturating_sub(ended))

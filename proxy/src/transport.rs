@@ -1,6 +1,6 @@
 //! Byte streams to and from the proxy: sockets, and in tests the ends of in-memory pipes.
 //!
-//! What a stream may be is a closed set. A TLS stream will be one more variant that answers the same questions ([`Transport`]).
+//! The kinds of streams are a closed set. A TLS stream will be one more variant that implements [`Transport`].
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 
 /// A byte stream in both directions.
 pub enum ByteStream {
-    /// The real thing.
+    /// A TCP socket.
     Tcp(TcpStream),
-    /// The same proxy without a network.
+    /// An in-memory pipe, for tests without a network.
     Memory(DuplexStream),
 }
 

@@ -1,11 +1,11 @@
-//! A worker: one thread, its connections from the app, its pool of connections to endpoints.
+//! A worker: one thread with its downstream connections and its pool of connections to endpoints.
 //!
-//! A connection lives and dies on one worker, so nothing on a request's way is locked against another thread. `context` is what an exchange may use of its worker, `connections`
-//! who is open and who is overdue, `handle` a route as the worker sees it; this file runs them.
+//! A connection stays on one worker, so a request waits for no lock that another thread holds. `context` is what an exchange may use of its worker, `connections` lists the
+//! open connections and ends the overdue ones, and `handle` is a route as the worker sees it. This file runs them.
 //!
-//! The **tick** every 100 ms does three things. It closes what has waited too long. It is the coarse clock by which connections are watched, so that no
-//! request has to read a clock for every packet. And it must stay even if it had nothing to do: with one timer always pending close by, the timers of
-//! requests do not have to wake the driver to arm themselves, which costs a system call each.
+//! The **tick** every 100 ms does three things. It ends connections that have stood still for too long. It is the coarse clock that watches connections, so that no
+//! request reads a clock for every packet. And it keeps a timer pending close by, so that the timers of requests need not wake the driver to arm themselves, which
+//! would cost a system call each. For this alone the tick would have to stay.
 
 pub mod connections;
 pub mod context;
@@ -26,14 +26,14 @@ use crate::telemetry::events::Event;
 use crate::transport::ByteStream;
 use crate::upstream::connect::Dial;
 
-/// What a worker is told from outside.
+/// What the control thread orders a worker to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// Serve.
+    /// Serve connections.
     Serve,
-    /// Finish what is under way and take nothing more.
+    /// Finish the requests under way and take no new connections.
     Finish,
-    /// End every connection now, and so that no reader takes a part of a response for the whole.
+    /// End every connection now, in such a way that no reader takes a part of a response for the whole.
     CutOff,
 }
 
@@ -53,7 +53,7 @@ impl Worker {
         &self.context
     }
 
-    /// Serves the connections it is handed until it is told to finish and the last of them has ended.
+    /// Serves the connections it gets until it has the order to finish and the last of them has ended.
     pub async fn run(
         self: Rc<Self>,
         mut connections: mpsc::Receiver<StdTcpStream>,
@@ -63,12 +63,12 @@ impl Worker {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            // Each branch only waits; what it was given is handled whole before the next turn.
+            // Each branch only waits, so dropping it loses nothing. What it brings is handled to the end before the next turn.
             tokio::select! {
                 Some(stream) = connections.recv() => self.adopt(stream),
                 _ = tick.tick() => context.on_tick(),
                 changed = orders.changed() => {
-                    // Whoever gave orders is gone: nobody will say more.
+                    // The control thread is gone, so no other order will come.
                     let order = if changed.is_err() { Order::CutOff } else { *orders.borrow() };
                     self.obey(order);
                     if changed.is_err() {
@@ -77,7 +77,7 @@ impl Worker {
                 }
             }
             if context.is_finishing() {
-                // Handed over before the order was given, and so taken before it is obeyed.
+                // Connections that were handed over before the order are served too.
                 while let Ok(stream) = connections.try_recv() {
                     self.adopt(stream);
                 }
@@ -90,7 +90,7 @@ impl Worker {
 
     /// Starts serving one connection.
     pub fn serve(&self, stream: ByteStream) {
-        // The task ends with its connection: by the peer, by a limit of the tick, or by an order. A panic in it stays in it.
+        // The task ends with its connection: by the peer, by a limit that the tick checks, or by an order. A panic ends this task alone.
         tokio::task::spawn_local(h1::serve(Rc::clone(&self.context), stream));
     }
 

@@ -6,10 +6,10 @@ use outrigger::config::Config;
 
 use super::failure::Failure;
 
-/// Prints what the file holds.
+/// Reads the file and prints a summary of it.
 ///
 /// # Errors
-/// Its faults.
+/// The faults of the file.
 #[expect(clippy::print_stdout, reason = "the result of the subcommand")]
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::Config)?;

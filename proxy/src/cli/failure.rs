@@ -1,10 +1,10 @@
-//! Why the program ends without success.
+//! The ways in which the program fails: what it prints, and its exit code.
 
 use std::process::ExitCode;
 
 use outrigger::config::Faults;
 
-/// The configuration is at fault; also what clap uses for wrong arguments.
+/// The configuration has faults. clap uses the same code for wrong arguments.
 pub(super) const EXIT_CONFIG: u8 = 2;
 /// Something else went wrong.
 const EXIT_FAILURE: u8 = 1;
@@ -13,12 +13,12 @@ const EXIT_FAILURE: u8 = 1;
 pub(super) enum Failure {
     /// The faults of a configuration file, as they are printed.
     Config(Faults),
-    /// One sentence.
+    /// Any other failure, as one sentence.
     Other(String),
 }
 
 impl Failure {
-    /// Prints it.
+    /// Prints the failure and returns the exit code.
     #[expect(clippy::print_stderr, reason = "the one place that prints errors")]
     pub(super) fn exit(&self) -> ExitCode {
         match self {

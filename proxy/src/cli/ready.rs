@@ -12,25 +12,25 @@ use tokio::net::TcpStream;
 
 use super::failure::Failure;
 
-/// Between two tries.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
 const YES: &[u8] = b"HTTP/1.1 200 ";
 
-/// Waits until the proxy whose operator's side is `admin` is ready.
+/// Waits until the proxy with the admin port `admin` is ready.
 ///
 /// # Errors
-/// It is not ready `within` that time, or there is no runtime.
+/// The proxy is not ready `within` that time, or no runtime can be created.
 pub(super) fn wait(admin: SocketAddr, within: Duration) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Other(error.to_string()))?;
     let ready = runtime.block_on(async {
-        let tries = async {
-            // One that is refused, or whose response is another, is followed by the next.
+        let asking = async {
+            // A refused connection or any other response means: ask again.
             while !ask(admin).await.unwrap_or(false) {
                 clock::sleep(PAUSE).await;
             }
         };
-        clock::until(clock::now() + within, tries).await
+        clock::until(clock::now() + within, asking).await
     });
     ready.ok_or_else(|| Failure::Other(format!("not ready at {admin} within {within:?}")))
 }
@@ -50,15 +50,15 @@ mod tests {
 
     use super::*;
 
-    /// Somebody who answers so, in turn, each connection once; then nobody.
-    fn answering(answers: &'static [&'static str]) -> SocketAddr {
+    /// A server that sends one of the responses to each connection, in turn, and then stops listening.
+    fn responding(responses: &'static [&'static str]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
-            for answer in answers {
+            for response in responses {
                 let (mut stream, _) = listener.accept().expect("a connection");
                 // The other side may have gone.
-                let _ = stream.write_all(answer.as_bytes());
+                let _ = stream.write_all(response.as_bytes());
             }
         });
         address
@@ -66,9 +66,9 @@ mod tests {
 
     #[test]
     fn it_waits_for_a_yes_and_no_longer_than_it_may() {
-        let soon = answering(&["", "HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]);
+        let soon = responding(&["", "HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]);
         assert!(wait(soon, Duration::from_secs(20)).is_ok());
-        let never = answering(&["HTTP/1.1 503 Service Unavailable\r\n\r\n"]);
+        let never = responding(&["HTTP/1.1 503 Service Unavailable\r\n\r\n"]);
         assert!(wait(never, Duration::from_millis(200)).is_err());
     }
 }

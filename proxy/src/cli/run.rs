@@ -1,4 +1,4 @@
-//! The proxy itself: configuration, signals, and its run.
+//! `outrigger --config`: reads the configuration, listens to signals, and runs the proxy.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::failure::Failure;
 pub(super) fn run(path: PathBuf) -> Result<(), Failure> {
     let config = Config::load(&path).map_err(Failure::Config)?;
     let log = config.log;
-    // Before there is a second thread: sockets that were passed are announced by the environment, which is cleared of them.
+    // Before there is a second thread, because it removes the variables that announce passed sockets from the environment.
     let bound = App::bind(config, Some(path));
     let _flushed_at_end = log::start(log);
     let (sender, commands) = mpsc::channel(8);
@@ -39,7 +39,7 @@ fn listen_to_signals(commands: mpsc::Sender<Command>) -> io::Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             loop {
-                // Signals that come while one is handled are kept by their streams.
+                // The streams keep signals that come while another one is handled.
                 let command = tokio::select! {
                     _ = term.recv() => Command::Stop,
                     _ = int.recv() => Command::Stop,

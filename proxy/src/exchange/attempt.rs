@@ -1,6 +1,7 @@
-//! One attempt: a stream to the endpoint that was chosen, the request over it, and the wait for a response's head.
+//! One attempt: takes a stream to the chosen endpoint, sends the request over it, and waits for the head of the response.
 //!
-//! Attempts know nothing of each other; two may be in flight. How long one may take is said by [`outrigger_policy::deadline`]: it measures the endpoint, not the downstream, and not ourselves.
+//! Two attempts may be in flight; they know nothing of each other. [`outrigger_policy::deadline`] decides how long one may take. It measures the endpoint: time that the
+//! downstream or this process loses does not count.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -31,7 +32,7 @@ use crate::upstream::stream::{SendFailure, Stream};
 use crate::worker::context::Context;
 use crate::worker::handle::RouteHandle;
 
-/// An endpoint that does not ask for a held body is sent it all the same after so long (RFC 9110 §10.1.1 leaves it to us; as curl does).
+/// How long a body waits for the endpoint's 100 before it is sent anyway. RFC 9110 §10.1.1 leaves the time to us; curl uses the same.
 const CONTINUE_MAX: Duration = Duration::from_secs(1);
 
 /// Everything that stays the same from attempt to attempt.
@@ -45,28 +46,28 @@ pub(super) struct Sender {
     begun: Instant,
     host: HostField,
     reuse: Reuse,
-    /// The protocols that are asked for.
+    /// The protocols that the request asks to upgrade to, if any are allowed.
     upgrade: Option<Vec<u8>>,
     traits: RequestTraits,
 }
 
-/// What the request says as `Host`.
+/// Which `Host` the endpoint gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HostField {
-    /// What it came with.
+    /// The one that the request came with.
     Kept,
-    /// The endpoint's: the request was addressed to us, not to the upstream.
+    /// The endpoint's own, because the request was addressed to the proxy and not to the upstream.
     OfEndpoint,
 }
 
-/// What an attempt came to.
+/// An attempt that has ended, as far as the head of its response.
 pub(super) struct Attempted {
     /// 1 is the first.
     pub(super) number: u32,
     pub(super) lease: Lease<Target>,
     pub(super) outcome: Outcome,
     pub(super) result: Result<Arrived, ProxyError>,
-    /// When it was over, the response's body apart.
+    /// When it failed or the head of its response came.
     pub(super) at: Instant,
 }
 
@@ -77,16 +78,16 @@ pub(super) struct Arrived {
     pub(super) follows: Follows,
 }
 
-/// What follows a head.
+/// What follows the head of a response.
 pub(super) enum Follows {
-    /// A body. The endpoint closes its idle connections after the time given, if it says so.
+    /// A body, and after which idle time the endpoint closes the connection, if it says so.
     Body(Option<Duration>),
     /// A tunnel.
     Tunnel,
 }
 
 impl Sender {
-    /// Of a request that has been admitted; `head` as it came.
+    /// For an admitted request. `head` is as the downstream sent it.
     pub(super) fn new(
         record: &mut Record,
         handle: Rc<RouteHandle>,
@@ -96,12 +97,12 @@ impl Sender {
         let (context, downstream) = (Rc::clone(&record.context), Rc::clone(&record.downstream));
         let (config, begun) = (&handle.config, record.started);
         let pace = Pace::new(begun, context.lag(), config.timeouts.upload, config.timeouts.upload_bytes_per_second_min);
-        // Kept also for what may not be repeated: it may have to be sent again when it provably never left.
+        // Bodies of requests that are not repeatable are kept too: an attempt that provably sent nothing may be retried.
         let upload = Upload::new(&downstream.stream, config.repeat.replay_bytes_max, &context.shared.replay, pace);
         if let Some(left) = forward::max_forwards(&head) {
             forward::forward_one_fewer(&mut head, left);
         }
-        // A request with a body goes on with HTTP.
+        // A request with a body cannot become a tunnel.
         let has_body = upload.length() != BodyLength::None;
         let upgrade = requested_upgrade(&head, &config.upgrade).filter(|_| !has_body);
         forward::forward_request(&mut head);
@@ -110,7 +111,7 @@ impl Sender {
         Sender { context, handle, upload, downstream, head, begun, host, reuse, upgrade, traits }
     }
 
-    /// Makes attempt `number`, which began at `started`, at the endpoint of `lease`. `alarm` is its own for as long as it lasts.
+    /// Makes attempt `number`, which began at `started`, at the endpoint of `lease`. No other attempt uses `alarm` meanwhile.
     pub(super) async fn attempt(
         &self,
         number: u32,
@@ -132,14 +133,14 @@ impl Sender {
         let is_connect = self.head.method == Method::CONNECT;
         if !is_connect && let Some(stream) = self.context.pool.reuse(endpoint, self.reuse, timer.started) {
             match self.response(stream, endpoint, timer).await {
-                // It had died while idle. Nothing was written: the same attempt goes on over a new connection, if the body can.
+                // The connection had died while idle, and no byte was written. The same attempt goes on over a new one, if the body can be replayed.
                 Err(failure) if failure.outcome == Outcome::Unsent && self.upload.is_replayable() => {
                     self.handle.count_retry(&self.context.shared.metrics, retry::Reason::Unsent);
                 }
                 done => return done,
             }
         }
-        // Boxed: most requests find a connection.
+        // Boxed, because most requests find an idle connection.
         let connecting = Box::pin(self.context.pool.connect(endpoint, self.handle.config.timeouts.connect));
         let connected = timer.bound(connecting).await?;
         let result = connected.as_ref().map_or_else(|failure| failure.error.reason().word(), |_| "ok");
@@ -149,13 +150,13 @@ impl Sender {
         }
         let stream = connected?;
         if is_connect {
-            // All that was asked for; not a byte has been sent.
+            // A CONNECT asks for the connection alone, so nothing is sent.
             return Ok((ResponseHead::from_status(StatusCode::OK), stream));
         }
         self.response(stream, endpoint, timer).await
     }
 
-    /// Sends the request over `stream` and waits for its response's head. The stream is lost when this fails or is dropped.
+    /// Sends the request over `stream` and waits for the head of the response. The stream is lost when this fails or is dropped.
     async fn response(
         &self,
         mut stream: Stream,
@@ -176,7 +177,7 @@ impl Sender {
                     Poll::Ready(Ok(ResponseEvent::Final(head))) => return Poll::Ready(Ok(head)),
                     Poll::Ready(Ok(ResponseEvent::Informational(head))) => self.pass_on_informational(head),
                     Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                    // The response goes first: one that is there is taken even at the last moment.
+                    // Polled before the timer: a response that has arrived is taken even at the last moment.
                     Poll::Pending => return timer.poll_over(cx).map(Err),
                 }
             }
@@ -198,7 +199,7 @@ impl Sender {
         }
     }
 
-    /// The downstream may make use of it, whatever comes of the attempt. A 100 ends at this hop.
+    /// Sends an informational response downstream at once, whatever becomes of the attempt. A 100 ends at this hop.
     fn pass_on_informational(&self, mut head: ResponseHead) {
         if head.status != StatusCode::CONTINUE {
             forward::forward_response(&mut head);
@@ -227,25 +228,25 @@ impl Sender {
     }
 }
 
-/// The alarm of an attempt: the exchange's, or for a second attempt beside it one of its own.
+/// The alarm of an attempt. A second attempt in flight needs one of its own.
 pub(super) enum AttemptAlarm {
     /// The exchange's.
     Shared,
-    /// Its own.
+    /// One for this attempt alone.
     Own(Alarm),
 }
 
-/// How long an attempt is waited for.
+/// The time limit of an attempt.
 struct Timer<'a> {
     sender: &'a Sender,
     alarm: AttemptAlarm,
     started: Instant,
-    /// The worker's scheduling lag by then, in all.
+    /// The worker's total scheduling lag when the attempt began.
     lag_before: Duration,
 }
 
 impl Timer<'_> {
-    /// The output of `work`, if it comes in time. Work is dropped when it does not.
+    /// The output of `work`. Drops `work` and fails when the time is over.
     async fn bound<F: Future>(&self, work: F) -> Result<F::Output, SendFailure> {
         let mut work = pin!(work);
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
@@ -255,18 +256,18 @@ impl Timer<'_> {
         .await
     }
 
-    /// Ready once it is over.
+    /// Ready once the time is over.
     fn poll_over(&self, cx: &mut Cx<'_>) -> Poll<SendFailure> {
         let Sender { context, handle, upload, begun, downstream, .. } = self.sender;
         let timeouts = &handle.policies.timeouts;
         let alarm = if let AttemptAlarm::Own(alarm) = &self.alarm { alarm } else { &downstream.alarm };
-        // Looked at anew each time: when the upload has ended, the endpoint's time begins.
+        // Computed anew each time, because the endpoint's time begins when the upload has ended.
         let outcome = loop {
             let lag = context.lag();
             let (end, outcome) =
                 timeouts.attempt_end(*begun, self.started, &upload.standing(lag), lag - self.lag_before);
             ready!(alarm.poll_until(end, cx));
-            // It may have rung before the tick could notice the lag.
+            // The alarm may have rung before the tick noticed the lag.
             context.notice_lag(clock::now());
             if context.lag() == lag {
                 break outcome;

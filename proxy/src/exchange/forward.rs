@@ -1,7 +1,7 @@
-//! What of a head is sent on, in both directions (RFC 9110 §7, RFC 9112).
+//! Which parts of a head are forwarded, in both directions (RFC 9110 §7, RFC 9112).
 //!
 //! A request leaves with an origin-form target, exactly one `Host`, no hop-by-hop field, and framing that comes from what we know of the
-//! body, never from a copied field. The same holds for responses. That a head has one meaning was seen when it was parsed.
+//! body, never from a copied field. The same holds for responses. The parser has already refused heads with more than one meaning.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,10 +28,10 @@ const HOP_BY_HOP: Names = Names::new(&[
     Name::Http2Settings,
     Name::Attempts,
 ]);
-/// The same of a response, whose length also says what a HEAD would have brought.
-const HOP_BY_HOP_DOWN: Names = HOP_BY_HOP.without(Name::ContentLength);
+/// The same for responses. Their length stays, because in the response to a HEAD it is information and not framing.
+const HOP_BY_HOP_IN_RESPONSES: Names = HOP_BY_HOP.without(Name::ContentLength);
 
-/// Fields that a `Connection` header must not take away: a client could otherwise strip what the next hop decides by.
+/// Fields that a `Connection` header must not remove. Otherwise a client could strip fields by which the next hop decides.
 const END_TO_END: [&str; 9] = [
     "host",
     "content-length",
@@ -43,15 +43,15 @@ const END_TO_END: [&str; 9] = [
     "idempotency-key",
     "x-forwarded-for",
 ];
-/// And all that begin so.
+/// The prefix of more such fields.
 const END_TO_END_PREFIX: &[u8] = b"x-forwarded-";
 
-/// Whom a request is for.
+/// The host that a request is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Destination<'a> {
     /// Host without port, as it was written.
     pub host: &'a str,
-    /// The target was absolute: the client uses us as its proxy and means exactly this host.
+    /// The target was absolute: the client uses this proxy explicitly and means exactly this host.
     pub is_absolute: bool,
 }
 
@@ -64,7 +64,7 @@ pub struct ResponseNotes {
     pub keep_alive: Option<Duration>,
 }
 
-/// Reads whom a request is for.
+/// Reads which host a request is for.
 ///
 /// # Errors
 /// [`ProxyError::BadRequest`] and [`ProxyError::MethodNotAllowed`].
@@ -82,7 +82,7 @@ pub fn destination(head: &RequestHead) -> Result<Destination<'_>, ProxyError> {
             Target::Origin(_) | Target::Asterisk => {}
         }
     }
-    // Read strictly: there is at most one, it is valid, and only HTTP/1.0 may do without.
+    // The parser has made sure that there is at most one, that it is valid, and that only HTTP/1.0 lacks it.
     let host = head.fields.get(Name::Host).and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
     Ok(Destination { host: host_of(host), is_absolute: false })
 }
@@ -95,7 +95,7 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-/// Turns a request's head into the one that is sent on, framing apart; the host of an absolute target becomes its `Host`.
+/// Turns a request's head into the one to forward, without its framing. The host of an absolute target becomes its `Host`.
 pub fn forward_request(head: &mut RequestHead) {
     strip(&mut head.fields, HOP_BY_HOP);
     if !head.is_origin_form()
@@ -108,34 +108,34 @@ pub fn forward_request(head: &mut RequestHead) {
     head.fields.append("via", via(head.is_http10));
 }
 
-/// How many more may forward an OPTIONS (RFC 9110 §7.6.2); what is no number is passed on.
+/// How many more hops may forward an OPTIONS (RFC 9110 §7.6.2). A value that is not a number has no effect.
 pub fn max_forwards(head: &RequestHead) -> Option<u64> {
     let value = head.fields.get(Name::MaxForwards).filter(|_| head.method == Method::OPTIONS)?;
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// One fewer may forward it.
+/// Lowers `Max-Forwards` by one.
 pub fn forward_one_fewer(head: &mut RequestHead, before: u64) {
     head.fields.remove(Names::new(&[Name::MaxForwards]));
     head.fields.append("max-forwards", before.saturating_sub(1).to_string().as_bytes());
 }
 
-/// Turns a response's head into the one that is handed down. Its framing has one meaning already ([`outrigger_http1::parse`]).
+/// Turns a response's head into the one to send downstream. Its framing has one meaning already ([`outrigger_http1::parse`]).
 pub fn forward_response(head: &mut ResponseHead) -> ResponseNotes {
     let keep_alive = keep_alive_timeout(&head.fields);
     let pushback = pushback(head.fields.get(Name::RetryAfter), clock::wall);
-    strip(&mut head.fields, HOP_BY_HOP_DOWN);
+    strip(&mut head.fields, HOP_BY_HOP_IN_RESPONSES);
     head.fields.append("via", via(head.is_http10));
     ResponseNotes { pushback, keep_alive }
 }
 
-/// The version in which the message came, and who passes it on.
+/// The value of `Via`: the version in which the message came, and this proxy's name.
 fn via(is_http10: bool) -> &'static [u8] {
     if is_http10 { b"1.0 outrigger" } else { b"1.1 outrigger" }
 }
 
-/// Removes what ends at this hop.
+/// Removes the fields that end at this hop.
 fn strip(fields: &mut Fields, always: Names) {
     if fields.has(Name::Connection) {
         let named: Vec<Vec<u8>> =
@@ -147,7 +147,7 @@ fn strip(fields: &mut Fields, always: Names) {
     fields.remove(always);
 }
 
-/// Whether `Connection` may take the field `name` away; what goes anyway need not be looked for.
+/// Whether `Connection` may remove the field `name`. False also for names that are options and for fields that are removed anyway.
 fn may_be_named(name: &[u8]) -> bool {
     let is_option =
         [&b"keep-alive"[..], b"close", b"te", b"upgrade"].iter().any(|option| name.eq_ignore_ascii_case(option));
@@ -166,7 +166,7 @@ pub fn pushback(value: Option<&[u8]>, now: impl FnOnce() -> SystemTime) -> Pushb
         return Pushback::Unreadable;
     };
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // Only overflow can fail here, and who asks for so long asks for ever.
+        // Only an overflow can fail here, and a number that large means "never".
         return Pushback::After(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
     }
     match httpdate::parse_http_date(text) {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn options_go_no_further_than_they_may() {
+    fn options_go_no_further_than_max_forwards_allows() {
         let with = |text: &str| request(&format!("{text} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3"));
         assert_eq!((max_forwards(&with("OPTIONS")), max_forwards(&with("GET"))), (Some(3), None));
         let mut head = with("OPTIONS");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_says_when_it_closes_is_believed() {
+    fn the_idle_timeout_that_an_endpoint_announces_is_read() {
         let mut head = response("Keep-Alive: timeout=5, max=9\r\nTransfer-Encoding: chunked");
         assert_eq!(forward_response(&mut head).keep_alive, Some(Duration::from_secs(5)));
         assert_eq!(names(&head.fields), ["via"]);

@@ -1,6 +1,6 @@
-//! The accounting of one exchange: what was decided and what came of it, counted and logged once when it ends.
+//! The accounting of one exchange. It collects the decisions and the outcomes, and counts and logs them once, when the exchange ends.
 //!
-//! The record is the observer of its request's decisions. It holds nothing that has to be given back: slots, permits and leases are guards of their own.
+//! The record is the observer of its request's decisions. It owns no slot, permit or lease; those are guards of their own.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::upstream::endpoint::Target;
 use crate::worker::context::Context;
 use crate::worker::handle::RouteHandle;
 
-/// The moment in which something is decided about an exchange, with its record as the observer.
+/// What a decision about an exchange needs: the moment, the rng, and the record as the observer.
 pub(super) type Decide<'a> = observe::Context<'a, Rng, Record>;
 
 /// An exchange under way.
@@ -37,21 +37,21 @@ pub(super) struct Record {
     attempts: Attempts,
     retry_refused: Option<Refused>,
     status: u16,
-    /// How it ended, and when.
+    /// How the exchange ended, and when.
     outcome: Option<(RequestOutcome, Instant)>,
     is_counted: bool,
 }
 
-/// One attempt, as it is accounted for.
+/// The account of one attempt.
 #[derive(Clone, Copy)]
 struct Attempt {
     endpoint: SocketAddr,
     began: Instant,
-    /// How it ended, and when; `None` while it is in flight.
+    /// How the attempt ended, and when; `None` while it is in flight.
     ended: Option<(Outcome, Instant)>,
 }
 
-/// All attempts in their order. Most requests make one, which needs no allocation.
+/// All attempts in their order. Most requests make one attempt, which needs no allocation.
 #[derive(Default)]
 struct Attempts {
     first: Option<Attempt>,
@@ -67,7 +67,7 @@ impl Record {
     ) -> Box<Record> {
         downstream.progress.enter_exchange(!downstream.stream.has_body_ended());
         context.begin_request();
-        // Boxed: it goes from hand to hand until the last byte.
+        // Boxed, because it moves many times before the last byte.
         Box::new(Record {
             context: Rc::clone(context),
             downstream: Rc::clone(downstream),
@@ -83,17 +83,17 @@ impl Record {
         })
     }
 
-    /// Its route has been found.
+    /// Notes the route of the request.
     pub(super) fn routed(&mut self, handle: &Rc<RouteHandle>) {
         self.handle = Some(Rc::clone(handle));
     }
 
-    /// Its route, if it was found.
+    /// The route of the request, if one was found.
     pub(super) fn handle(&self) -> Option<&Rc<RouteHandle>> {
         self.handle.as_ref()
     }
 
-    /// Lets `decide` decide something at `now`, with this record as its observer.
+    /// Runs `decide` at `now` with the worker's rng and this record as the observer.
     pub(super) fn decide<T>(&mut self, now: Instant, decide: impl FnOnce(&mut Decide<'_>) -> T) -> T {
         let context = Rc::clone(&self.context);
         let mut rng = context.rng();
@@ -105,22 +105,22 @@ impl Record {
         self.attempts.count()
     }
 
-    /// What stood in the way of another attempt, if one was called for.
+    /// Why there was no further retry, if one was due.
     pub(super) fn retry_refused(&self) -> Option<Refused> {
         self.retry_refused
     }
 
-    /// A response's head goes down.
+    /// Notes the status of the response that goes downstream.
     pub(super) fn responds(&mut self, status: u16) {
         self.status = status;
     }
 
-    /// How the exchange ends, and when. The first word counts.
+    /// Notes how the exchange ends, and when. Only the first note counts.
     pub(super) fn ends(&mut self, outcome: RequestOutcome, now: Instant) {
         self.outcome.get_or_insert((outcome, now));
     }
 
-    /// Whether it is ended because the endpoint stopped sending.
+    /// Whether the exchange was ended because the endpoint stopped sending.
     pub(super) fn has_idle_endpoint(&self) -> bool {
         self.downstream.progress.ending() == Some(Ending::BodyIdleTimeout(Side::Endpoint))
     }
@@ -167,7 +167,7 @@ impl Record {
         }
     }
 
-    /// Whoever asked has left while they were in flight.
+    /// Counts the attempts in flight, which have ended because the downstream disconnected.
     fn count_unfinished_attempts(&mut self, now: Instant) {
         for number in 1..=self.attempts.count() {
             if self.attempts.get_mut(number).is_some_and(|attempt| attempt.ended.is_none()) {

@@ -1,4 +1,4 @@
-//! The response's way down: the endpoint's body, or one of our own, with everything that ends when it ends.
+//! The response on its way downstream: an endpoint's, or one of the proxy's own. Its end is the end of the exchange.
 
 use std::future::poll_fn;
 use std::task::{Context as Cx, Poll};
@@ -26,10 +26,10 @@ use crate::upstream::endpoint::Target;
 use crate::upstream::stream::Stream;
 use crate::worker::connections::ticks;
 
-/// A response that a retry supersedes is read to its end if it is no longer than this, so that its connection lives on.
+/// A superseded response is read to its end if it is no longer than this, so that its connection can be reused.
 const SUPERSEDED_BYTES_MAX: usize = 16 * 1024;
 
-/// What a request comes to.
+/// The result of a request.
 pub enum Reply {
     /// A response.
     Response(Response),
@@ -37,13 +37,13 @@ pub enum Reply {
     Tunnel(Tunnel),
 }
 
-/// What goes down.
+/// A response to send downstream.
 pub struct Response {
-    /// Its head; framing is made where it is written.
+    /// Its head, without framing, which is added where the head is written.
     pub head: ResponseHead,
-    /// Its body, and the exchange's end with it.
+    /// Its body, which holds the exchange.
     pub body: ResponseBody,
-    /// The next request is better off with our successor.
+    /// Whether the connection ends with this response: the proxy drains, and the next request should go to its successor.
     pub is_last: bool,
 }
 
@@ -55,13 +55,13 @@ pub(super) struct Received {
 
 /// Where the bytes of a body come from.
 pub(super) enum Source {
-    /// They are here; how the response counts.
+    /// From memory, with the class of the response.
     Whole(Bytes, Class),
-    /// They come in from an endpoint.
+    /// From an endpoint.
     Streaming(Box<Streaming>),
-    /// They have come; what is left is the request's way up.
+    /// From nowhere any more: the body has ended, but the request is still being sent.
     Unfinished(Unfinished, Class),
-    /// There are none: a tunnel to an endpoint begins.
+    /// From nowhere: a tunnel to an endpoint begins.
     Tunnel(Box<(Stream, Lease<Target>)>, Class),
 }
 
@@ -69,32 +69,32 @@ pub(super) enum Source {
 pub(super) struct Streaming {
     stream: Stream,
     lease: Lease<Target>,
-    /// As its head tells.
+    /// Provisional, by its head alone.
     class: Class,
     keep_alive: Option<Duration>,
 }
 
-/// The body broke off on the endpoint's side: the downstream's connection must end without ending the message.
+/// The body broke off on the endpoint's side. The downstream connection must end without a clean end of the message.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the endpoint broke its response off")]
 pub struct BrokenOff;
 
-/// A request whose response has come and gone before it was whole: the endpoint still takes it.
+/// A request that is still being sent to the endpoint, although the response has ended already.
 pub struct Unfinished {
     stream: Stream,
     at_most: Duration,
 }
 
 impl Unfinished {
-    /// Lets it go on, but not for ever.
+    /// Sends the rest, within the time limit of the upload.
     pub async fn finish(mut self) {
-        // How it ends is nobody's concern any more.
+        // The exchange is over and counted, so the result does not matter.
         let _ = clock::until(clock::now() + self.at_most, poll_fn(|cx| self.stream.poll_finish_sending(cx))).await;
     }
 }
 
 impl Received {
-    /// A response whose head came at `now` and counts as `class`, as far as the head tells. A body that is already at its end gives its connection back at once.
+    /// A response whose head came at `now`. `class` is provisional, by the head alone. A response without a body gives its connection back at once.
     pub(super) fn new(
         record: &mut Record,
         arrived: Arrived,
@@ -120,7 +120,7 @@ impl Received {
 }
 
 impl Streaming {
-    /// The body has ended exactly: the connection goes back to the pool, unless the request is still on its way up.
+    /// The body has ended as announced: the connection goes back to the pool, unless the request is still being sent.
     fn finish(self, record: &mut Record, now: Instant) -> Source {
         let Streaming { stream, lease, class, keep_alive } = self;
         let class = class.at_end(BodyEnd::Whole);
@@ -139,14 +139,14 @@ impl Streaming {
         source
     }
 
-    /// The endpoint broke the body off, or stopped in the middle of it.
+    /// The endpoint broke the body off, or stopped sending in the middle of it.
     fn fail(self, end: BodyEnd, record: &mut Record, now: Instant) {
         record.decide(now, |cx| self.lease.settle(self.class.at_end(end), cx));
     }
 }
 
 impl Source {
-    /// All of it, if it comes whole and is not too long.
+    /// The whole body, if it arrives complete and is no longer than [`SUPERSEDED_BYTES_MAX`].
     pub(super) async fn read_whole(self, record: &mut Record) -> Option<Bytes> {
         let mut streaming = match self {
             Source::Whole(bytes, _) => return Some(bytes),
@@ -189,7 +189,7 @@ impl Source {
     }
 }
 
-/// Hands an endpoint's response down.
+/// Sends an endpoint's response downstream.
 pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Admission, is_last: bool) -> Reply {
     let Received { mut head, body } = received;
     let mut admission = Some(admission);
@@ -200,7 +200,7 @@ pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Ad
     }
     problem::mark_attempts(&mut head.fields, record.attempts());
     if let Source::Tunnel(through, _) = body {
-        // The tunnel is what was asked for: with its beginning the request has succeeded and is counted. Its slot is taken until its end.
+        // The request asked for the tunnel. So it has succeeded and is counted when the tunnel begins; its slot stays taken until the tunnel ends.
         let now = clock::now();
         record.ends(RequestOutcome::Response(class), now);
         settle(&mut record, &mut admission, class, now);
@@ -209,14 +209,14 @@ pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Ad
         record.downstream.progress.enter_tunnel(idle);
         return Reply::Tunnel(Tunnel::new(head, *through, record, admission));
     }
-    // A probe is settled by its head, so that a long stream cannot hold half-open.
+    // The head settles a probe, so that a long stream does not keep the breaker half-open.
     if admission.as_ref().is_some_and(Admission::is_probe) {
         settle(&mut record, &mut admission, class, clock::now());
     }
     Reply::Response(Response { head, body: ResponseBody::new(body, record, admission), is_last })
 }
 
-/// Hands a response of our own down. An admission comes with the class of its request.
+/// Sends a response of the proxy's own. An admission comes with the class of its request.
 pub(super) fn refuse(
     mut record: Box<Record>,
     error: &ProxyError,
@@ -243,7 +243,7 @@ fn settle(record: &mut Record, admission: &mut Option<Admission>, class: Class, 
     }
 }
 
-/// What is sent to the downstream, and the end of the exchange: its record is told how the body ended, and counts when it is dropped.
+/// The body of a response to the downstream. It notes in the exchange's record how the body ended; the record counts when this is dropped.
 pub struct ResponseBody {
     source: Source,
     record: Box<Record>,
@@ -252,7 +252,7 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     fn new(source: Source, record: Box<Record>, admission: Option<Admission>) -> ResponseBody {
-        // From here nothing is repeated.
+        // From here on nothing is retried.
         record.upload.stop_keeping();
         let idle_body = record.handle().map(|handle| handle.config.timeouts.idle_body);
         record.downstream.progress.enter_body(idle_body.map_or(u32::MAX, ticks));
@@ -303,7 +303,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether nothing more is to come.
+    /// Whether no more frames will come.
     pub fn has_ended(&self) -> bool {
         self.source.has_ended()
     }
@@ -322,13 +322,13 @@ impl ResponseBody {
         }
     }
 
-    /// The endpoint broke it off, and what had come before has gone out: the downstream's connection must not end cleanly.
+    /// The endpoint broke the body off, and everything before that has been sent: ends the downstream connection, but not cleanly.
     pub fn broke_off(&mut self) {
         self.record.ends(RequestOutcome::Truncated, clock::now());
         self.record.downstream.progress.end(Ending::Truncated);
     }
 
-    /// It has been read as far as the downstream wants it; what is left of the request's way up.
+    /// The downstream needs no more of the body. What is left to send of the request, if anything is.
     pub fn into_unfinished(mut self) -> Option<Unfinished> {
         let source = std::mem::replace(&mut self.source, Source::Whole(Bytes::new(), Class::Neutral));
         let Source::Unfinished(mut unfinished, _) = source else {
@@ -342,7 +342,7 @@ impl ResponseBody {
         Some(unfinished)
     }
 
-    /// The endpoint's body has ended exactly.
+    /// The endpoint's body has ended as announced.
     fn finish(&mut self) {
         let source = std::mem::replace(&mut self.source, Source::Whole(Bytes::new(), Class::Neutral));
         let now = clock::now();
@@ -352,14 +352,14 @@ impl ResponseBody {
         self.end(now);
     }
 
-    /// All of it has been handed over.
+    /// The whole body has been handed over.
     fn end(&mut self, now: Instant) {
         let class = self.source.class();
         self.record.ends(RequestOutcome::Response(class), now);
         settle(&mut self.record, &mut self.admission, class, now);
     }
 
-    /// The endpoint's body will not end as it should.
+    /// The endpoint's body broke off or stands still.
     fn fail(&mut self, end: BodyEnd) {
         let source = std::mem::replace(&mut self.source, Source::Whole(Bytes::new(), Class::Neutral));
         if let Source::Streaming(streaming) = source {
@@ -370,8 +370,8 @@ impl ResponseBody {
         }
     }
 
-    /// The endpoint still takes the request. Its downstream may have become too slow, and it is too late for a response that says so; an endpoint that takes nothing is
-    /// held to its response alone.
+    /// The endpoint still reads the request. If the downstream sends it too slowly, it is too late for a 408, so the connection ends. An endpoint that reads slowly is judged
+    /// by its response alone.
     fn look_at_upload(&self) {
         let too_slow = self.record.upload.standing(self.record.context.lag()).too_slow;
         if too_slow.is_some_and(|slow| slow.by == Side::Downstream && slow.at <= clock::now()) {
@@ -382,7 +382,7 @@ impl ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // An endpoint that stops in the middle has failed, though it was we who ended the connection.
+        // An endpoint that stops in the middle has failed, although the proxy ended the connection.
         if self.record.has_idle_endpoint() {
             self.fail(BodyEnd::IdleTimeout);
         }

@@ -1,4 +1,4 @@
-//! An exchange that goes on as a tunnel: what it holds, until both sides have ended.
+//! An exchange that goes on as a tunnel. It keeps its lease and its slot until both sides have ended.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,12 +13,12 @@ use super::record::Record;
 use crate::upstream::endpoint::Target;
 use crate::upstream::stream::Stream;
 
-/// A tunnel that its endpoint has agreed to. The connection to the endpoint ends with it, whatever comes of it: no exchange follows.
+/// A tunnel that the endpoint has agreed to. Its connection to the endpoint ends with it and never goes back to the pool.
 pub struct Tunnel {
     head: ResponseHead,
     stream: Stream,
     record: Box<Record>,
-    /// Both sides have said that nothing more comes.
+    /// Both sides have shut down their sending side.
     is_whole: bool,
     _held: (Lease<Target>, Option<Admission>),
 }
@@ -34,10 +34,10 @@ impl Tunnel {
         Tunnel { head, stream, record, is_whole: false, _held: (lease, admission) }
     }
 
-    /// Hands the response down, and then bytes both ways.
+    /// Sends the response downstream, and then bytes in both directions.
     ///
     /// # Errors
-    /// One side broke. So the other one is reset, as both are when this is dropped midway: neither may take it for an end.
+    /// One side broke. The other one is then reset, so that it does not take the break for a clean end. Both are reset when this is dropped midway.
     pub async fn run(mut self) -> io::Result<()> {
         let downstream = Rc::clone(&self.record.downstream);
         let downstream = &downstream.stream;

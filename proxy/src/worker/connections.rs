@@ -1,7 +1,7 @@
-//! Who is connected to a worker, and who is overdue.
+//! The open downstream connections of a worker, and which of them are overdue.
 //!
-//! Each connection of the downstream is listed with its progress and the waker of its task. The worker's tick looks through the list: what has stood still for too long is
-//! ended, and what nobody wakes is woken. Where exchanges share a connection, each of them is an entry.
+//! The list has each connection with its progress and the waker of its task. The worker's tick goes through it, ends what has stood still for too long, and wakes tasks that
+//! wait for something without a waker of its own. Where exchanges share a connection, each of them is an entry.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -16,17 +16,17 @@ use crate::downstream::progress::{Ending, Phase, Progress};
 
 /// Length of a tick.
 pub const TICK: Duration = Duration::from_millis(100);
-/// Connections are looked at once a second: their limits are seconds, and ten thousand of them are ten thousand looks.
+/// The list is checked once a second: its limits are seconds, and there may be ten thousand entries.
 pub const TICKS_PER_LOOK: u32 = 10;
 
-/// The list.
+/// The list of open connections.
 #[derive(Default)]
 pub struct Connections {
     entries: RefCell<HashMap<u64, Rc<Entry>>>,
     next: Cell<u64>,
 }
 
-/// One of the list.
+/// A connection, or an exchange that shares one.
 pub struct Entry {
     number: u64,
     progress: Rc<Progress>,
@@ -35,7 +35,7 @@ pub struct Entry {
 }
 
 impl Connections {
-    /// Enters one.
+    /// Adds an entry.
     pub fn enter(&self, progress: Rc<Progress>) -> Rc<Entry> {
         let number = self.next.get();
         self.next.set(number + 1);
@@ -44,17 +44,17 @@ impl Connections {
         entry
     }
 
-    /// Takes it out again.
+    /// Removes an entry.
     pub fn leave(&self, entry: &Entry) {
         self.entries.borrow_mut().remove(&entry.number);
     }
 
-    /// Each looks for itself whether it is to end now.
+    /// Wakes every task, so that it checks whether it has to end.
     pub fn wake_all(&self) {
         self.entries.borrow().values().for_each(|entry| entry.wake());
     }
 
-    /// Ends all of them.
+    /// Ends all connections.
     pub fn cut_off(&self) {
         for entry in self.entries.borrow().values() {
             entry.progress.end(Ending::CutOff);
@@ -62,7 +62,7 @@ impl Connections {
         }
     }
 
-    /// Ends those that have stood still for too long, and wakes those that nobody else wakes.
+    /// Ends the connections that have stood still for too long, and wakes the tasks that only this check wakes.
     pub fn look(&self, limits: &Listen) {
         for entry in self.entries.borrow().values() {
             if let Some(why) = overdue(&entry.progress, limits) {
@@ -76,7 +76,7 @@ impl Connections {
 }
 
 impl Entry {
-    /// Whom to wake.
+    /// Remembers the waker of the task.
     pub fn remember(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -91,7 +91,7 @@ impl Entry {
     }
 }
 
-/// Why it has to end now, if it has.
+/// Why the connection has to end now, if it has to.
 fn overdue(progress: &Progress, limits: &Listen) -> Option<Ending> {
     let (limit, why) = match progress.phase() {
         Phase::Idle if progress.is_blocked() => {

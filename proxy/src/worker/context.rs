@@ -1,6 +1,6 @@
-//! What an exchange may use of the thread that it runs on: the generation in force, the pool, chance, counters, and how late the thread is.
+//! What an exchange may use of its worker: the generation in force, the pool, the rng, counters, and the scheduling lag.
 //!
-//! All of it belongs to one thread. What must be one for all threads (breakers, budgets, counts) lives in atomics on the floors below.
+//! All of it belongs to one thread. State that all threads share (breakers, budgets, counts) lives in atomics on the floors below.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
@@ -19,10 +19,10 @@ use crate::shared::{Load, Shared};
 use crate::upstream::connect::Dial;
 use crate::upstream::pool::Pool;
 
-/// A worker whose ticks come so far apart was stopped with its machine, or starved: what it waited for may have come long ago.
+/// Ticks this far apart mean that the worker was starved or its machine stopped. What it waited for may have arrived long ago.
 const LAG_MIN: Duration = TICK.saturating_mul(3);
 
-/// One worker's.
+/// The context of one worker.
 pub struct Context {
     /// What all workers share.
     pub shared: Arc<Shared>,
@@ -39,14 +39,15 @@ pub struct Context {
     /// Routes of the generation in force that have been used here.
     handles: RefCell<FxHashMap<u32, Rc<RouteHandle>>>,
     tick: Rc<Cell<u32>>,
-    /// When this thread was last known to run, and for how long it did not, in all.
+    /// When this thread was last known to run.
     awake_at: Cell<Instant>,
+    /// For how long it did not run, in all.
     lag: Cell<Duration>,
     is_finishing: Cell<bool>,
 }
 
 impl Context {
-    /// Of worker `number` of `shared`, which connects by `dial`.
+    /// For worker `number` of `shared`, which connects by `dial`.
     pub fn new(shared: Arc<Shared>, number: usize, dial: Box<dyn Dial>) -> Rc<Context> {
         Rc::new(Context {
             live: RefCell::new(Rc::new(shared.live())),
@@ -85,14 +86,14 @@ impl Context {
         Rc::clone(handles.entry(route.id).or_insert_with(|| RouteHandle::new(Arc::clone(route))))
     }
 
-    /// A request begins.
+    /// Counts a request that begins.
     pub fn begin_request(&self) {
-        // Only this worker's thread writes it: no read-modify-write is needed.
+        // Only this worker's thread writes it, so no read-modify-write is needed.
         let load = self.load();
         load.begun.store(load.begun.load(Relaxed) + 1, Relaxed);
     }
 
-    /// A request has ended, its body included.
+    /// Counts a request that has ended, including its bodies.
     pub fn end_request(&self) {
         let load = self.load();
         let ended = load.ended.load(Relaxed) + 1;
@@ -102,27 +103,27 @@ impl Context {
         }
     }
 
-    /// A tunnel begins.
+    /// Counts a tunnel that begins.
     pub fn begin_tunnel(&self) {
         self.load().tunnels.fetch_add(1, Relaxed);
     }
 
-    /// A tunnel has ended.
+    /// Counts a tunnel that has ended.
     pub fn end_tunnel(&self) {
         self.load().tunnels.fetch_sub(1, Relaxed);
     }
 
-    /// How busy this worker is.
+    /// The counts of this worker.
     pub fn load(&self) -> &Load {
         &self.shared.workers[self.number]
     }
 
-    /// The scheduling lag in all: how long this worker has been stopped or starved, as far as it has noticed.
+    /// The total scheduling lag: for how long this worker was stopped or starved, as far as it has noticed.
     pub fn lag(&self) -> Duration {
         self.lag.get()
     }
 
-    /// Notices that time has passed without it.
+    /// Adds to the lag if the worker has not run for a while before `now`.
     pub fn notice_lag(&self, now: Instant) {
         let since = now.saturating_duration_since(self.awake_at.replace(now));
         if since > LAG_MIN {
@@ -140,14 +141,14 @@ impl Context {
         self.is_finishing.get()
     }
 
-    /// From now on connections are closed as soon as they are idle.
+    /// Closes connections as soon as they are idle, from now on.
     pub fn finish(&self) {
         self.is_finishing.set(true);
         self.pool.close();
         self.connections.wake_all();
     }
 
-    /// What is to be done with each tick.
+    /// Does the work of one tick.
     pub fn on_tick(&self) {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);

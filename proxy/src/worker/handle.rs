@@ -1,7 +1,7 @@
-//! A route as one worker sees it: the route, and what was counted of it here.
+//! A route as one worker sees it: the route, and this worker's counts for it.
 //!
-//! Counters that all workers write pass their cache lines from core to core several times a request. So a worker counts for itself and adds what it has to
-//! the [`Metrics`] when it has nothing in flight, at the latest with its next tick: a scrape is never more than a tick behind.
+//! If all workers wrote the same counters, the cache lines would move from core to core several times a request. So a worker counts for itself. It adds its counts to the
+//! [`Metrics`] when it has nothing in flight, at the latest with its next tick. A scrape is never more than a tick behind.
 
 use std::cell::{Cell, RefCell};
 use std::mem::{Discriminant, discriminant};
@@ -31,14 +31,14 @@ pub struct RouteHandle {
 #[derive(Default)]
 pub struct Unflushed(RefCell<Vec<Rc<RouteHandle>>>);
 
-/// What was counted and is not yet in the metrics.
+/// Counts that are not in the metrics yet.
 struct Tally {
     counters: RefCell<Vec<(Series, LocalIntCounter)>>,
     request_seconds: LocalHistogram,
     attempt_seconds: LocalHistogram,
 }
 
-/// One of a route's series; a worker meets few of them, so they are found by looking through a list.
+/// One of a route's series. A worker uses few of them, so a linear search finds them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Series {
     Requests(MethodLabel, CodeClass, RequestOutcome),
@@ -48,12 +48,12 @@ enum Series {
     RetriesRefused(Discriminant<retry::Refused>),
 }
 
-/// As much of an outcome as its word tells.
+/// The part of an outcome that its label depends on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct AttemptOutcome(Discriminant<Outcome>, Class);
 
 impl RouteHandle {
-    /// For `route`, with nothing counted.
+    /// A handle for `route` with empty counts.
     pub fn new(route: Arc<Route>) -> Rc<RouteHandle> {
         let tally = Tally {
             counters: RefCell::default(),
@@ -76,7 +76,7 @@ impl RouteHandle {
         }
     }
 
-    /// Counts an attempt. It shows when its request has been counted.
+    /// Counts an attempt. The count reaches the metrics when its request has been counted.
     pub fn count_attempt(&self, metrics: &Metrics, number: u32, outcome: &Outcome, duration: Duration) {
         let key = AttemptOutcome(discriminant(outcome), outcome.class());
         self.add(Series::Attempts(key), |[upstream, _]| {
@@ -90,14 +90,14 @@ impl RouteHandle {
         self.tally.attempt_seconds.observe(duration.as_secs_f64());
     }
 
-    /// Counts a retry that is made.
+    /// Counts a retry.
     pub fn count_retry(&self, metrics: &Metrics, reason: retry::Reason) {
         self.add(Series::Retries(reason), |[upstream, route]| {
             metrics.retries.with_label_values(&[upstream, route, reason.word()])
         });
     }
 
-    /// Counts a retry that is not made.
+    /// Counts a retry that the policies refused.
     pub fn count_retry_refused(&self, metrics: &Metrics, why: &retry::Refused) {
         self.add(Series::RetriesRefused(discriminant(why)), |[upstream, route]| {
             metrics.retries_refused.with_label_values(&[upstream, route, why.word()])
@@ -107,7 +107,7 @@ impl RouteHandle {
         }
     }
 
-    /// Adds one to `series`. It is resolved when it is met first, with the names of upstream and route.
+    /// Adds one to `series`. `resolve` finds its counter the first time, from the names of upstream and route.
     fn add(&self, series: Series, resolve: impl FnOnce([&str; 2]) -> IntCounter) {
         let mut counters = self.tally.counters.borrow_mut();
         if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == series) {
@@ -128,7 +128,7 @@ impl Deref for RouteHandle {
 }
 
 impl Unflushed {
-    /// Adds everything to the metrics.
+    /// Adds all counts to the metrics.
     pub fn flush(&self) {
         for handle in self.0.borrow_mut().drain(..) {
             handle.is_queued.set(false);
@@ -146,7 +146,7 @@ impl Tally {
 }
 
 impl Drop for Tally {
-    /// An attempt may end after its request: it went on in the background.
+    /// Flushes once more, because an attempt may end after its request.
     fn drop(&mut self) {
         self.flush();
     }
