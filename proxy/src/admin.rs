@@ -1,10 +1,10 @@
-//! The operator's side, on its own listener: `/livez`, `/readyz`, `/metrics`, `/status`, and `/quitquitquit` where it is allowed.
+//! The admin port, on its own listener: `/livez`, `/readyz`, `/metrics`, `/status`, and `/quitquitquit` where it is allowed.
 //!
-//! It runs on the control thread, so that workers that are busy or stuck do not hide what they do, and reads one [`status::Snapshot`] for both people
-//! and Prometheus. Nothing else here changes anything. hyper speaks HTTP, and each connection gets a tower stack: what is counted, the [`gate`], a timeout, the routes.
+//! It runs on the control thread, so that it responds even when workers are overloaded or stuck. People and Prometheus read the same [`status::Snapshot`]. Only
+//! `/quitquitquit` changes anything. hyper speaks HTTP, and each connection gets a tower stack: the count of requests, the [`gate`], a timeout, the routes.
 //!
-//! It has limits of its own, so that it takes little from the data path and nobody can keep a probe out: connections ([`places`]), the time for a head, the time for the
-//! whole, and [`scrapes`] for what costs something. Probes share nothing with scrapes.
+//! It has limits of its own, so that it takes little from the data path and no client can block a probe: the number of connections ([`places`]), the time for a head, the
+//! time for a whole exchange, and a rate for expensive requests ([`scrapes`]). Probes share no limit with scrapes.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -36,23 +36,23 @@ mod response;
 mod scrapes;
 mod status;
 
-/// For a head; a probe's comes with its first packet.
+/// The time limit of a head. A probe's head arrives with its first packet.
 const HEAD_MAX: Duration = Duration::from_secs(5);
-/// For the rest, after which the connection is closed whether the peer has read its response or not.
+/// The time limit of the rest. Then the connection is closed, whether the client has read its response or not.
 const RESPONSE_MAX: Duration = Duration::from_secs(10);
-/// For a response to be made, waiting included: the last of the scrapes that may wait has its turn in less than half of it.
+/// The time limit of making a response, with the wait for a scrape's turn. The last scrape that may wait has its turn in less than half of it.
 const MAKE_MAX: Duration = Duration::from_secs(5);
-/// Of a head.
+/// The size limit of a head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// When the system gives no connection.
+/// How long the acceptor waits after the system failed to give it a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The label of any other path, and of a connection that asked for none.
+/// The label of all other paths, and of connections that ended without a request.
 const OTHER: &str = "other";
 
-/// Scrapes alone never take every connection.
+/// Scrapes alone can never take all connections.
 const _: () = assert!(SCRAPES_MAX < CONNECTIONS_MAX);
 
 /// Serves each connection until the listener is closed.
@@ -67,38 +67,38 @@ pub async fn serve(shared: Arc<Shared>, mut acceptor: Acceptor) {
         if places.make_room() == Some(Stage::Silent) {
             shared.emit(&Event::Asked { path: OTHER, status: 0 });
         }
-        // What is asked over loopback comes from a container of this pod.
+        // A request over loopback comes from a container of this pod.
         let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
         let gate = Gate { shared: Arc::clone(&shared), is_local };
         let stage = Rc::default();
-        // Ends with its connection, which has a limit.
+        // The task ends with its connection, which has time limits.
         let task = tokio::task::spawn_local(exchange(tcp, gate, scrapes.clone(), Rc::clone(&stage))).abort_handle();
         places.add(task, stage);
     }
 }
 
-/// One exchange, whose connection is closed then.
+/// Serves one exchange and closes its connection.
 async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, gate: Gate, scrapes: impl Scrapes, stage: Rc<Cell<Stage>>) {
     let shared = Arc::clone(&gate.shared);
     let service = TowerToHyperService::new(stack(gate, scrapes, Rc::clone(&stage)));
     let mut builder = http1::Builder::new();
     builder.keep_alive(false).max_buf_size(HEAD_BYTES_MAX).timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
     let served = builder.serve_connection(TokioIo::new(io), service);
-    // A peer that leaves or talks nonsense is its own affair.
+    // A client that disconnects or sends no valid HTTP needs no handling.
     let _ = clock::until(clock::now() + HEAD_MAX + RESPONSE_MAX, served).await;
     if stage.get() == Stage::Silent {
         shared.emit(&Event::Asked { path: OTHER, status: 0 });
     }
 }
 
-/// What a request of one connection goes through, from the outside in.
+/// The layers that a request of one connection goes through, from the outside in.
 fn stack(
     gate: Gate,
     scrapes: impl Scrapes,
     stage: Rc<Cell<Stage>>,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = BoxError> + Clone {
     let shared = Arc::clone(&gate.shared);
-    let (telling, asked) = (Arc::clone(&shared), Rc::clone(&stage));
+    let (emitting, asked) = (Arc::clone(&shared), Rc::clone(&stage));
     let path = Rc::new(Cell::new(OTHER));
     let counted = Rc::clone(&path);
     ServiceBuilder::new()
@@ -108,8 +108,8 @@ fn stack(
             request
         })
         .map_response(move |response: Response| {
-            stage.set(Stage::Answered);
-            telling.emit(&Event::Asked { path: counted.get(), status: response.status().as_u16() });
+            stage.set(Stage::Responded);
+            emitting.emit(&Event::Asked { path: counted.get(), status: response.status().as_u16() });
             response
         })
         .layer(gate)
@@ -126,7 +126,7 @@ fn stack(
         })
 }
 
-/// Where a path leads: to a response that costs nothing and is there at once, or to a scrape.
+/// What a path leads to: a response that is made at once, or a scrape.
 enum Route {
     Ready(Response),
     Scrape(Scrape),
@@ -143,7 +143,7 @@ fn route(shared: &Shared, method: &Method, path: &str) -> Route {
         "/readyz" => ready(StatusCode::OK, "ok\n"),
         "/metrics" => Route::Scrape(Scrape::Metrics),
         "/status" => Route::Scrape(Scrape::Status),
-        // The gate lets no other POST in, and this one only where it is allowed.
+        // The gate admits no other POST, and this one only where it is allowed.
         QUIT if method == Method::POST => {
             shared.ask_to_quit();
             ready(StatusCode::OK, "draining\n")
@@ -153,12 +153,12 @@ fn route(shared: &Shared, method: &Method, path: &str) -> Route {
     }
 }
 
-/// The path as a label: those that there are, no others.
+/// The label of a path: a known path, or [`OTHER`].
 fn label(path: &str) -> &'static str {
     ["/livez", "/readyz", "/metrics", "/status", QUIT].into_iter().find(|known| *known == path).unwrap_or(OTHER)
 }
 
-/// What answers scrapes.
+/// Makes the responses to scrapes.
 fn scraped(shared: &Arc<Shared>) -> impl Fn(Scrape) -> Response + Clone + Send + 'static {
     let shared = Arc::clone(shared);
     move |scrape| {
@@ -173,14 +173,14 @@ fn scraped(shared: &Arc<Shared>) -> impl Fn(Scrape) -> Response + Clone + Send +
     }
 }
 
-/// In place of a response that the stack did not let happen.
+/// The response to a request that the stack shed or timed out.
 fn not_made(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Response {
     if error.is::<Overloaded>() {
         reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many ask at once\n")
     } else if error.is::<Elapsed>() {
         reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "it took too long; ask again\n")
     } else {
-        reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "scrapes are not answered any more\n")
+        reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "scrapes are not served any more\n")
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
     use crate::live::Live;
     use crate::telemetry::metrics::Metrics;
 
-    /// What a proxy with this configuration shares.
+    /// The shared state of a proxy with this configuration.
     pub(super) fn shared(more: &str) -> Arc<Shared> {
         let text = format!("{more}\n[upstreams.backend]\nendpoints = [\"127.0.0.1:9\"]\n");
         let config = Config::parse("test.toml", &text).unwrap_or_else(|faults| panic!("{faults}"));
@@ -215,13 +215,13 @@ mod tests {
         (ours, tokio::task::spawn_local(exchange(theirs, gate, scrapes, Rc::default())))
     }
 
-    /// The whole answer to `request`.
+    /// The whole response to `request`.
     async fn asked(shared: &Arc<Shared>, scrapes: impl Scrapes, request: &str) -> String {
         let (mut ours, _) = connected(shared, scrapes, 64 * 1024);
         ours.write_all(request.as_bytes()).await.expect("it listens");
-        let mut answer = String::new();
-        ours.read_to_string(&mut answer).await.expect("text");
-        answer
+        let mut response = String::new();
+        ours.read_to_string(&mut response).await.expect("text");
+        response
     }
 
     fn count(shared: &Shared, path: &str, code: &str) -> u64 {
@@ -249,20 +249,20 @@ mod tests {
                 waiting.push(ours);
             }
             for path in ["/livez", "/readyz", "/"] {
-                let answer = asked(&shared, scrapes.clone(), &request(path)).await;
-                assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+                let response = asked(&shared, scrapes.clone(), &request(path)).await;
+                assert!(response.starts_with("HTTP/1.1 200 "), "{path}: {response}");
             }
             for path in ["/metrics", "/status"] {
-                let answer = asked(&shared, scrapes.clone(), &request(path)).await;
-                assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
-                assert!(answer.ends_with("\r\n\r\ntoo many ask at once\n"), "{answer}");
+                let response = asked(&shared, scrapes.clone(), &request(path)).await;
+                assert!(response.starts_with("HTTP/1.1 503 ") && response.contains("retry-after: 1\r\n"), "{response}");
+                assert!(response.ends_with("\r\n\r\ntoo many ask at once\n"), "{response}");
                 assert_eq!(count(&shared, path, "5xx"), 1);
             }
             assert_eq!(clock::now(), start, "nobody has waited");
             for mut ours in waiting {
-                let mut answer = String::new();
-                ours.read_to_string(&mut answer).await.expect("text");
-                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("outrigger_"), "{answer}");
+                let mut response = String::new();
+                ours.read_to_string(&mut response).await.expect("text");
+                assert!(response.starts_with("HTTP/1.1 200 ") && response.contains("outrigger_"), "{response}");
             }
             assert!(clock::now() - start < MAKE_MAX / 2);
             assert_eq!(count(&shared, "/metrics", "2xx"), RATE.0 + SCRAPES_MAX as u64);
@@ -274,10 +274,10 @@ mod tests {
     async fn a_response_that_is_not_made_in_time_is_a_503_that_says_so() {
         let test = async {
             let (shared, start) = (shared(""), clock::now());
-            let answer = asked(&shared, stuck(), &request("/status")).await;
+            let response = asked(&shared, stuck(), &request("/status")).await;
             assert!(
-                answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("it took too long; ask again\n"),
-                "{answer}"
+                response.starts_with("HTTP/1.1 503 ") && response.ends_with("it took too long; ask again\n"),
+                "{response}"
             );
             let took = clock::now() - start;
             assert!(took >= MAKE_MAX && took < MAKE_MAX + Duration::from_millis(20), "{took:?}");
@@ -292,7 +292,7 @@ mod tests {
             let shared = shared("");
             let scrapes = scrapes::limited(scraped(&shared));
             let (whole, total) = (request("/metrics"), HEAD_MAX + RESPONSE_MAX);
-            for (sent, ends_after, unanswered) in
+            for (sent, ends_after, without_response) in
                 [("", HEAD_MAX, 1), ("GET /livez HT", HEAD_MAX, 2), (&whole, total, 2)]
             {
                 let start = clock::now();
@@ -302,7 +302,7 @@ mod tests {
                 served.await.expect("it does not panic");
                 let took = clock::now() - start;
                 assert!(took >= ends_after && took < ends_after + Duration::from_millis(20), "{sent:?}: {took:?}");
-                assert_eq!(count(&shared, OTHER, "none"), unanswered, "{sent:?}");
+                assert_eq!(count(&shared, OTHER, "none"), without_response, "{sent:?}");
             }
             assert_eq!(count(&shared, "/metrics", "2xx"), 1);
         };

@@ -1,7 +1,7 @@
-//! Who calls us: the listeners, the connections of the app, and what an exchange sees of them.
+//! The side of the client: the listeners, the downstream connections, and what an exchange sees of them.
 //!
-//! `listeners` has the two sockets, `h1` the life of an HTTP/1 connection. An exchange is given a `stream`, watched by its `progress`; the request's body becomes an `upload`, which
-//! keeps what may be sent again within the bounds of `memory`; `problem` writes the responses of our own.
+//! `listeners` has the two sockets, and `h1` the life of an HTTP/1 connection. An exchange gets a `stream`, whose `progress` the worker watches. The request's body becomes
+//! an `upload`, which keeps it for retries within the bounds of `memory`. `problem` writes the proxy's own responses.
 
 pub mod h1;
 pub mod listeners;

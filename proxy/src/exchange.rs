@@ -195,7 +195,7 @@ impl Exchange<'_> {
 
     /// Waits until `moment`. Meanwhile it reads the superseded response to its end, so that the connection can be reused. A response that was read whole is kept as a possible result.
     async fn back_off(&mut self, record: &mut Record, moment: Instant) {
-        self.sender.upload.cut_off_readings(clock::now());
+        self.sender.upload.cut_off_readers(clock::now());
         if let Some((number, outcome, Ok(Received { head, body }))) = self.last.take()
             && let Some(whole) = clock::until(moment + SUPERSEDED_GRACE, body.read_whole(record)).await.flatten()
         {

@@ -1,8 +1,8 @@
 //! One generation: the routes and upstreams of one configuration, ready to serve.
 //!
-//! A request takes one [`Live`] when it begins and keeps it to its end. A reload builds the next one beside it and swaps the pointer; nothing in a
-//! generation is edited. State that outlives it (breakers, budgets, addresses, counts) is handed over here, and only here, by name and
-//! unchanged numbers.
+//! A request takes one [`Live`] when it begins and keeps it to its end. A reload builds the next one beside it and swaps the pointer; it never edits a
+//! generation. State that outlives a generation (breakers, budgets, addresses, counts) is handed over here, and only here. It is found by name, and kept if its
+//! configuration did not change.
 
 pub mod reload;
 pub mod route;
@@ -28,9 +28,9 @@ use crate::upstream::endpoint::Endpoints;
 pub struct Live {
     /// Counts up from 1.
     pub generation: u64,
-    /// What it was built from.
+    /// The configuration it was built from.
     pub config: Config,
-    /// From a request to its route.
+    /// Finds the route of a request.
     pub table: Table,
 }
 
@@ -38,7 +38,7 @@ pub struct Live {
 const DEFAULT_ROUTE: &str = "default";
 
 impl Live {
-    /// Builds a generation from `config`, taking over from `before` what did not change. It has the addresses that the one before has;
+    /// Builds a generation from `config` and takes over from `before` what did not change. It starts with the addresses of `before`;
     /// [`crate::upstream::resolve`] finds its own.
     pub fn build(config: Config, before: Option<&Live>, metrics: &Metrics, now: Instant) -> Live {
         let mut hosts = FxHashMap::default();
@@ -130,7 +130,7 @@ impl Builder<'_> {
             budget,
             timeouts: Timeouts { request, attempt, idle_body },
             retry: config.retry.clone(),
-            // No key of the configuration asks for these two.
+            // The configuration has no keys for these two yet.
             hedge: None,
             hold: None,
         }

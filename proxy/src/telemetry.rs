@@ -1,7 +1,6 @@
-//! What people and machines get to know: metrics, log lines, and the events that both come from.
+//! Metrics, log lines, and the events that both come from.
 //!
-//! `events` is the one place where something is counted or logged, `metrics` declares the families, `labels` has the words that are not the policies' own,
-//! `log` is where lines go.
+//! `events` counts and logs, `metrics` declares the families, `labels` has the label values that are not the policies' own, and `log` writes the lines.
 
 pub mod events;
 pub mod labels;

@@ -1,8 +1,8 @@
-//! A service that we call: its endpoints, and the connections to them.
+//! A service that the app calls: its endpoints, and the connections to them.
 //!
-//! An [`Upstream`] belongs to one generation of configuration; what must survive a reload hangs on it by `Arc` and is taken over by the next generation when its own
-//! numbers did not change. `endpoint` has its addresses, `resolve` finds them, `pool` lends connections to them, `connect` makes these, and a
-//! `stream` is what an exchange is lent.
+//! An [`Upstream`] belongs to one generation of configuration. State that must survive a reload is behind an `Arc`, and the next generation takes it over if its
+//! configuration did not change. `endpoint` has the addresses, `resolve` looks them up, `connect` makes connections to them, `pool` keeps these, and a `stream` is what
+//! the pool lends to an exchange.
 
 pub mod connect;
 pub mod endpoint;
@@ -20,12 +20,12 @@ use crate::telemetry::metrics::UpstreamMetrics;
 
 /// One upstream in one generation.
 pub struct Upstream {
-    /// As the configuration has it.
+    /// The upstream as configured.
     pub config: config::Upstream,
-    /// Its addresses; shared with the generations before and after.
+    /// Its endpoints; shared with the generations before and after.
     pub endpoints: Arc<Endpoints>,
-    /// Requests in flight; shared likewise.
+    /// Its requests in flight; shared in the same way.
     pub in_flight: Arc<InFlight>,
-    /// Resolved handles.
+    /// Handles of the upstream's metrics.
     pub metrics: UpstreamMetrics,
 }

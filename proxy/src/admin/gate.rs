@@ -1,10 +1,10 @@
-//! Who may ask: not a page of another site in some browser that can reach us.
+//! Decides which requests may use the admin port. A browser that can reach it may show a page of another site, and that page must not use it.
 //!
-//! A name that an attacker owns may be made to point here (DNS rebinding), and then the browser takes our answers for those of the attacker's site. It still says
-//! the attacker's name in `Host`. So a request must have been addressed to an IP address, to `localhost`, or to a name of the configuration: probes and scrapers that
-//! come by a pod's address are let in, and no page is. What changes something must besides be a POST, and not come from another site.
+//! An attacker can make a name of theirs point here (DNS rebinding). Then the browser takes our responses for those of the attacker's site, but it still sends the
+//! attacker's name in `Host`. So the gate admits only requests to an IP address, to `localhost`, or to a configured name. Probes and scrapers use a pod's address and
+//! pass; pages do not. A request that changes something must also be a POST, and must not come from another site.
 //!
-//! [`Gate`] is a layer of the stack: a request that is not let in never reaches what is below it.
+//! [`Gate`] is a layer of the stack: a request that it refuses never reaches the layers below.
 
 use std::future::ready;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ pub(super) const QUIT: &str = "/quitquitquit";
 /// The gate for one connection. It asks the configuration that is in force when the request comes.
 #[derive(Clone)]
 pub(super) struct Gate {
-    /// Where the configuration is.
+    /// Has the configuration in force.
     pub(super) shared: Arc<Shared>,
     /// Whether the peer is a container of this pod.
     pub(super) is_local: bool,
@@ -81,13 +81,13 @@ impl Gate {
     }
 }
 
-/// Lets a request in or says why not; `names` are the hosts besides addresses, `may_change` says that its target takes a POST from this peer.
+/// Admits a request or says why not. `names` are the hosts besides addresses; `may_change` says that the target accepts a POST from this peer.
 fn admit<B>(request: &Request<B>, names: &[String], may_change: bool) -> Result<(), Refusal> {
     let host = host(request)?;
     if !host.as_ref().is_none_or(|host| is_ours(host.host(), names)) {
         return Err((
             StatusCode::MISDIRECTED_REQUEST,
-            "this host is not answered for: ask by address, as localhost, or by a name of listen.admin_hosts\n",
+            "this host is not served: ask by address, as localhost, or by a name of listen.admin_hosts\n",
         ));
     }
     if is_read(request.method()) {
@@ -106,7 +106,7 @@ fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-/// The one host that a request is for; only HTTP/1.0 may leave it out, which no browser does.
+/// The one host that a request is for. Only HTTP/1.0 may leave it out, which no browser speaks.
 fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {
     if let Some(authority) = request.uri().authority() {
         return Ok(Some(authority.clone()));
@@ -127,7 +127,7 @@ fn is_ours(host: &str, names: &[String]) -> bool {
     bare.parse::<IpAddr>().is_ok() || names.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
 
-/// Whether a browser says that another site's page asks. What is no browser says nothing.
+/// Whether a browser says that a page of another site sent the request. Other clients do not send these fields.
 fn is_cross_site<B>(request: &Request<B>, host: Option<&Authority>) -> bool {
     let headers = request.headers();
     let is_foreign_fetch = headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_is_let_in_reaches_the_service_below() {
+    async fn only_admitted_requests_reach_the_service_below() {
         let drain = |quit: &str| super::super::tests::shared(&format!("[drain]\nquit = {quit}\n"));
         let passed = |shared: &Arc<Shared>, is_local, method, target, host| {
             let mut passed = false;
@@ -164,9 +164,9 @@ mod tests {
                 ready(Ok::<_, std::convert::Infallible>(reply(StatusCode::OK, TEXT, "below")))
             }));
             let request = Request::builder().method(method).uri(target).header(header::HOST, host).body(());
-            let answered = below.call(request.expect("a request"));
+            let responding = below.call(request.expect("a request"));
             drop(below);
-            (passed, answered)
+            (passed, responding)
         };
         let (open, closed) = (drain("true"), drain("false"));
         for (shared, is_local, method, target, host, wanted) in [
@@ -179,8 +179,8 @@ mod tests {
             (&open, true, "POST", QUIT, "evil.example", 421),
             (&open, true, "POST", QUIT, "127.0.0.1", 200),
         ] {
-            let (passed, answered) = passed(shared, is_local, method, target, host);
-            let status = answered.await.map(|answer| answer.status().as_u16());
+            let (passed, responding) = passed(shared, is_local, method, target, host);
+            let status = responding.await.map(|response| response.status().as_u16());
             assert_eq!((status, passed), (Ok(wanted), wanted == 200), "{method} {target} for {host}");
         }
     }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_read_is_refused_and_to_other_sites_as_such() {
+    fn a_method_that_does_not_read_is_a_405_and_from_another_site_a_403() {
         let host = ("host", "127.0.0.1:4191");
         for (header, wanted) in [
             (("accept", "*/*"), 405),
@@ -244,7 +244,7 @@ mod tests {
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
                 assert_eq!(asked(method, "/", &[host, header]), Err(wanted), "{method} {header:?}");
             }
-            assert_eq!(asked("GET", "/", &[host, header]), Ok(()), "a page cannot read the answer: {header:?}");
+            assert_eq!(asked("GET", "/", &[host, header]), Ok(()), "a page cannot read the response: {header:?}");
         }
     }
 }

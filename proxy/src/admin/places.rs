@@ -1,4 +1,4 @@
-//! The connections of the admin listener: so many and no more, and one that keeps us waiting never shuts out a new one.
+//! The connections of the admin listener: their number is limited, and a connection that makes no progress never shuts out a new one.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tokio::task::AbortHandle;
 
-/// Probes, one or two scrapers, a person with curl.
+/// Enough for probes, one or two scrapers, and a person with curl.
 pub(super) const CONNECTIONS_MAX: usize = 64;
 
 /// How far a connection's one exchange is. Earlier ones give way first.
@@ -16,7 +16,7 @@ pub(super) enum Stage {
     #[default]
     Silent,
     /// The response has been made; the rest is up to the reader.
-    Answered,
+    Responded,
     /// The response is being made.
     Asked,
 }
@@ -67,7 +67,7 @@ mod tests {
                 task
             })
             .collect();
-        for (at, stage) in [(3, Stage::Answered), (5, Stage::Silent), (7, Stage::Silent), (9, Stage::Answered)] {
+        for (at, stage) in [(3, Stage::Responded), (5, Stage::Silent), (7, Stage::Silent), (9, Stage::Responded)] {
             stages[at].set(stage);
         }
         for at in [5, 7, 3, 9] {

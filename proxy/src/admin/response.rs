@@ -1,4 +1,4 @@
-//! What every response to the operator has in common.
+//! What all responses of the admin port have in common.
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
@@ -7,9 +7,9 @@ use http_body_util::Full;
 /// A response, whole in memory.
 pub(super) type Response = http::Response<Full<Bytes>>;
 
-/// For sentences.
+/// The content type of plain sentences.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
-/// No page of another site may have our responses in it, not even as a script or a picture.
+/// Keeps pages of other sites from embedding our responses, even as a script or a picture.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A response with `body`; its fields keep it out of caches and of other sites' pages.

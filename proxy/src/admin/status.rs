@@ -1,4 +1,4 @@
-//! What the proxy is doing, as one value: drawn as JSON for people, mirrored into gauges for Prometheus.
+//! The state of the proxy as one value, which becomes JSON for people and gauges for Prometheus.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::endpoint::Endpoint;
 
-/// The whole.
+/// The state of the whole proxy at one moment.
 #[derive(Serialize)]
 pub(super) struct Snapshot {
     version: &'static str,
@@ -104,14 +104,14 @@ struct BreakerStatus {
     state: &'static str,
     since: String,
     since_seconds: f64,
-    /// The rule that brought it there; `null` if it never moved.
+    /// The rule behind the last change of state; `null` if there was none.
     reason: Option<&'static str>,
     results_in_window: u32,
     failures_in_window: u32,
     consecutive_failures: u32,
     trips: u32,
     probes_out: u32,
-    /// Until the next probe may go; `null` unless open.
+    /// How long until the next probe may be sent; `null` unless open.
     retry_after_seconds: Option<f64>,
     #[serde(skip)]
     number: i64,
@@ -124,7 +124,7 @@ struct Clocks {
 }
 
 impl Snapshot {
-    /// Of this moment.
+    /// Takes the snapshot of this moment.
     pub(super) fn take(shared: &Shared) -> Snapshot {
         let clocks = Clocks { now: clock::now(), wall: clock::wall() };
         let live = shared.live();
@@ -152,7 +152,7 @@ impl Snapshot {
         text
     }
 
-    /// Sets the gauges that mirror a state; what no longer exists loses its series.
+    /// Sets the gauges that mirror a state, and removes the series of what no longer exists.
     pub(super) fn mirror(&self, metrics: &Metrics) {
         metrics.reset_mirrors();
         metrics.connections.set(as_gauge(self.connections));

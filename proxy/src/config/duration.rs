@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-/// From the largest down, so that the first that divides a value is the one to write it with.
+/// From the largest to the smallest, so that the first that divides a value is the one to write it with.
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZE_UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// "250ms", "10s", "5m", "1h"; what no `u64` of milliseconds holds is `u64::MAX` of them, beyond every
-/// range. The error says what is wrong with the text, which the caller quotes before it.
+/// Reads "250ms", "10s", "5m", "1h". A value too large for a `u64` of milliseconds becomes `u64::MAX`, which is beyond every range. The error says what is
+/// wrong with the text; the fault quotes the text before it.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let (number, unit) = split(text).ok_or(r#"is not a duration (write "10s", "250ms", "5m")"#)?;
     if unit.is_empty() {
@@ -23,7 +23,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::from_millis(number.parse().unwrap_or(u64::MAX).saturating_mul(millis)))
 }
 
-/// "64KiB", "16MiB", "1GiB", "512B"; what no `usize` holds is its `MAX`, beyond every range.
+/// Reads "64KiB", "16MiB", "1GiB", "512B". A value too large for a `usize` becomes `usize::MAX`, which is beyond every range.
 pub(super) fn parse_size(text: &str) -> Result<usize, &'static str> {
     let (number, unit) = split(text).ok_or(r#"is not a size (write "64KiB", "16MiB", or bytes without quotes)"#)?;
     if unit.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, &'static str> {
     Ok(number.parse().unwrap_or(usize::MAX).saturating_mul(bytes))
 }
 
-/// The shortest spelling that [`parse_duration`] reads back; what is below a millisecond is not shown.
+/// The shortest spelling that [`parse_duration`] reads back. Fractions of a millisecond are cut.
 pub(super) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_told_what_is_wrong_with_it() {
+    fn the_error_of_a_wrong_duration_says_what_is_wrong() {
         let (no_unit, not_one) = ("has no unit", "is not one whole number");
         for (text, said) in [
             ("", "is not a duration"),

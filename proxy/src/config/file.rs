@@ -1,8 +1,8 @@
 //! A small typed reader over TOML that knows the place of each value and does not stop at a fault.
 //!
-//! It is not serde, because serde stops at the first fault and knows a place only for what it could parse. Whoever reads a table asks for each key
-//! by name, with the range that is allowed; a key that nobody asked for is unknown. So one line of code holds all about a key: its name, its type,
-//! its range and its default. What the keys mean, and how they depend on each other, is not known here.
+//! It is not serde, because serde stops at the first fault and knows a place only for what it could parse. The code that reads a table asks for each
+//! key by name, with the range that is allowed; a key that it does not ask for is unknown. So one line of code holds all about a key: its name, its
+//! type, its range and its default. This module does not know what the keys mean, or how they depend on each other.
 
 use std::fmt::Display;
 use std::num::NonZeroU32;
@@ -233,7 +233,7 @@ impl<'t> Table<'t> {
         Key { place: key.place, found }
     }
 
-    /// Looks a key up and checks it; `check` answers `None` for a value of another type than `expected`.
+    /// Looks a key up and checks it; `check` returns `None` for a value of another type than `expected`.
     fn key<T>(
         &mut self,
         name: &'static str,
@@ -247,7 +247,7 @@ impl<'t> Table<'t> {
             Found::LeftOut => return Key { place: left_out, found: Found::LeftOut },
             Found::Wrong => return Key { place: left_out, found: Found::Wrong },
         };
-        // What stands under an old name is checked, too: one run tells every fault.
+        // The value of an old name is checked too, so that one run reports every fault.
         let mut old_names = RENAMED.iter().filter(|(_, new)| *new == name).map(|(old, _)| *old);
         let entry = table.get_key_value(name).or_else(|| old_names.find_map(|old| table.get_key_value(old)));
         let Some((key, value)) = entry else {

@@ -1,8 +1,8 @@
-//! An HTTP/1 connection of the app, from its first byte to its last.
+//! A downstream HTTP/1 connection, from its first byte to its last.
 //!
-//! One request after the other is read, exchanged and answered. The connection ends when the app closes it, when a limit is passed (the worker's tick says so through
-//! [`Progress`]), when the worker finishes, or when a response broke off: then the connection is reset, so that no reader can take half a response for
-//! a whole one.
+//! It serves one request after the other. The connection ends when the client closes it, when it passes a time limit (the worker's tick sets that in its
+//! [`Progress`]), when the worker finishes, or when a response breaks off. In the last case the connection is reset, so that no reader takes a part of a
+//! response for the whole.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -27,24 +27,24 @@ use crate::transport::ByteStream;
 use crate::worker::connections::{Entry, TICK, TICKS_PER_LOOK};
 use crate::worker::context::Context;
 
-/// At the end of a drain a connection without a request is closed when it has been still for so long: one that was just accepted is about to bring its first.
+/// How long an idle connection stays open at the end of a drain. One that was just accepted is about to bring its first request.
 const LAST_CHANCE_TICKS: u32 = 2;
-/// For a client whose head did not come in time; then the connection ends.
+/// The response to a head that did not arrive in time. The connection ends with it.
 const HEADER_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
-/// For a client beyond `listen.connections_max`; the acceptor sends it, which has no worker to hand the connection to.
+/// The response to a connection beyond `listen.connections_max`. The acceptor sends it, because the connection never reaches a worker.
 pub const CONNECTIONS_MAX: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=connection_limit_reached; details=\"connections_max\"\r\n\r\n";
 /// How long a client may take to read its last response while it is still sending.
 const LINGER: Duration = TICK.saturating_mul(5);
-/// What is left of a request's body after its response is read up to this, so that the connection lives on; more is not worth it.
+/// The rest of a request's body after its response is read up to this, so that the connection can be reused. Beyond it a new connection is cheaper.
 const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
-/// And for so long.
+/// How long that reading may take.
 const DISCARDING_MAX: Duration = Duration::from_secs(10);
 
-/// A connection under way.
+/// An open connection.
 struct Connection {
     context: Rc<Context>,
     conn: Http1,
-    /// What each of its exchanges is given, one after the other.
+    /// What each exchange gets, one after the other.
     downstream: Rc<Downstream>,
 }
 
@@ -58,7 +58,7 @@ impl Connection {
         Connection { context: Rc::clone(context), conn, downstream }
     }
 
-    /// The next request. The time for a head begins with its first byte, which may have come behind the request before.
+    /// Polls for the next request. The time limit of a head starts with its first byte, which may have arrived with the request before.
     fn poll_request(&self, cx: &mut Cx<'_>) -> Poll<Next> {
         let mut conn = self.conn.borrow_mut();
         let next = conn.poll_request(cx);
@@ -69,24 +69,24 @@ impl Connection {
         next
     }
 
-    /// Whether the client has gone, while its request is worked on. Meanwhile informational responses go down.
+    /// Whether the client has disconnected during its exchange. Also writes informational responses that wait.
     fn has_left(&self, cx: &mut Cx<'_>) -> bool {
         let mut conn = self.conn.borrow_mut();
         if matches!(conn.poll_flush(cx), Poll::Ready(Err(_))) {
             return true;
         }
-        // Nobody reads from a client while the endpoint takes nothing of its body; so it is looked at now and then.
+        // While the endpoint does not read the body, nothing reads from the client, so this checks now and then whether it is still there.
         let is_due = self.downstream.progress.ticks_still() >= TICKS_PER_LOOK;
         let is_gone = is_due && !conn.has_body_ended() && conn.is_disconnected(cx);
         drop(conn);
         is_gone || self.poll_disconnected(cx).is_ready()
     }
 
-    /// Ready when the client has gone while it had nothing more to say. One that only sends no more still gets its response.
+    /// Ready when the client has disconnected after its request. A client that only shuts down its sending side still gets its response.
     fn poll_disconnected(&self, cx: &mut Cx<'_>) -> Poll<()> {
         let mut conn = self.conn.borrow_mut();
         let gone = conn.poll_disconnected(cx);
-        // Nothing wakes the task when a client goes that sends no more.
+        // After the client has shut down its sending side, nothing wakes this task when it closes.
         if conn.has_shut_down() {
             self.downstream.progress.set_watched();
         }
@@ -94,16 +94,16 @@ impl Connection {
     }
 }
 
-/// How a connection's requests came to their end.
+/// How serving a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Between two of them.
+    /// Between two requests.
     Done,
-    /// What came is no request, and was refused.
+    /// After a head that was no valid request and was refused.
     Refused,
-    /// The last response has gone out, and more may still come: of its request, or another one.
+    /// After the last response, while the client may still be sending: the rest of its request, or another one.
     Unread,
-    /// In the middle of something.
+    /// In the middle of a request or a response.
     Broken,
 }
 
@@ -128,12 +128,12 @@ pub async fn serve(context: Rc<Context>, stream: ByteStream) {
     })
     .await;
     (listed.reason, listed.side) = reason(progress.ending(), end);
-    // Read before the task's work is dropped, which ends whatever is under way.
+    // Read before the drop of the exchange changes the phase.
     let is_midway = matches!(progress.phase(), Phase::Exchange | Phase::Body | Phase::Tunnel) || progress.is_blocked();
     drop(serving);
     match progress.ending() {
         Some(Ending::HeaderTimeout) if !is_midway => {
-            // One try: the client may be gone, or not read; then there is nobody to tell.
+            // Written once, without waiting: the client may be gone or not reading.
             conn.borrow_mut().put_raw(HEADER_TIMEOUT);
             let _ = clock::until(clock::now() + TICK, poll_fn(|cx| conn.borrow_mut().poll_flush(cx))).await;
         }
@@ -183,7 +183,7 @@ async fn serve_requests(connection: Connection) -> End {
         };
         requests = u32::saturating_add(requests, 1);
         let is_worn_out = requests == requests_max;
-        // Whether its body still comes, nobody can know (RFC 9110 §10.1.1); so nothing can come behind it.
+        // The client may send its body or not (RFC 9110 §10.1.1). So the bytes that follow are ambiguous, and the connection ends.
         let is_unwanted = conn.borrow().owes_continue();
         let is_last = closes || response.is_last || is_worn_out || is_unwanted;
         let Ok(Sent { unfinished, is_open_ended }) = respond(&connection, response, is_last).await else {
@@ -201,21 +201,21 @@ async fn serve_requests(connection: Connection) -> End {
             downstream.progress.leave(false);
         }
         if is_last {
-            // Further requests may be on their way already: a close that meets them would take the response back.
+            // More requests may already be on their way. Closing while they arrive would reset the connection, and the client could lose the response.
             return if is_worn_out { End::Unread } else { End::Done };
         }
     }
 }
 
-/// A response that has gone out whole.
+/// A response that was sent whole.
 struct Sent {
-    /// What is left of its request's way up.
+    /// The rest of its request, if that is still being sent to the endpoint.
     unfinished: Option<Unfinished>,
-    /// Its end is the connection's.
+    /// Whether the end of the connection ends the response.
     is_open_ended: bool,
 }
 
-/// Sends a response. An error if it did not go out whole.
+/// Sends a response; an error if it could not be sent whole.
 async fn respond(connection: &Connection, response: Response, is_last: bool) -> Result<Sent, Cut> {
     let Response { head, body, .. } = response;
     let conn = &connection.conn;
@@ -232,7 +232,7 @@ async fn respond(connection: &Connection, response: Response, is_last: bool) -> 
             match (flushed, drawn) {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(Cut)),
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-                // What had come before has gone out.
+                // Everything that came before the break has been sent.
                 (Poll::Ready(Ok(())), Poll::Ready(Err(Cut))) => return Poll::Ready(Err(sending.broke_off())),
                 (Poll::Ready(Ok(())), Poll::Pending) if sending.wants_room => {}
                 (Poll::Ready(Ok(())) | Poll::Pending, _) => {
@@ -250,14 +250,14 @@ fn missing_date(head: &ResponseHead) -> Option<String> {
     (!head.fields.has(Name::Date)).then(|| httpdate::fmt_http_date(clock::wall()))
 }
 
-/// The response does not go down whole.
+/// The response could not be sent whole.
 struct Cut;
 
-/// A response's body on its way down.
+/// A response's body that is being sent.
 struct Sending {
     body: Option<ResponseBody>,
     unfinished: Option<Unfinished>,
-    /// It was not drawn further because there was no room for more.
+    /// Whether reading it waits for room in the write buffer.
     wants_room: bool,
 }
 
@@ -269,7 +269,7 @@ impl Sending {
         Sending { body: None, unfinished: body.into_unfinished(), wants_room: false }
     }
 
-    /// Stages what there is and room for. Ready when all is staged; with it the exchange is over, and counted.
+    /// Fills the write buffer with what the body has. Ready when all of it is in the buffer; then the exchange is over and counted.
     fn poll_draw(&mut self, conn: &Http1, cx: &mut Cx<'_>) -> Poll<Result<(), Cut>> {
         while let Some(body) = &mut self.body {
             self.wants_room = !conn.borrow().has_room();
@@ -294,7 +294,7 @@ impl Sending {
         Poll::Ready(Ok(()))
     }
 
-    /// The endpoint broke the response off: the connection must not end cleanly.
+    /// Ends the connection, but not cleanly, because the endpoint broke the response off.
     fn broke_off(&mut self) -> Cut {
         if let Some(body) = &mut self.body {
             body.broke_off();
@@ -309,7 +309,7 @@ impl From<WrongLength> for Cut {
     }
 }
 
-/// Reads the rest of a request's body and forgets it; whether that was worth it.
+/// Reads the rest of a request's body and discards it; whether its end came within the limits.
 async fn discard(conn: &Http1) -> bool {
     let mut left = DISCARDED_BYTES_MAX;
     while let Some(frame) = poll_fn(|cx| conn.borrow_mut().poll_body(cx)).await {
@@ -321,7 +321,7 @@ async fn discard(conn: &Http1) -> bool {
     true
 }
 
-/// The words for how a connection ended, and for the side that stopped in the middle of a body, if one did.
+/// The labels for how a connection ended, and for the side that stopped in the middle of a body, if one did.
 fn reason(ending: Option<Ending>, end: Option<End>) -> (&'static str, &'static str) {
     match ending {
         None => match end {
@@ -339,7 +339,7 @@ fn reason(ending: Option<Ending>, end: Option<End>) -> (&'static str, &'static s
     }
 }
 
-/// A connection's place in its worker's list; given up however its task ends.
+/// A connection's entry in its worker's list. Its drop removes the entry, however the task ends.
 struct Listed {
     context: Rc<Context>,
     entry: Rc<Entry>,

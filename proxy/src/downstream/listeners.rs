@@ -1,10 +1,10 @@
-//! The two listening sockets: how they come to be, and how they are given up without losing whoever waits in their queues.
+//! The two listening sockets: how the proxy gets them, and how it gives them up without losing connections in their queues.
 //!
-//! A socket is bound by us; or bound beside that of another process on the same port (`listen.reuse_port`), so that a successor can take over; or inherited from a
-//! service manager that keeps it over our end (systemd's `LISTEN_FDS`). `docs/restart.md` says what each means for the operator.
+//! The proxy binds a socket for itself, or beside that of another process on the same port (`listen.reuse_port`), so that a successor can take over. Or it inherits the
+//! socket from a service manager that keeps it open after the proxy's end (systemd's `LISTEN_FDS`). `docs/restart.md` says what each means for the operator.
 //!
-//! Giving up differs accordingly. An inherited queue stays for the next process and is left alone. Any other is the kernel's to throw away with the socket, so it
-//! is emptied first: every connection that the kernel has accepted in our name is served.
+//! An inherited queue stays for the next process, so the proxy leaves it alone. Any other queue is lost when its socket closes. So the proxy empties it first: it serves
+//! every connection that the kernel has accepted.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -19,10 +19,10 @@ use tokio::sync::watch;
 
 use crate::config::Listen;
 
-/// As many connections may wait in the queue as the system allows (`net.core.somaxconn`).
+/// The length of the queue: the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = i32::MAX;
-/// Classic BPF over the TCP header: packets that open a connection (SYN) are dropped, all others pass. Whoever sent one sends it again a second later, when the
-/// port is the successor's alone.
+/// Classic BPF over the TCP header: drops packets that open a connection (SYN) and passes all others. The client sends the SYN again a second later, when only the
+/// successor listens.
 const NO_NEW_CONNECTIONS: [SockFilter; 4] = [
     SockFilter::new(0x30, 0, 0, 13),       // load the byte of the flags
     SockFilter::new(0x45, 0, 1, 0x02),     // is SYN among them?
@@ -32,9 +32,9 @@ const NO_NEW_CONNECTIONS: [SockFilter; 4] = [
 
 /// Both listening sockets.
 pub struct Listeners {
-    /// The app's side.
+    /// The app's listener.
     pub app: Listener,
-    /// The operator's side.
+    /// The admin listener.
     pub admin: Listener,
 }
 
@@ -44,18 +44,18 @@ pub struct Listener {
     origin: Origin,
 }
 
-/// Whose a socket is.
+/// Where a socket comes from, which says how it is given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// Ours alone.
+    /// Bound by this process, exclusively.
     Own,
-    /// Ours, and others of the same user may bind the port too.
+    /// Bound by this process; other processes of the same user may bind the port too.
     Shared,
-    /// The service manager's.
+    /// Passed by a service manager.
     Inherited,
 }
 
-/// Where connections come in, until it is told to close.
+/// Accepts connections until it is asked to close.
 pub struct Acceptor {
     tcp: Option<TcpListener>,
     queue: Option<StdTcpListener>,
@@ -64,12 +64,12 @@ pub struct Acceptor {
 }
 
 impl Listeners {
-    /// Those that a service manager passed, and binds the others as `listen` says.
+    /// Takes the sockets that a service manager passed, and binds the others as `listen` says.
     ///
     /// # Errors
-    /// What was passed is no listening socket, or an address cannot be bound; the error names it.
+    /// A passed descriptor is no listening socket, or an address cannot be bound; the error names it.
     pub fn open(listen: &Listen) -> io::Result<Listeners> {
-        // Read first: `from_env` checks that these are meant for us, and removes what it read.
+        // Read first, because `from_env` removes the variables after it has checked that they are meant for this process.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut passed = ListenFd::from_env();
         let mut open = |name: &str, address: SocketAddr| match place_of(name, &names, passed.len()) {
@@ -80,7 +80,7 @@ impl Listeners {
     }
 }
 
-/// Which of `count` passed sockets is `name`'s: the one that bears the name, or, if none bears any name of ours, the app's first and the operator's second.
+/// The index among `count` passed sockets of the one for `name`. It is found by its name; if no socket has a known name, the app's is the first and the admin's the second.
 fn place_of(name: &str, names: &str, count: usize) -> Option<usize> {
     let mut given = names.split(':').take(count);
     if names.split(':').any(|given| matches!(given, "app" | "admin")) {
@@ -103,7 +103,7 @@ fn inherit(passed: &mut ListenFd, place: usize, name: &str) -> io::Result<Listen
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Listener> {
     let socket = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // Connections of a former process that are still in TIME_WAIT do not keep us from the port.
+        // So that connections of a former process in TIME_WAIT do not block the port.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(reuse_port)?;
         socket.set_nonblocking(true)?;
@@ -117,26 +117,26 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Listener> {
 }
 
 impl Listener {
-    /// Where it is bound.
+    /// The address that the socket is bound to.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system does not report the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Begins to take connections, until `closing` says true.
+    /// Begins to accept connections, until `closing` becomes true.
     ///
     /// # Errors
-    /// The runtime does not take the socket.
+    /// The runtime does not accept the socket.
     pub fn open(self, closing: watch::Receiver<bool>) -> io::Result<Acceptor> {
         Ok(Acceptor { tcp: Some(TcpListener::from_std(self.socket)?), queue: None, origin: self.origin, closing })
     }
 
-    /// What tells whether another process listens on the same port.
+    /// Watches for another process that listens on the same port.
     ///
     /// # Errors
-    /// The system has no such view of this process's sockets.
+    /// The system does not show the sockets of this process.
     pub fn successor(&self) -> io::Result<Successor> {
         let socket = self.socket.as_raw_fd();
         let own = Process::myself().and_then(|process| process.fd_from_fd(socket)).map_err(io::Error::other)?;
@@ -147,10 +147,10 @@ impl Listener {
 }
 
 impl Acceptor {
-    /// The next connection; `None` when it is closed and nobody is left in its queue.
+    /// The next connection; `None` when the acceptor is closed and its queue is empty.
     pub async fn next(&mut self) -> Option<io::Result<TcpStream>> {
         if let Some(tcp) = &self.tcp {
-            // Whichever is first. A connection that has been taken is handed out whole: `accept` may be dropped without losing one.
+            // Either branch may be dropped: `accept` loses no connection when it is.
             tokio::select! {
                 accepted = tcp.accept() => return Some(accepted.map(|(stream, _)| stream)),
                 _ = self.closing.wait_for(|closing| *closing) => {}
@@ -165,14 +165,14 @@ impl Acceptor {
         next
     }
 
-    /// From the driver's events to plain calls: only they see what the kernel has put into the queue at this very moment.
+    /// Turns from the runtime's events to plain calls of `accept`, because only these see what is in the kernel's queue at this moment.
     fn begin_to_close(&mut self) {
         let Some(Ok(queue)) = self.tcp.take().map(TcpListener::into_std) else { return };
         if self.origin == Origin::Inherited {
             return;
         }
         if self.origin == Origin::Shared {
-            // Without the filter what comes between the last look and the close would be reset; that is all that is lost if it fails.
+            // If the filter cannot be set, connections that come between the last `accept` and the close are reset. Nothing else depends on it.
             let _ = SockRef::from(&queue).attach_filter(&NO_NEW_CONNECTIONS);
         }
         self.queue = Some(queue);
@@ -187,7 +187,7 @@ impl Acceptor {
     }
 }
 
-/// Looks for a process that listens beside this one.
+/// Looks for another process that listens on the same port.
 pub struct Successor {
     inode: u64,
     is_possible: bool,
@@ -195,7 +195,7 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Whether there is one. A view that cannot be read shows none.
+    /// Whether there is one. False also if the kernel's table cannot be read.
     pub fn is_there(&self) -> bool {
         if !self.is_possible {
             return false;
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn another_listener_on_the_same_address_is_told_from_everything_else() {
+    fn another_listener_on_the_same_address_is_distinguished_from_everything_else() {
         let ours = ("127.0.0.1:4140".parse().expect("an address"), 7);
         for (address, inode, wanted) in [
             ("127.0.0.1:4140", 8, true),
@@ -281,7 +281,7 @@ mod tests {
         let inherited = Listener { socket: listener.socket, origin: Origin::Inherited };
         let mut acceptor = inherited.open(closing).expect("a runtime");
         close.send(true).expect("the acceptor is there");
-        // It may have been taken before the acceptor heard of its closing, but not after.
+        // The acceptor may accept it before it notices that it has to close, but not afterwards.
         let taken = acceptor.next().await.is_some();
         assert!(acceptor.next().await.is_none());
         assert_eq!(next.accept().is_ok(), !taken);

@@ -1,9 +1,9 @@
-//! The bound on what all replay buffers together may keep.
+//! The limit on the memory of all replay buffers together.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Bytes that all replay buffers together may keep.
+/// Counts the bytes of all replay buffers against one limit.
 #[derive(Debug)]
 pub struct ReplayMemory {
     kept: AtomicUsize,
@@ -11,22 +11,22 @@ pub struct ReplayMemory {
 }
 
 impl ReplayMemory {
-    /// Room for `max` bytes.
+    /// A limit of `max` bytes.
     pub fn new(max: usize) -> ReplayMemory {
         ReplayMemory { kept: AtomicUsize::new(0), max: AtomicUsize::new(max) }
     }
 
-    /// Changes the bound; what is kept beyond it stays until its request ends.
+    /// Changes the limit. What is kept beyond a lower one stays until its request ends.
     pub fn set_max(&self, max: usize) {
         self.max.store(max, Relaxed);
     }
 
-    /// Bytes kept now.
+    /// The bytes that are kept now.
     pub fn kept(&self) -> usize {
         self.kept.load(Relaxed)
     }
 
-    /// Takes room for `bytes`, if there is so much.
+    /// Reserves `bytes`, if the limit allows.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         let after = self.kept.fetch_add(bytes, Relaxed).saturating_add(bytes);
         let fits = after <= self.max.load(Relaxed);
@@ -36,7 +36,7 @@ impl ReplayMemory {
         fits
     }
 
-    /// Gives it back.
+    /// Gives back `bytes` that were reserved.
     pub(super) fn release(&self, bytes: usize) {
         self.kept.fetch_sub(bytes, Relaxed);
     }

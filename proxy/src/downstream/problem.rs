@@ -1,7 +1,7 @@
-//! Responses of our own: RFC 9457 problem bodies with an RFC 9209 `Proxy-Status`.
+//! The proxy's own responses: RFC 9457 problem bodies with an RFC 9209 `Proxy-Status`.
 //!
-//! The field is for machines that know nothing of Outrigger, the body for the person who ran `curl`: which upstream, which rule, since when, and when to
-//! try again.
+//! The field is for machines that know nothing of Outrigger. The body is for the person who ran `curl`: it says which upstream, which rule, since when, and when
+//! to retry.
 
 use bytes::Bytes;
 use outrigger_http1::head::{Fields, ResponseHead};
@@ -11,11 +11,11 @@ use crate::clock;
 use crate::error::{OpenBreaker, ProxyError};
 
 const PROXY_STATUS: &str = "proxy-status";
-/// How often the request was sent, on responses that took more than one attempt.
+/// The field that says how many attempts a response took, if more than one.
 const ATTEMPTS: &str = "outrigger-attempts";
 const METHODS: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// The body, in the order in which a person wants to read it.
+/// The body. Its members are in the order in which a person wants to read them.
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: &'static str,
@@ -26,7 +26,7 @@ struct Problem<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     upstream: &'a str,
     attempts: u32,
-    /// What stood in the way of another attempt.
+    /// Why there was no further retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_retry: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ struct BreakerPart {
     retry_after_seconds: f64,
 }
 
-/// The response for `error`; `upstream` is empty where none was found, `attempts` counts what was sent, `no_retry` says why there were not more.
+/// The response for `error`. `upstream` is empty if none was found; `attempts` is the number of attempts made; `no_retry` says why there was no further one.
 pub fn response(
     error: &ProxyError,
     upstream: &str,
@@ -91,7 +91,7 @@ impl BreakerPart {
     }
 }
 
-/// Marks an upstream's response that went down although a retry was called for: `why` is the word for what stood in the way.
+/// Marks an upstream's response that would have been retried, had it not been for `why`.
 pub fn mark_retry_refused(head: &mut ResponseHead, why: &str) {
     let status = head.status.as_u16();
     let mark = format!("outrigger; received-status={status}; details=\"no retry: {why}\"");

@@ -1,7 +1,7 @@
-//! How far an exchange of the downstream has come, as the worker's tick sees it: what stands still for too long is ended.
+//! How far a downstream connection or exchange has come. The worker's tick reads it and ends what has stood still for too long.
 //!
-//! Over HTTP/1 an exchange has its connection to itself, so one [`Progress`] serves the connection and its exchanges, one after the other, and a [`Watched`] stream tells it of
-//! every read and write. Where many exchanges share a connection, each has its own.
+//! Over HTTP/1 an exchange has its connection to itself, so one [`Progress`] serves the connection and its exchanges, one after the other, and a [`Watched`] stream
+//! reports every read and write to it. Where many exchanges share a connection, each has its own.
 
 use std::cell::Cell;
 use std::io;
@@ -15,22 +15,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::ByteStream;
 
-/// What it is doing.
+/// What the connection or exchange is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// Between requests.
     Idle,
-    /// A part of a head has come.
+    /// A part of a head has arrived.
     Head,
-    /// A request is being worked on; it has deadlines of its own.
+    /// An exchange waits for a response; it has deadlines of its own.
     Exchange,
     /// A response's body is under way.
     Body,
-    /// Bytes pass both ways, and are no HTTP.
+    /// A tunnel: bytes pass in both directions and are not HTTP.
     Tunnel,
 }
 
-/// Why the proxy ends it.
+/// Why the proxy ends the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// No further request came.
@@ -39,15 +39,15 @@ pub enum Ending {
     HeaderTimeout,
     /// A body stood still for too long, because of this side.
     BodyIdleTimeout(Side),
-    /// The endpoint broke its body off: the downstream must not take it for whole.
+    /// The endpoint broke its body off, and the downstream must not take it for whole.
     Truncated,
     /// The drain is over.
     CutOff,
-    /// Nothing has passed through a tunnel.
+    /// Nothing has passed through a tunnel for too long.
     TunnelIdle,
 }
 
-/// How far it has come. It belongs to one thread: its own task writes it, the worker's tick reads it.
+/// The progress of a connection or exchange. It belongs to one thread: its own task writes it, and the worker's tick reads it.
 pub struct Progress {
     phase: Cell<Phase>,
     ending: Cell<Option<Ending>>,
@@ -55,20 +55,20 @@ pub struct Progress {
     moved_at: Cell<u32>,
     /// Ticks that a body or a tunnel may stand still; set when it begins.
     body_limit: Cell<u32>,
-    /// The last look for a piece of the body found none.
+    /// Whether the endpoint had no more of the body at the last poll.
     awaits_endpoint: Cell<bool>,
-    /// The network did not take all that was to be written: the downstream is not reading.
+    /// Whether the network did not accept everything that was to be written, because the downstream does not read.
     is_blocked: Cell<bool>,
-    /// A request has not come whole.
+    /// Whether a request has not arrived whole yet.
     is_uploading: Cell<bool>,
-    /// The downstream sends no more, and nothing wakes the task when it goes.
+    /// Whether the downstream has shut down its sending side. Then nothing wakes the task when it disconnects.
     is_watched: Cell<bool>,
-    /// The worker's tick now, shared by all that it looks at: reading a clock for every packet would cost more than it tells.
+    /// The worker's current tick, shared with the worker. Reading a clock for every packet would cost too much for this accuracy.
     tick: Rc<Cell<u32>>,
 }
 
 impl Progress {
-    /// For a connection that has just come in and may wait for its first request.
+    /// For a connection that was just accepted and may wait for its first request.
     pub fn new(tick: Rc<Cell<u32>>) -> Progress {
         Progress {
             phase: Cell::new(Phase::Idle),
@@ -83,40 +83,40 @@ impl Progress {
         }
     }
 
-    /// What it is doing.
+    /// What the connection or exchange is doing.
     pub fn phase(&self) -> Phase {
         self.phase.get()
     }
 
-    /// Enters a phase; that is a step forward.
+    /// Enters a phase, which counts as a step forward.
     pub fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.moved();
     }
 
-    /// A request begins; its body may still be under way.
+    /// Enters an exchange. `is_uploading`: the request's body is still arriving.
     pub fn enter_exchange(&self, is_uploading: bool) {
         self.is_uploading.set(is_uploading);
         self.enter(Phase::Exchange);
     }
 
-    /// An exchange has ended; if its request has not come whole, what still comes is no head.
+    /// Leaves an exchange. `is_uploading`: the request's body has not arrived whole, so the next bytes are not a head.
     pub fn leave(&self, is_uploading: bool) {
         self.is_uploading.set(is_uploading);
         self.enter(Phase::Idle);
     }
 
-    /// Nothing wakes its task when the downstream goes.
+    /// Makes the worker's tick wake the task, because nothing else does when the downstream disconnects.
     pub fn set_watched(&self) {
         self.is_watched.set(true);
     }
 
-    /// Whether its task has to look for itself now and then whether the downstream is still there.
+    /// Whether the worker's tick has to wake the task, so that it checks whether the downstream is still there.
     pub fn is_watched(&self) -> bool {
         self.is_watched.get() || self.is_uploading.get()
     }
 
-    /// A step forward.
+    /// Notes a step forward.
     pub fn moved(&self) {
         self.moved_at.set(self.tick.get());
     }
@@ -126,14 +126,14 @@ impl Progress {
         self.tick.get().wrapping_sub(self.moved_at.get())
     }
 
-    /// A response's body begins; it may stand still for `limit_ticks`.
+    /// Enters a response's body, which may stand still for `limit_ticks`.
     pub fn enter_body(&self, limit_ticks: u32) {
         self.body_limit.set(limit_ticks);
         self.awaits_endpoint.set(false);
         self.enter(Phase::Body);
     }
 
-    /// A tunnel begins; it may stand still for `limit_ticks`.
+    /// Enters a tunnel, which may stand still for `limit_ticks`.
     pub fn enter_tunnel(&self, limit_ticks: u32) {
         self.body_limit.set(limit_ticks);
         self.enter(Phase::Tunnel);
@@ -144,37 +144,37 @@ impl Progress {
         self.body_limit.get()
     }
 
-    /// Whether the endpoint had nothing when it was last asked for a piece of the body.
+    /// Notes whether the endpoint had no more of the body at the last poll.
     pub fn set_awaits_endpoint(&self, awaits: bool) {
         self.awaits_endpoint.set(awaits);
     }
 
-    /// Whether written bytes wait for the downstream to read. Between two requests too: the end of a response may still be staged.
+    /// Whether written bytes wait for the downstream to read. This may be so between two requests too, when the end of a response is still in the write buffer.
     pub fn is_blocked(&self) -> bool {
         self.is_blocked.get()
     }
 
-    /// Because of whom a body stands still.
+    /// The side for which a body that stands still is waiting.
     pub fn awaited_side(&self) -> Side {
         if self.awaits_endpoint.get() { Side::Endpoint } else { Side::Downstream }
     }
 
-    /// It is to be ended; the first reason stays.
+    /// Asks for the end of the connection. The first reason stays.
     pub fn end(&self, why: Ending) {
         if self.ending.get().is_none() {
             self.ending.set(Some(why));
         }
     }
 
-    /// Why it is to be ended, if it is.
+    /// Why the connection has to end, if it has to.
     pub fn ending(&self) -> Option<Ending> {
         self.ending.get()
     }
 
-    /// `n` bytes came in; 0 is the end.
+    /// `n` bytes were read; 0 is the end of the stream.
     fn on_read(&self, n: usize) {
         match self.phase() {
-            // The time for a head starts with its first byte and is not extended by the next ones: a client that sends single bytes gains nothing.
+            // The time for a head starts with its first byte. Later bytes do not extend it, so a client that sends single bytes gains nothing.
             Phase::Idle if n > 0 && !self.is_uploading.get() => self.enter(Phase::Head),
             // The downstream is still uploading; after an early response too.
             Phase::Body | Phase::Idle | Phase::Tunnel if n > 0 => self.moved(),
@@ -182,7 +182,7 @@ impl Progress {
         }
     }
 
-    /// `n` bytes were handed to the network.
+    /// `n` bytes were written to the network.
     fn on_write(&self, n: usize) {
         if n > 0 && (self.is_blocked() || matches!(self.phase(), Phase::Body | Phase::Tunnel)) {
             self.is_blocked.set(false);
@@ -191,14 +191,14 @@ impl Progress {
     }
 }
 
-/// A connection of the downstream whose [`Progress`] is told of every byte that passes.
+/// A downstream connection that reports every read and write to its [`Progress`].
 pub struct Watched {
     stream: ByteStream,
     progress: Rc<Progress>,
 }
 
 impl Watched {
-    /// Watches `stream`.
+    /// Wraps `stream`.
     pub fn new(stream: ByteStream, progress: Rc<Progress>) -> Watched {
         Watched { stream, progress }
     }

@@ -1,7 +1,7 @@
-//! The downstream side of one exchange, whatever carries it.
+//! The downstream side of one exchange, over any protocol.
 //!
-//! A closed set, matched without a `_` arm: HTTP/1 lends its connection to one exchange after the other. Over HTTP/2 each request will be a stream of its own, with others beside
-//! it on one connection; in test builds a double stands for that case.
+//! It is a closed set, matched without a `_` arm. HTTP/1 lends its connection to one exchange after the other. Over HTTP/2 each request will be a stream, with others beside
+//! it on one connection; in test builds a double stands in for that case.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,27 +23,27 @@ use crate::clock::Alarm;
 #[cfg(test)]
 use crate::tests::multiplexed;
 
-/// Who asks, as one exchange sees it.
+/// The downstream as one exchange sees it.
 pub struct Downstream {
     /// How far the exchange has come.
     pub progress: Rc<Progress>,
-    /// For its deadlines; one attempt at a time may use it.
+    /// The alarm for the exchange's deadlines. Only one attempt at a time may use it.
     pub alarm: Alarm,
-    /// Its bytes.
+    /// Where the request comes from and the response goes.
     pub stream: Stream,
 }
 
 /// Where a request comes from and its response goes.
 #[derive(Clone)]
 pub enum Stream {
-    /// A connection that is this exchange's alone for as long as it lasts.
+    /// An HTTP/1 connection, which this exchange has to itself until it ends.
     Http1(Http1),
-    /// One of several on a connection of a test.
+    /// A test double, one of several on a connection.
     #[cfg(test)]
     Double(Rc<multiplexed::Double>),
 }
 
-/// A connection of the app. Its task, its requests' bodies and the exchange share it; they run in one task, and nobody keeps a borrow while it waits.
+/// A downstream HTTP/1 connection. Its task, the bodies of its requests and its exchange share it. They all run in one task, and none keeps a borrow across a wait.
 pub type Http1 = Rc<RefCell<ServerConn<Watched>>>;
 
 impl Stream {
@@ -56,7 +56,7 @@ impl Stream {
         }
     }
 
-    /// What is known of the request's body before it is read.
+    /// The length of the request's body, as far as its head says.
     pub fn body_length(&self) -> BodyLength {
         match self {
             Stream::Http1(conn) => conn.borrow().body_length(),
@@ -83,7 +83,7 @@ impl Stream {
         }
     }
 
-    /// Sends an informational response, if the downstream knows what that is.
+    /// Sends an informational response, unless the downstream speaks HTTP/1.0, which has none.
     pub fn send_informational(&self, head: &ResponseHead) {
         match self {
             Stream::Http1(conn) => conn.borrow_mut().send_informational(head),
@@ -92,7 +92,7 @@ impl Stream {
         }
     }
 
-    /// Stages the head of a response that begins a tunnel.
+    /// Puts the head of a response that begins a tunnel into the write buffer.
     pub fn begin_tunnel(&self, head: &ResponseHead) {
         match self {
             Stream::Http1(conn) => conn.borrow_mut().begin_tunnel(head),
@@ -101,10 +101,10 @@ impl Stream {
         }
     }
 
-    /// Writes what is staged.
+    /// Writes out the write buffer.
     ///
     /// # Errors
-    /// The downstream takes no more.
+    /// The downstream has closed or reset its connection.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Http1(conn) => conn.borrow_mut().poll_flush(cx),
@@ -113,7 +113,7 @@ impl Stream {
         }
     }
 
-    /// What has come behind a request that begins a tunnel.
+    /// The bytes that have arrived behind a request that begins a tunnel.
     pub fn take_early(&self) -> BytesMut {
         match self {
             Stream::Http1(conn) => conn.borrow_mut().take_early(),
@@ -122,7 +122,7 @@ impl Stream {
         }
     }
 
-    /// Lets bytes through between here and `endpoint`.
+    /// Passes bytes between the downstream and `endpoint`.
     ///
     /// # Errors
     /// One side broke.
@@ -139,7 +139,7 @@ impl Stream {
         }
     }
 
-    /// Its end is to be a reset, never a clean one.
+    /// Makes the connection end with a reset, never cleanly.
     pub fn abort(&self) {
         match self {
             Stream::Http1(conn) => conn.borrow().abort(),

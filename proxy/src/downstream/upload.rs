@@ -1,9 +1,9 @@
-//! Request bodies: streamed to the endpoint, kept for another attempt as long as they fit.
+//! Request bodies: streamed to the endpoint, and kept for a retry as long as they fit.
 //!
-//! An [`Upload`] owns the body of one request. Each attempt gets a [`Replay`] of it with a place of its own, which first repeats what is kept and then goes on with what still
-//! comes in. Two attempts in flight may read side by side. A retry cuts off the attempts before it: one that is left over in a connection that is being torn down must not draw
-//! from the downstream any more. What is kept is bounded twice: by the route for one body, and by [`ReplayMemory`] for all of them. Past either bound the body goes on streaming,
-//! is no longer kept, and the request can no longer be repeated.
+//! An [`Upload`] owns the body of one request. Each attempt gets a [`Replay`] of it with a position of its own. It first repeats what is kept and then reads what still
+//! arrives. Two attempts in flight may read side by side. A retry cuts off the attempts before it, because one that is left over in a connection that is being closed must
+//! not read from the downstream any more. The route limits what is kept of one body, and [`ReplayMemory`] limits what is kept of all of them. Past either limit the body goes
+//! on streaming but is no longer kept, and the request cannot be repeated.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -22,14 +22,14 @@ use super::memory::ReplayMemory;
 use super::stream::Stream;
 use crate::clock;
 
-/// What a kept piece costs beside its bytes; a body that comes byte by byte must not cost forty times what is counted.
+/// The memory that a kept piece costs besides its bytes. Without it, a body that arrives byte by byte would cost forty times what is counted.
 const PIECE_OVERHEAD: usize = 64;
 
 /// The body of a request; `None` for the many that have none.
 #[derive(Clone, Default)]
 pub struct Upload(Option<Rc<RefCell<Source>>>);
 
-/// One reading of an [`Upload`], for one attempt.
+/// A reader of an [`Upload`], for one attempt.
 pub struct Replay {
     upload: Upload,
     reading: u32,
@@ -37,51 +37,51 @@ pub struct Replay {
     sent: u64,
 }
 
-/// Why a body cannot be read on.
+/// Why a reader gets no more of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UploadError {
-    /// The downstream broke it off, or sent no valid framing.
+    /// The downstream broke the body off or framed it wrongly.
     Broken,
     /// A retry has taken over.
     CutOff,
-    /// What this reading has not sent yet was not kept.
+    /// The next piece for this reader was not kept.
     Lost,
 }
 
 struct Source {
-    /// Until all has come.
+    /// The stream to read from, until the whole body has arrived.
     incoming: Option<Stream>,
     length: Option<u64>,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     kept_bytes_max: usize,
     memory: Arc<ReplayMemory>,
-    /// Everything read so far is in `kept`.
+    /// Whether everything read so far is in `kept`.
     is_whole: bool,
-    /// Something has been read.
+    /// Whether anything has been read.
     was_read: bool,
     trailers: Option<HeaderMap>,
     state: State,
     pace: Pace,
-    /// Readings that have been begun.
-    readings: u32,
-    /// Those up to this one are cut off.
+    /// How many readers there have been.
+    readers: u32,
+    /// Readers up to this number are cut off.
     cut_off: u32,
-    /// Pieces drawn so far: a reading that waits has to look again when another one has drawn.
+    /// Pieces read so far. A reader that waits has to poll again when another one has read a piece.
     drawn: u64,
-    /// Bytes of data in them.
+    /// Bytes of data in these pieces.
     bytes: u64,
 }
 
 impl Upload {
-    /// Keeps up to `kept_bytes_max` of the body of the request on `incoming` for repetitions; `pace` says how fast it must come.
+    /// The body of the request on `incoming`. Up to `kept_bytes_max` of it is kept for retries; `pace` says how fast it must arrive.
     pub fn new(incoming: &Stream, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, pace: Pace) -> Upload {
         let length = match incoming.body_length() {
             BodyLength::None => return Upload(None),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
         };
-        // A body that announces more than fits is not kept at all: copying its first part would help nobody.
+        // A body that announces more than fits is not kept at all, because its first part alone is of no use.
         let fits = length.is_none_or(|length| length <= kept_bytes_max as u64);
         Upload(Some(Rc::new(RefCell::new(Source {
             incoming: Some(incoming.clone()),
@@ -95,45 +95,45 @@ impl Upload {
             trailers: None,
             state: State::AwaitingEndpoint(pace.began()),
             pace,
-            readings: 0,
+            readers: 0,
             cut_off: 0,
             drawn: 0,
             bytes: 0,
         }))))
     }
 
-    /// A reading from the beginning. Without [`Upload::is_replayable`] it ends in an error, never in a part of the body.
+    /// A reader from the beginning. If not [`Upload::is_replayable`], it ends with an error, never with a part of the body.
     pub fn read(&self) -> Replay {
         let reading = self.0.as_ref().map_or(0, |source| {
             let mut source = source.borrow_mut();
-            source.readings += 1;
-            source.readings
+            source.readers += 1;
+            source.readers
         });
         Replay { upload: self.clone(), reading, at: 0, sent: 0 }
     }
 
-    /// A retry takes over: the readings so far draw nothing more, and nobody reads on before an endpoint takes more.
-    pub fn cut_off_readings(&self, now: Instant) {
+    /// Cuts off the readers so far, because a retry takes over. Until the new reader polls, no time counts against the downstream.
+    pub fn cut_off_readers(&self, now: Instant) {
         if let Some(source) = &self.0 {
             let mut source = source.borrow_mut();
-            source.cut_off = source.readings;
+            source.cut_off = source.readers;
             if matches!(source.state, State::AwaitingDownstream(_)) {
                 source.state = State::AwaitingEndpoint(now);
             }
         }
     }
 
-    /// Whether nothing of it has been read.
+    /// Whether nothing of the body has been read.
     pub fn is_untouched(&self) -> bool {
         self.0.as_ref().is_some_and(|source| !source.borrow().was_read)
     }
 
-    /// Pieces drawn from the downstream so far, by all readings.
+    /// Pieces read from the downstream so far, by all readers.
     pub fn drawn(&self) -> u64 {
         self.0.as_ref().map_or(0, |source| source.borrow().drawn)
     }
 
-    /// What is known of it before it is read.
+    /// The length of the body, as far as the request's head says.
     pub fn length(&self) -> BodyLength {
         match self.0.as_ref().map(|source| source.borrow().length) {
             None => BodyLength::None,
@@ -142,7 +142,7 @@ impl Upload {
         }
     }
 
-    /// Keeps nothing any more: no further reading will be asked for.
+    /// Drops what is kept, because there will be no further reader.
     pub fn stop_keeping(&self) {
         if let Some(source) = &self.0 {
             let mut source = source.borrow_mut();
@@ -151,7 +151,7 @@ impl Upload {
         }
     }
 
-    /// How it stands, as the policies see it. `lag` is the worker's scheduling lag by now, in all.
+    /// The state of the upload for the policies. `lag` is the worker's total scheduling lag.
     pub fn standing(&self, lag: Duration) -> upload::Upload {
         let Some(source) = &self.0 else { return upload::Upload::NONE };
         let source = source.borrow();
@@ -163,7 +163,7 @@ impl Upload {
         }
     }
 
-    /// Whether a further reading would be the whole body.
+    /// Whether a new reader would get the whole body.
     pub fn is_replayable(&self) -> bool {
         self.0.as_ref().is_none_or(|source| source.borrow().is_replayable())
     }
@@ -207,7 +207,7 @@ impl Source {
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = Some(trailers.clone());
                 }
-                // Nothing follows trailers, and nobody asks past them.
+                // Nothing follows trailers, and no reader polls past them.
                 if is_last || frame.is_trailers() {
                     self.end(now);
                 }
@@ -293,7 +293,7 @@ impl Body for Replay {
         }
         if source.incoming.is_none() {
             let trailers = source.trailers.clone().filter(|_| this.at == source.kept.len());
-            this.at += 1; // trailers go out once
+            this.at += 1; // trailers are sent only once
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let polled = source.poll_incoming(cx);

@@ -1,8 +1,8 @@
-//! Another configuration while the proxy runs: asked for by SIGHUP, or noticed by a change of the file.
+//! Applies another configuration while the proxy runs, on SIGHUP or when the file changes.
 //!
-//! The file is looked at once a second, through all links: a mounted ConfigMap changes by the swap of a symlink beside it, which a watch on the
-//! file itself would miss. A change is acted on when two looks in a row see the same, so that a file that is still being written is left alone. A valid
-//! file becomes the next generation; an invalid one changes nothing but a metric and a log line.
+//! The proxy checks the file once a second, through all links. Kubernetes changes a mounted ConfigMap by swapping a symlink beside it, which a watch on the
+//! file itself would miss. A change is applied when two checks in a row see the same file, so that a file that is still being written is left alone. A valid
+//! file becomes the next generation. An invalid one changes nothing but a metric and a log line.
 
 use std::fs::Metadata;
 use std::io;
@@ -18,20 +18,20 @@ use crate::shared::Shared;
 use crate::telemetry::events::Event;
 use crate::upstream::resolve;
 
-/// Between two looks at the file.
+/// The time between two checks of the file.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Names may delay a configuration by no more than this; a dead resolver must keep neither a reload nor the pod's start waiting.
+/// How long looking up names may delay a configuration. A dead resolver must block neither a reload nor the pod's start.
 pub const LOOKUP_MAX: Duration = Duration::from_secs(1);
 
-/// Remembers what the file looked like.
+/// Remembers the state of the file at the last checks.
 pub struct FileWatch {
     path: PathBuf,
     acted_on: Option<Stamp>,
     seen: Option<Stamp>,
 }
 
-/// Two files with the same stamp are taken for the same content; `None` stands for a file that is not there.
+/// Identifies the content of the file: files with the same stamp count as equal. A missing file has no stamp.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -52,18 +52,18 @@ impl Stamp {
 }
 
 impl FileWatch {
-    /// Watches `path`, whose present content is in force.
+    /// Watches `path`, whose current content is in force.
     pub fn new(path: PathBuf) -> FileWatch {
         let stamp = Stamp::read(&path);
         FileWatch { path, acted_on: stamp, seen: stamp }
     }
 
-    /// Looks; true if there is a change to act on.
+    /// Checks the file; true if there is a change to apply.
     pub fn look(&mut self) -> bool {
         let now = Stamp::read(&self.path);
         let is_settled = now == self.seen;
         self.seen = now;
-        // A file that has gone is left to whoever is just replacing it.
+        // A missing file changes nothing: it is probably being replaced.
         let is_change = is_settled && now.is_some() && now != self.acted_on;
         if is_change {
             self.acted_on = now;
@@ -71,12 +71,12 @@ impl FileWatch {
         is_change
     }
 
-    /// Loads the file and puts it in force if it is valid; returns whether it was.
+    /// Loads the file and applies it if it is valid; returns whether it was.
     pub async fn reload(&mut self, shared: &Arc<Shared>) -> bool {
         self.acted_on = Stamp::read(&self.path);
         self.seen = self.acted_on;
         let loaded = match std::fs::metadata(&self.path) {
-            // A pipe that nobody writes to would hold up the control thread for ever, a device may never end.
+            // A pipe without a writer would block the control thread for ever, and a device may never end.
             Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
                 let name = self.path.display().to_string();
                 Err(Faults::unreadable(&name, &io::Error::other("not a file")))
@@ -111,7 +111,7 @@ async fn swap(shared: &Arc<Shared>, mut config: Config) {
     }
     let live = Live::build(config, Some(&before), &shared.metrics, clock::now());
     let generation = live.generation;
-    // Names first: a generation must not come into force without addresses that the next look-up would find.
+    // Names first, so that the generation does not come into force without its addresses.
     let found = resolve::find(live.upstreams(), &shared.metrics, LOOKUP_MAX).await;
     shared.swap(live);
     found.apply(clock::now());

@@ -1,7 +1,7 @@
 //! From a request to the policies that apply to it: host → upstream, then path and method → route.
 //!
-//! Hosts are one hash look-up. Within an upstream the first route of the file that matches wins; instead of walking the list, each prefix of the path's
-//! segments is looked up and the earliest route among the hits is taken, so that ten thousand routes cost what one costs.
+//! A host takes one hash look-up. Within an upstream the first route of the file that matches wins. The search does not walk the list: it looks up each prefix
+//! of the path's segments and takes the earliest route among the hits, so that ten thousand routes cost as much as one.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::upstream::Upstream;
 
 /// The policies of a part of an upstream, with the state they share.
 pub struct Route {
-    /// Unique in the process; workers know their handles by it.
+    /// Unique in the process. Workers find their handles by it.
     pub id: u32,
-    /// `default` for what no configured route matches.
+    /// The configured name, or `default` for the route that takes what no configured route matches.
     pub name: Arc<str>,
     /// The upstream it belongs to.
     pub upstream: Arc<Upstream>,
-    /// As the configuration has it.
+    /// The route's policies as configured.
     pub config: config::Policies,
-    /// As it acts: budget and breaker are the upstream's unless the route has its own.
+    /// The policies with their state. Budget and breaker are the upstream's unless the route has its own.
     pub policies: call::Policies,
-    /// What the breaker is called: `upstream` or `route`.
+    /// The label of the breaker: `upstream` or `route`.
     pub breaker_scope: &'static str,
-    /// Budget and breaker are this route's own, not shared with its upstream's default route.
+    /// Which policies this route does not share with its upstream's default route.
     pub own: Own,
-    /// Resolved handles.
+    /// Handles of the route's metrics.
     pub metrics: RouteMetrics,
 }
 
@@ -44,7 +44,7 @@ pub struct Own {
 
 /// The routes of one upstream.
 pub struct Routes {
-    /// What no configured route matches.
+    /// The route for requests that no configured route matches.
     pub default: Arc<Route>,
     /// In order of the file.
     pub configured: Vec<Arc<Route>>,
@@ -53,24 +53,24 @@ pub struct Routes {
     segments_max: usize,
 }
 
-/// The way from a request's host to its upstream's routes.
+/// Finds an upstream's routes by the host of a request.
 pub struct Table {
     hosts: FxHashMap<String, usize>,
     default: Option<usize>,
     routes: Vec<Routes>,
-    /// The names that may be asked for, for refusals.
+    /// All configured hosts, for the message that refuses an unknown one.
     pub known: Arc<str>,
 }
 
-/// What was found for a host.
+/// The result of a look-up by host.
 pub struct Found<'a> {
     /// The upstream's routes.
     pub routes: &'a Routes,
-    /// The host itself is configured; else it fell to the default upstream.
+    /// Whether the host itself is configured. Otherwise the default upstream takes it.
     pub is_by_name: bool,
 }
 
-/// What decides whether a configured route matches, beside its order.
+/// The requests that a configured route matches.
 pub struct Pattern {
     /// Begins with `/`.
     pub path_prefix: String,
@@ -135,7 +135,7 @@ impl Table {
 
     /// The routes of the upstream with this host name.
     pub fn by_name(&self, host: &str) -> Option<Found<'_>> {
-        // Most names come in lower case; only the others pay for a copy.
+        // Most names are in lower case already; only the others need a copy.
         let at = match self.hosts.get(host) {
             Some(at) => at,
             None if host.bytes().any(|b| b.is_ascii_uppercase()) => self.hosts.get(&host.to_ascii_lowercase())?,

@@ -1,7 +1,7 @@
 //! Everything worth counting or logging, each in one place: an event is a metric and, where a person should see it, a log line.
 //!
-//! Nobody else in the crate logs, and only a worker's [`RouteHandle`](crate::worker::handle::RouteHandle) counts. Messages are constant, facts are fields; a change is
-//! logged once, where it happens.
+//! No other module logs, and besides this one only a worker's [`RouteHandle`](crate::worker::handle::RouteHandle) counts. Messages are constant, facts are fields. A
+//! change is logged once, where it happens.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,27 +16,27 @@ use crate::telemetry::labels::{CodeClass, MethodLabel, RequestOutcome};
 use crate::telemetry::log::ALWAYS;
 use crate::telemetry::metrics::Metrics;
 
-/// What can happen outside of the ordinary way of a request.
+/// An event outside of the ordinary course of requests.
 pub enum Event<'a> {
     /// Listeners are bound and a configuration is in force.
     Ready {
-        /// The app's side.
+        /// The address for the app.
         app: SocketAddr,
-        /// The operator's side.
+        /// The address of the admin port.
         admin: SocketAddr,
         /// Worker threads.
         workers: usize,
     },
     /// The system grants fewer descriptors than the allowed connections may need.
     FewDescriptors {
-        /// What it grants.
+        /// The limit that the system grants.
         descriptors: u64,
-        /// Connections that they carry.
+        /// The number of connections that this limit allows.
         connections_max: usize,
     },
     /// A breaker changed its state.
     BreakerMoved {
-        /// Whose.
+        /// The name of the upstream.
         upstream: &'a str,
         /// The route, for a route's own breaker; else empty.
         route: &'a str,
@@ -44,65 +44,65 @@ pub enum Event<'a> {
         scope: &'static str,
         /// The endpoint's address, for an endpoint's breaker.
         endpoint: Option<SocketAddr>,
-        /// How.
+        /// The change, with its reason.
         transition: Transition,
     },
     /// A name was looked up.
     NameLookedUp {
-        /// For which upstream.
+        /// The name of the upstream.
         upstream: &'a str,
-        /// Which name.
+        /// The name that was looked up.
         host: &'a str,
-        /// What the resolver said, if it failed.
+        /// The resolver's error, if the look-up failed.
         result: Result<(), String>,
     },
     /// An upstream has other addresses than before.
     EndpointsChanged {
-        /// Which.
+        /// The name of the upstream.
         upstream: &'a str,
-        /// All of them now.
+        /// All addresses that it has now.
         addresses: &'a [SocketAddr],
     },
-    /// A connection to an endpoint was tried.
+    /// An attempt to connect to an endpoint has ended.
     Connected {
-        /// Whose.
+        /// The name of the upstream.
         upstream: &'a str,
         /// `ok`, or the reason why not.
         result: &'static str,
     },
     /// Another configuration is in force.
     Reloaded {
-        /// Its number.
+        /// The number of the generation.
         generation: u64,
         /// Keys that changed in the file and need a restart.
         needs_restart: &'a [&'static str],
     },
     /// A configuration was refused; the former one stays.
     ReloadRejected(&'a Faults),
-    /// A connection from the app was refused for want of room.
+    /// A downstream connection beyond `listen.connections_max` was refused.
     ConnectionRefused,
-    /// The system gave no connection.
+    /// The system failed to give a connection.
     AcceptFailed(&'a std::io::Error),
-    /// A connection from the app ended.
+    /// A downstream connection ended.
     ConnectionClosed {
-        /// Why.
+        /// Why it ended.
         reason: &'static str,
         /// `downstream` or `upstream`, where one of them stopped in the middle of a body; else empty.
         side: &'static str,
     },
     /// A thread or a task panicked.
     Panicked {
-        /// Which line of which file; what was said may hold a part of a request.
+        /// File and line. The message is left out, because it may contain a part of a request.
         place: &'a str,
     },
-    /// Somebody asked on the operator's side.
+    /// An admin connection ended or got its response.
     Asked {
-        /// A path that there is, or `other`.
+        /// A known path, or `other`.
         path: &'static str,
-        /// 0 if there was no answer: no head came in time, or before its place was needed.
+        /// The status of the response; 0 if there was none, because no head came in time or another connection needed the place.
         status: u16,
     },
-    /// Another process listens on our ports; the app's is this one.
+    /// Another process listens on our ports. This is the address for the app.
     PortShared(SocketAddr),
     /// Another process has taken over our ports.
     HandedOver,
@@ -120,36 +120,36 @@ pub enum Event<'a> {
     },
 }
 
-/// A request that has ended, its response's last byte included.
+/// A request that has ended, with the last byte of its response.
 pub struct RequestSummary<'a> {
-    /// Empty if it was refused before one was found.
+    /// The name of the upstream; empty if the request was refused before one was found.
     pub upstream: &'a str,
-    /// Likewise.
+    /// The name of the route; empty in the same case.
     pub route: &'a str,
     /// The method.
     pub method: MethodLabel,
-    /// Of the response; 0 if there was none.
+    /// The status of the response; 0 if there was none.
     pub status: u16,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: RequestOutcome,
-    /// Times it was sent.
+    /// The number of attempts.
     pub attempts: u32,
-    /// Where the last attempt went.
+    /// The endpoint of the last attempt.
     pub endpoint: Option<SocketAddr>,
-    /// Why there was no further attempt, if one was called for.
+    /// Why there was no further retry, if one was due.
     pub retry_refused: Option<retry::Refused>,
-    /// From head to last byte.
+    /// From the request's head to the last byte of the response.
     pub duration: Duration,
 }
 
 impl RequestSummary<'_> {
-    /// Counts a request that was refused before a route was found; the others are counted by their route's handle.
+    /// Counts a request that was refused before a route was found. The route's handle counts all others.
     pub fn count_unrouted(&self, metrics: &Metrics) {
         let (method, code) = (self.method.word(), CodeClass::of(self.status).word());
         metrics.requests.with_label_values(&["", "", method, code, self.outcome.word()]).inc();
     }
 
-    /// Writes its line.
+    /// Writes the access-log line.
     pub fn log(&self) {
         info!(
             target: ALWAYS,
@@ -168,7 +168,7 @@ impl RequestSummary<'_> {
 }
 
 impl Event<'_> {
-    /// Counts and logs it.
+    /// Counts and logs the event.
     pub fn emit(&self, metrics: &Metrics) {
         match self {
             Event::Ready { app, admin, workers } => {
@@ -234,7 +234,7 @@ fn count_closed(metrics: &Metrics, reason: &'static str, side: &'static str) {
     metrics.connections_closed.with_label_values(&[reason, side]).inc();
 }
 
-/// Which breaker a line is about.
+/// The fields that say which breaker a line is about.
 struct BreakerLine<'a> {
     upstream: &'a str,
     route: &'a str,
@@ -242,7 +242,7 @@ struct BreakerLine<'a> {
     endpoint: &'a str,
 }
 
-/// One message for each state, so that a search for one finds all of its kind.
+/// Each state has a constant message, so that a search finds all of its kind.
 fn log_breaker(breaker: &BreakerLine, transition: &Transition) {
     let BreakerLine { upstream, route, scope, endpoint } = breaker;
     let (from, to, reason) = (transition.from.word(), transition.to.word(), transition.reason.word());

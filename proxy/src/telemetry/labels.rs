@@ -1,4 +1,4 @@
-//! Label values that are not words of the policies: all of them come from enums, never from a request.
+//! Label values that are not the policies' own. All of them come from enums, never from a request.
 
 use http::Method;
 use outrigger_policy::outcome::Class;
@@ -8,20 +8,20 @@ use crate::error::Reason;
 /// How a request ended, as the downstream saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestOutcome {
-    /// With the upstream's response, whole; how it counts.
+    /// With a whole response of the upstream, and its class.
     Response(Class),
-    /// With a response of ours.
+    /// With a response of the proxy.
     Error(Reason),
     /// The endpoint broke its response off.
     Truncated,
     /// The endpoint stopped in the middle of its response.
     BodyIdleTimeout,
-    /// The downstream went away.
+    /// The downstream disconnected.
     DownstreamDisconnect,
 }
 
 impl RequestOutcome {
-    /// As it is written.
+    /// The value of the label.
     pub fn word(self) -> &'static str {
         match self {
             RequestOutcome::Response(class) => class.word(),
@@ -33,7 +33,7 @@ impl RequestOutcome {
     }
 }
 
-/// One of the standard methods, or none of them.
+/// The label of a method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MethodLabel {
     /// `GET`.
@@ -54,12 +54,12 @@ pub enum MethodLabel {
     Connect,
     /// `TRACE`.
     Trace,
-    /// Any other, and what was no request.
+    /// Any other method, and heads that were no valid request.
     Other,
 }
 
 impl MethodLabel {
-    /// Of a request.
+    /// The label of `method`.
     pub fn of(method: &Method) -> MethodLabel {
         match *method {
             Method::GET => MethodLabel::Get,
@@ -75,7 +75,7 @@ impl MethodLabel {
         }
     }
 
-    /// As it is written.
+    /// The value of the label.
     pub fn word(self) -> &'static str {
         match self {
             MethodLabel::Get => "GET",
@@ -92,19 +92,19 @@ impl MethodLabel {
     }
 }
 
-/// The hundreds of a status.
+/// The label of a status: its hundreds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CodeClass {
     /// There was no response.
     None,
-    /// 1 to 5 for 1xx to 5xx.
+    /// 1xx to 5xx, as 1 to 5.
     Hundreds(u8),
-    /// A status that no standard knows.
+    /// A status from 600 on.
     Other,
 }
 
 impl CodeClass {
-    /// Of a status; 0 if there was no response.
+    /// The label of `status`, which is 0 if there was no response.
     pub fn of(status: u16) -> CodeClass {
         match status / 100 {
             0 => CodeClass::None,
@@ -113,7 +113,7 @@ impl CodeClass {
         }
     }
 
-    /// As it is written.
+    /// The value of the label.
     pub fn word(self) -> &'static str {
         match self {
             CodeClass::None => "none",

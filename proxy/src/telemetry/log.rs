@@ -1,6 +1,6 @@
-//! Where log lines go: standard output, written by a thread of its own, so that a reader that stops reading stops no request.
+//! Writes log lines to standard output, on a thread of its own, so that a reader that stops reading stops no request.
 //!
-//! Lines beyond what the thread can write are dropped, not queued without bound.
+//! If lines come faster than the thread can write, it drops some instead of queueing them without a limit.
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -9,20 +9,20 @@ use tracing_subscriber::{fmt, registry};
 
 use crate::config::{Log, LogFormat};
 
-/// Target of lines that are written whatever the level is: a breaker's move is what one looks for afterwards, and the lines of exchanges have
-/// a switch of their own.
+/// The target of lines that are written at every level. An operator needs the changes of breakers when they look back, and the access log has a switch of its
+/// own.
 pub const ALWAYS: &str = "always";
 
-/// Lines that may wait for the thread. Its queue is allocated whole at the start: at the library's own limit it would be half of the proxy's memory.
+/// How many lines may wait for the thread. The queue is allocated whole at the start; with the library's default it would take half of the proxy's memory.
 const LINES_MAX: usize = 4 * 1024;
 
-/// Starts logging; what is still queued is written when the guard is dropped.
+/// Starts logging. Dropping the guard writes the lines that are still queued.
 pub fn start(log: Log) -> WorkerGuard {
     let queue = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true);
     let (writer, guard) = queue.finish(std::io::stdout());
     let wanted = wanted(log.level.into());
     let lines = fmt::layer().with_writer(writer).with_target(false);
-    // A second start in one process (tests) keeps the first subscriber.
+    // A second start in one process, as in tests, keeps the first subscriber.
     let _ = match log.format {
         LogFormat::Json => tracing::subscriber::set_global_default(
             registry().with(lines.json().flatten_event(true).with_filter(wanted)),

@@ -1,8 +1,8 @@
 //! Every metric family, declared once.
 //!
-//! Names are `outrigger_<noun>_<unit>`, units are base units, label values come from enums or from names in the configuration, never from a
-//! request: the number of series is bounded by the configuration. Handles for a route are resolved when a generation is built
-//! ([`Metrics::route`]); gauges that mirror a state (breakers, balances, connections) are set from a snapshot when somebody scrapes.
+//! Names are `outrigger_<noun>_<unit>`, with base units. Label values come from enums or from names in the configuration, never from a request, so the
+//! configuration limits the number of series. Handles for a route are resolved when a generation is built ([`Metrics::route`]). Gauges that mirror a state
+//! (breakers, balances, connections) are set from a snapshot at each scrape.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -10,11 +10,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-/// Seconds; from loopback answers to the default request timeout, denser where a retry or a tail shows.
+/// In seconds, from a response over loopback to the default request timeout; denser where retries and tails show.
 const DURATION_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The families and the registry they are exposed by.
+/// The families, and the registry that exposes them.
 pub struct Metrics {
     registry: Registry,
     pub(crate) requests: IntCounterVec,
@@ -176,7 +176,7 @@ impl Metrics {
         UpstreamMetrics { attempt_seconds: self.attempt_seconds.with_label_values(&[upstream]) }
     }
 
-    /// Forgets all series that mirror a state, so that what no longer exists is no longer told.
+    /// Removes all series that mirror a state, so that the next scrape does not show what no longer exists.
     pub fn reset_mirrors(&self) {
         self.budget_balance.reset();
         self.breaker_state.reset();

@@ -1,4 +1,4 @@
-//! How a connection to an endpoint comes to be.
+//! Makes connections to endpoints.
 
 use std::io;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ use crate::transport::ByteStream;
 /// A connection that is being made.
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<ByteStream>>>>;
 
-/// Makes connections; tests put an in-memory network in its place.
+/// Makes connections. Tests replace it by an in-memory network.
 pub trait Dial {
     /// Connects to `target`.
     fn dial(&self, target: &Target) -> Dialing;
 }
 
-/// The real network.
+/// Connects over TCP.
 pub struct Tcp;
 
 impl Dial for Tcp {
@@ -37,17 +37,17 @@ impl Dial for Tcp {
     }
 }
 
-/// The connection, if it stands before `deadline`.
+/// Waits for the connection until `deadline`.
 ///
 /// # Errors
-/// The outcome is always one that proves that nothing was sent.
+/// The outcome always proves that nothing was sent.
 pub(super) async fn within(dialing: Dialing, deadline: Instant) -> Result<ByteStream, SendFailure> {
     let failed = |error| SendFailure { outcome: Outcome::ConnectFailed, error };
     match clock::until(deadline, dialing).await {
         Some(Ok(stream)) => Ok(stream),
         None => Err(failed(ProxyError::ConnectTimeout)),
         Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(failed(ProxyError::ConnectRefused)),
-        // Nobody was asked: neither the endpoint nor the call has failed.
+        // Nothing reached the endpoint, so this says nothing about it.
         Some(Err(error)) if lacks_local_socket(&error) => {
             Err(SendFailure { outcome: Outcome::NoLocalSocket, error: ProxyError::NoLocalSocket })
         }
@@ -55,7 +55,7 @@ pub(super) async fn within(dialing: Dialing, deadline: Instant) -> Result<ByteSt
     }
 }
 
-/// Whether the system had no socket for us, before anything went to the endpoint: no descriptors, no memory, no port.
+/// Whether the system had no socket for the connection (no descriptors, no memory, no port), so that nothing reached the endpoint.
 fn lacks_local_socket(error: &io::Error) -> bool {
     let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     lacks.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))

@@ -1,6 +1,6 @@
 //! The addresses of an upstream, with the state that outlives a configuration.
 //!
-//! All of it is shared by the workers; counters are relaxed atomics, because nothing is ordered by them.
+//! All workers share it. Its counters are relaxed atomics, because no other memory depends on their order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use http::HeaderValue;
 use outrigger_policy::breaker::{self, Breaker};
 use tokio::sync::Notify;
 
-/// An endpoint: what the policies know of it, and where it is.
+/// An endpoint: what the policies know about it, and its address.
 pub type Endpoint = outrigger_policy::endpoint::Endpoint<Target>;
 
-/// Where an endpoint is, and which connections lead there.
+/// The address of an endpoint, and the counts of its connections.
 pub struct Target {
-    /// Where it is.
+    /// The address to connect to.
     pub address: SocketAddr,
     /// Its host as configured: the name that a TLS handshake asks for and verifies.
     pub server_name: Arc<str>,
@@ -26,7 +26,7 @@ pub struct Target {
     pub authority: HeaderValue,
     /// Open connections of all workers.
     pub connections: AtomicU32,
-    /// Those of them that wait for their next request.
+    /// Idle connections of all workers; a part of `connections`.
     pub idle: AtomicU32,
 }
 
@@ -44,9 +44,9 @@ pub struct Found {
 /// The endpoints of an upstream, replaced as a whole when names resolve to others.
 pub struct Endpoints {
     current: ArcSwap<Vec<Arc<Endpoint>>>,
-    /// Wakes the look-up of names: a connection has failed.
+    /// Notified when a connection has failed, so that the names are looked up again.
     pub lookup: Notify,
-    /// Wakes those who wait for an endpoint: there are others than before.
+    /// Notified when the endpoints have changed.
     pub changed: Notify,
 }
 
@@ -57,12 +57,12 @@ impl Endpoints {
         Arc::new(Endpoints { current, lookup: Notify::new(), changed: Notify::new() })
     }
 
-    /// The endpoints now.
+    /// The current endpoints.
     pub fn load(&self) -> arc_swap::Guard<Arc<Vec<Arc<Endpoint>>>> {
         self.current.load()
     }
 
-    /// Replaces the endpoints; those that stay keep their breaker and their counts, unless the breaker's numbers changed. Returns whether any came or went.
+    /// Replaces the endpoints. One that stays keeps its counts, and its breaker unless the breaker's configuration changed. Returns whether any came or went.
     pub fn replace(&self, wanted: &[Found], breaker: Option<breaker::Config>, now: Instant) -> bool {
         let before = self.current.load_full();
         let keep = |found: &Found| {
@@ -76,7 +76,7 @@ impl Endpoints {
         let mut after: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
         for found in wanted {
             if after.iter().any(|endpoint| endpoint.at.address == found.address) {
-                continue; // two names of one address are one endpoint
+                continue; // two names with one address are one endpoint
             }
             after.push(keep(found).unwrap_or_else(|| Arc::new(new_endpoint(found, breaker, now))));
         }

@@ -1,8 +1,8 @@
 //! Connections to endpoints: one pool per worker, without a lock.
 //!
-//! The pool lends a [`Stream`] for one exchange: over a connection that waits (the last one given back is the first one taken, so that the others may age and go), or
-//! over a new one. It takes the stream back after the exchange, and keeps its connection only if that ended exactly: response read to its end, nothing broken off. Nothing
-//! here retries.
+//! The pool lends a [`Stream`] for one exchange, over an idle connection or a new one. The connection given back last is taken first, so that the others can age and
+//! close. After the exchange the pool takes the stream back. It keeps the connection only if the response was read to its exact end and nothing broke off. Nothing here
+//! retries.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use super::stream::{SendFailure, Stream};
 use crate::clock;
 use crate::config;
 
-/// A request that must not be sent twice takes no connection that has been idle for longer: the endpoint may be closing it at this moment.
+/// A request that is not idempotent takes no connection that has been idle for longer, because the endpoint may be closing it at this moment.
 const NOT_IDEMPOTENT_IDLE_MAX: Duration = Duration::from_secs(1);
-/// An endpoint that announces when it closes idle connections is believed, less this.
+/// How much earlier than the endpoint announces a connection counts as too old.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// A worker's idle connections, and how it makes new ones.
 pub struct Pool {
     dial: Box<dyn Dial>,
     idle: RefCell<FxHashMap<u64, Vec<Idle>>>,
-    /// Nothing will be asked for any more.
+    /// Whether the pool keeps no more idle connections.
     is_closed: Cell<bool>,
 }
 
@@ -39,9 +39,9 @@ struct Idle {
 /// Which pooled connections may be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reuse {
-    /// Any that still lives.
+    /// Any that is still alive.
     Any,
-    /// Only one that was busy a moment ago: the request cannot be repeated.
+    /// Only one that was in use a moment ago, because the request is not idempotent.
     Fresh,
 }
 
@@ -51,7 +51,7 @@ impl Pool {
         Pool { dial, idle: RefCell::default(), is_closed: Cell::new(false) }
     }
 
-    /// A stream over the connection last given back that still lives.
+    /// A stream over the connection last given back that is still alive and that `reuse` allows.
     pub fn reuse(&self, endpoint: &Endpoint, reuse: Reuse, now: Instant) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&endpoint.id)?;
@@ -61,7 +61,7 @@ impl Pool {
                 continue;
             }
             if reuse == Reuse::Fresh && now.saturating_duration_since(since) > NOT_IDEMPOTENT_IDLE_MAX {
-                // Still good for others, and all below it are older.
+                // It is still good for other requests, and all below it are older.
                 endpoint.at.idle.fetch_add(1, Relaxed);
                 waiting.push(Idle { stream, since, expires_at });
                 return None;
@@ -98,7 +98,7 @@ impl Pool {
         }
     }
 
-    /// Closes what has waited too long or was closed by the endpoint.
+    /// Closes connections that have been idle for too long or that the endpoint has closed.
     pub fn reap(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, waiting| {
             waiting.retain_mut(|idle| {
@@ -112,7 +112,7 @@ impl Pool {
         });
     }
 
-    /// Closes all idle connections, and from now on those that would become idle.
+    /// Closes all idle connections, and from now on every connection that becomes idle.
     pub fn close(&self) {
         self.is_closed.set(true);
         for idle in self.idle.borrow_mut().drain().flat_map(|(_, waiting)| waiting) {

@@ -1,8 +1,8 @@
-//! Names of endpoints and their addresses, looked up again and again while the proxy runs.
+//! Looks up the names of endpoints, again and again while the proxy runs.
 //!
-//! A backend that comes back under a new address must be found without a restart: each upstream with a name in its endpoints has one task that resolves
-//! all of its names every `resolve_interval`, and at once when a connection fails. A look-up that fails changes nothing: yesterday's address is a
-//! better guess than none. It runs on the control thread; the blocking resolver of the system is called by tokio on a thread of its own.
+//! The proxy must find a backend that comes back under a new address without a restart. So each upstream with a name in its endpoints has one task that
+//! resolves all of its names every `resolve_interval`, and at once when a connection fails. A look-up that fails changes nothing, because the old address is a
+//! better guess than none. The task runs on the control thread; tokio calls the blocking resolver of the system on a thread of its own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,15 +18,15 @@ use crate::config::Address;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Metrics;
 
-/// A burst of failed connections asks once: at most two look-ups a second.
+/// The least time between two look-ups, so that a burst of failed connections causes only one.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
-/// A resolver that says nothing for so long has failed.
+/// After this time without a result a look-up counts as failed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The last addresses of each name; `None` while a name has never been resolved.
 type Known = HashMap<String, Vec<IpAddr>>;
 
-/// What the endpoints of a former generation tell about names.
+/// The addresses of names that the endpoints of the generation before have.
 fn known_of(upstream: &Upstream) -> Known {
     let mut known = Known::new();
     for endpoint in upstream.endpoints.load().iter() {
@@ -38,7 +38,7 @@ fn known_of(upstream: &Upstream) -> Known {
 /// The addresses of all upstreams of a generation that is not yet in force.
 pub struct Found(Vec<(Arc<Upstream>, Known)>);
 
-/// Looks all names of `upstreams` up once, but does not wait longer than `at_most`: what takes longer is left to [`watch`].
+/// Looks up all names of `upstreams` once, but waits no longer than `at_most`. [`watch`] does what takes longer.
 pub async fn find<'u>(
     upstreams: impl Iterator<Item = &'u Arc<Upstream>>,
     metrics: &Arc<Metrics>,
@@ -51,7 +51,7 @@ pub async fn find<'u>(
         look_ups.spawn_local(async move {
             let mut known = known_of(&upstream);
             for name in names_of(&upstream) {
-                // A name that is not answered in time keeps what is known of it.
+                // A name without a result in time keeps the addresses that are known.
                 let _in_time = clock::until(until, look_up(&metrics, &upstream, &name, &mut known)).await;
             }
             (upstream, known)
@@ -73,7 +73,7 @@ fn names_of(upstream: &Upstream) -> Vec<Address> {
     upstream.config.endpoints.iter().filter(|address| address.host.parse::<IpAddr>().is_err()).cloned().collect()
 }
 
-/// Looks the names of `upstream` up for as long as it is polled.
+/// Looks up the names of `upstream` for as long as it is polled.
 pub async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
     let names = names_of(&upstream);
     if names.is_empty() {
@@ -83,7 +83,7 @@ pub async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
     loop {
         clock::sleep(LOOKUP_PAUSE).await;
         let pause = upstream.config.resolve_interval.saturating_sub(LOOKUP_PAUSE);
-        // Whichever is first; a notification that comes during a look-up is kept for the next turn.
+        // A notification that comes during a look-up is kept for the next turn.
         let _woken = clock::until(clock::now() + pause, upstream.endpoints.lookup.notified()).await;
         for name in &names {
             look_up(&metrics, &upstream, name, &mut known).await;
@@ -111,7 +111,7 @@ async fn look_up(metrics: &Metrics, upstream: &Upstream, name: &Address, known: 
     Event::NameLookedUp { upstream: &upstream.config.name, host: &name.host, result }.emit(metrics);
 }
 
-/// Sets the endpoints to the literal addresses and to what is known of the names; returns whether any came or went.
+/// Sets the endpoints to the literal addresses and to the known addresses of the names. Returns whether any came or went.
 fn apply(upstream: &Upstream, known: &Known, now: Instant) -> bool {
     let mut wanted = Vec::new();
     for Address { host, port } in &upstream.config.endpoints {

@@ -1,7 +1,7 @@
-//! The upstream side of one exchange, whatever carries it.
+//! The upstream side of one exchange, over any protocol.
 //!
-//! A closed set, matched without a `_` arm: HTTP/1 lends a whole connection to one exchange at a time; over HTTP/2 a stream will be one of many of a connection. What went wrong
-//! with a request is said here in the words of the policies and of the proxy's own responses, at one place: [`SendFailure`].
+//! It is a closed set, matched without a `_` arm. HTTP/1 lends a whole connection to one exchange at a time; over HTTP/2 a stream will be one of many on a connection.
+//! [`SendFailure`] is the one place that maps an error of the codec to an outcome for the policies and an error for the downstream.
 
 use std::io;
 use std::sync::Arc;
@@ -22,34 +22,34 @@ use crate::downstream::upload::Replay;
 use crate::error::ProxyError;
 use crate::transport::ByteStream;
 
-/// The upstream side of one exchange; dropped, it is ended at once.
+/// The upstream side of one exchange. Dropping it ends the exchange at once.
 pub enum Stream {
-    /// A connection of its own.
+    /// A whole HTTP/1 connection.
     Http1(Box<Http1>),
 }
 
-/// An HTTP/1 connection, where it goes, and since when it is open.
+/// An HTTP/1 connection, its endpoint, and when it was opened.
 pub struct Http1 {
     conn: ClientConn<ByteStream, Replay>,
     endpoint: Counted,
     born: Instant,
 }
 
-/// An attempt that got no response's head.
+/// An attempt that failed before the head of a response came.
 pub struct SendFailure {
-    /// For the policies.
+    /// What the policies learn of it.
     pub outcome: Outcome,
-    /// For the downstream.
+    /// What the downstream gets to see.
     pub error: ProxyError,
 }
 
 impl Stream {
-    /// Over `bytes`, a connection that has just been made to `endpoint`.
+    /// A stream over `bytes`, a new connection to `endpoint`.
     pub fn http1(bytes: ByteStream, endpoint: &Arc<Endpoint>, born: Instant) -> Stream {
         Stream::Http1(Box::new(Http1 { conn: ClientConn::new(bytes), endpoint: Counted::new(endpoint), born }))
     }
 
-    /// Where it goes.
+    /// The endpoint at the other end.
     pub fn endpoint(&self) -> &Endpoint {
         let Stream::Http1(http1) = self;
         &http1.endpoint.0
@@ -61,7 +61,7 @@ impl Stream {
         http1.born
     }
 
-    /// Begins a request; nothing is sent before it is polled.
+    /// Begins a request. Nothing is sent before [`Stream::poll_response`].
     pub fn begin(&mut self, request: OutgoingRequest<'_, Replay>) {
         let Stream::Http1(http1) = self;
         http1.conn.begin(request);
@@ -73,7 +73,7 @@ impl Stream {
         http1.conn.is_held()
     }
 
-    /// Lets a held body go.
+    /// Sends a body that was held back.
     pub fn release_body(&mut self) {
         let Stream::Http1(http1) = self;
         http1.conn.release_body();
@@ -82,13 +82,13 @@ impl Stream {
     /// Sends the request and polls for its response.
     ///
     /// # Errors
-    /// There will be no response; what is proven about the request is in the outcome.
+    /// There will be no response. The outcome says what is proven about the request.
     pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, SendFailure>> {
         let Stream::Http1(http1) = self;
         http1.conn.poll_response(cx).map_err(SendFailure::from)
     }
 
-    /// Polls for the next piece of the response's body, or its trailers; meanwhile the request goes on if it is not yet whole.
+    /// Polls for the next piece of the response's body, or its trailers. Also goes on sending the request if it is not whole yet.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Stream::Http1(http1) = self;
         http1.conn.poll_body(cx)
@@ -106,13 +106,13 @@ impl Stream {
         http1.conn.body_size_hint()
     }
 
-    /// Whether the request is still being sent, though its response may have come.
+    /// Whether the request is still being sent, although its response may have come.
     pub fn is_sending(&self) -> bool {
         let Stream::Http1(http1) = self;
         http1.conn.is_sending()
     }
 
-    /// Sends the rest of the request after its response has come; ready when it is sent or cannot be.
+    /// Sends the rest of the request after its response has come. Ready when it is sent or cannot be sent.
     pub fn poll_finish_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Stream::Http1(http1) = self;
         http1.conn.poll_finish_sending(cx)
@@ -136,13 +136,13 @@ impl Stream {
         http1.conn.is_alive()
     }
 
-    /// What has been read behind a head that begins a tunnel.
+    /// The bytes that have arrived behind a head that begins a tunnel.
     pub fn take_early(&mut self) -> BytesMut {
         let Stream::Http1(http1) = self;
         http1.conn.take_early()
     }
 
-    /// Lets bytes through between here and `downstream`.
+    /// Passes bytes between the endpoint and `downstream`.
     ///
     /// # Errors
     /// One side broke.
@@ -156,7 +156,7 @@ impl Stream {
         downstream.poll_tunnel(cx, tunnel, http1.conn.stream_mut())
     }
 
-    /// Its end is to be a reset, never a clean one.
+    /// Makes the connection end with a reset, never cleanly.
     pub fn abort(&mut self) {
         let Stream::Http1(http1) = self;
         http1.conn.stream_mut().abort();
@@ -170,7 +170,7 @@ impl From<SendError> for SendFailure {
                 (Outcome::MalformedResponse, ProxyError::UnexpectedUpgrade)
             }
             SendErrorKind::Malformed(_) => (Outcome::MalformedResponse, ProxyError::MalformedResponse),
-            // The downstream's fault first: it may well show before a byte was written.
+            // The downstream's fault first, because it can show before a byte was written.
             SendErrorKind::Body => (Outcome::DownstreamError, ProxyError::MalformedRequestBody),
             SendErrorKind::Closed if !wrote => (Outcome::Unsent, ProxyError::Reset),
             SendErrorKind::Closed if read => (Outcome::MalformedResponse, ProxyError::MalformedResponse),
@@ -180,7 +180,7 @@ impl From<SendError> for SendFailure {
     }
 }
 
-/// One of an endpoint's open connections.
+/// Counts one open connection of an endpoint, for as long as it lives.
 struct Counted(Arc<Endpoint>);
 
 impl Counted {

@@ -1,4 +1,4 @@
-//! Which known key somebody meant.
+//! Finds the known key that a misspelt one probably means.
 
 /// The known key nearest to `key`, if one is near enough that it was probably meant.
 pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {

@@ -12,7 +12,7 @@ use crate::config::fault::{Collector, Place, quoted};
 /// What a value says once its type is right; the error is the message of a fault.
 pub(super) type Checked<T> = Result<T, String>;
 
-/// Runs `check`, which answers `None` for a value of another type than `expected`.
+/// Runs `check`, which returns `None` for a value of another type than `expected`.
 pub(super) fn check_value<'v, 'i, T>(
     value: &'v DeValue<'i>,
     expected: &str,
