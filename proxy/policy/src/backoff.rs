@@ -1,18 +1,18 @@
 //! How long to wait before a retry: exponential growth under a cap, drawn with full jitter.
 //!
 //! Full jitter is `rand(0, min(cap, base·2ⁿ))` (AWS Builders' Library, "Timeouts, retries and backoff with jitter"). The draw is made
-//! inside the capped interval: capping after the draw would pile many callers on exactly `cap`, the herd that jitter is there to spread.
+//! inside the capped interval. Capping after the draw would make many clients wait exactly `cap`, and jitter is there to spread them.
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-/// The curve of the delays.
+/// The limits of the delays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backoff {
-    /// Upper end of the first draw.
+    /// The upper limit of the first delay.
     pub base: Duration,
-    /// Upper end that no draw exceeds.
+    /// The upper limit of every delay.
     pub cap: Duration,
 }
 

@@ -1,7 +1,7 @@
-//! Which endpoint gets the next attempt: the less loaded of two drawn at random, among those whose breaker admits.
+//! Chooses the endpoint of an attempt: the less loaded of two drawn at random, among those whose breaker admits.
 //!
-//! Power of two choices (Mitzenmacher 2001) on requests in flight. Two random looks already avoid the queues that random choice builds, and unlike
-//! "least loaded of all" many sidecars do not fall on the same idle endpoint at once.
+//! This is the power of two choices (Mitzenmacher 2001) on requests in flight. Two random draws already avoid the queues that one random draw builds. And unlike
+//! with "least loaded of all", many sidecars do not send to the same idle endpoint at once.
 //!
 //! A choice is a [`Lease`]: the endpoint counts one more request in flight and its breaker has given a permit, until the lease is settled or dropped.
 
@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::observe::{Context, Observer, Scope};
 use crate::outcome::Class;
 
-/// An endpoint in use by one attempt: counted as in flight until dropped, and its permit with it. A permit that is dropped unsettled counts as [`Class::Neutral`].
+/// An endpoint in use by one attempt. It counts as in flight until this is dropped. A permit that is dropped unsettled counts as [`Class::Neutral`].
 #[derive(Debug)]
 #[must_use = "a lease that is dropped at once is an attempt that says nothing"]
 pub struct Lease<T> {
@@ -23,47 +23,47 @@ pub struct Lease<T> {
     permit: Option<Permit>,
 }
 
-/// No endpoint can be had.
+/// Why no endpoint can be chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoEndpoint {
-    /// None is known.
+    /// The upstream has no endpoints.
     Unknown,
-    /// Every breaker refuses; this one admits first.
+    /// Every breaker refuses; this is the one that admits first.
     AllOpen(Open),
 }
 
-/// Chooses among `endpoints`; one that is not among those `tried` goes first.
+/// Chooses among `endpoints`. One whose id is not in `attempted` is preferred.
 ///
 /// # Errors
-/// There is none, or no breaker admits.
+/// There is no endpoint, or no breaker admits.
 pub fn choose<T, R: Rng, O: Observer<T>>(
     endpoints: &[Arc<Endpoint<T>>],
-    tried: &[u64],
+    attempted: &[u64],
     cx: &mut Context<'_, R, O>,
 ) -> Result<Lease<T>, NoEndpoint> {
     let now = cx.now;
     let admits = |at: usize| endpoints[at].admits(now);
-    let is_new = |at: usize| !tried.contains(&endpoints[at].id) && admits(at);
+    let is_new = |at: usize| !attempted.contains(&endpoints[at].id) && admits(at);
     let load = |at: usize| endpoints[at].in_flight.load(Relaxed);
-    // A permit can be refused after all when another core was faster; each refusal takes one endpoint out.
+    // A permit can still be refused when another core was faster. Each refusal takes one endpoint out.
     for _ in 0..endpoints.len() {
         let choice = pick(endpoints.len(), is_new, load, cx.rng).or_else(|| {
-            // Without any tried one, that look was the same.
-            if tried.is_empty() { None } else { pick(endpoints.len(), admits, load, cx.rng) }
+            // Without attempted endpoints the second search would be the same as the first.
+            if attempted.is_empty() { None } else { pick(endpoints.len(), admits, load, cx.rng) }
         });
         let Some(endpoint) = choice.map(|at| &endpoints[at]) else { break };
         if let Some(lease) = Lease::take(endpoint, cx) {
             return Ok(lease);
         }
     }
-    // The one that admits first decides when coming back makes sense.
+    // The breaker that admits first decides when a retry makes sense.
     let breakers = endpoints.iter().filter_map(|endpoint| endpoint.breaker.as_ref());
     let first = breakers.map(|breaker| breaker.open(now)).min_by_key(|open| open.retry_at);
     Err(first.map_or(NoEndpoint::Unknown, NoEndpoint::AllOpen))
 }
 
 impl<T> Lease<T> {
-    /// Of `endpoint`, if its breaker gives a permit.
+    /// Takes a lease on `endpoint`, if its breaker gives a permit.
     fn take<R: Rng, O: Observer<T>>(endpoint: &Arc<Endpoint<T>>, cx: &mut Context<'_, R, O>) -> Option<Lease<T>> {
         let permit = match &endpoint.breaker {
             None => None,
@@ -77,34 +77,34 @@ impl<T> Lease<T> {
         Some(Lease { endpoint: Arc::clone(endpoint), permit })
     }
 
-    /// Whose it is.
+    /// The endpoint in use.
     pub fn endpoint(&self) -> &Arc<Endpoint<T>> {
         &self.endpoint
     }
 
-    /// Whether its breaker waits for its verdict in order to close.
+    /// Whether the permit is a probe's, whose result may close the breaker.
     pub fn is_probe(&self) -> bool {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
 
-    /// A response's head has come. Everything but a success is settled by it, and so is a probe: a long stream must not hold half-open. Another success is one
-    /// only when the body has come whole.
+    /// The head of a response has come. It settles the permit unless the class is a success, which is final only when the body has arrived whole. A probe is settled
+    /// in any case, so that a long stream does not keep the breaker half-open.
     pub fn on_head<R: Rng, O: Observer<T>>(&mut self, class: Class, cx: &mut Context<'_, R, O>) {
         if class != Class::Success || self.is_probe() {
-            self.tell_breaker(class, cx);
+            self.settle_breaker(class, cx);
         }
     }
 
-    /// What is known now is final, though the endpoint stays in use.
-    pub fn tell_breaker<R: Rng, O: Observer<T>>(&mut self, class: Class, cx: &mut Context<'_, R, O>) {
+    /// Settles the permit. The endpoint stays in use.
+    pub fn settle_breaker<R: Rng, O: Observer<T>>(&mut self, class: Class, cx: &mut Context<'_, R, O>) {
         let (Some(breaker), Some(permit)) = (&self.endpoint.breaker, self.permit.take()) else { return };
         let moved = breaker.on_result(permit, class, cx.now, cx.rng);
         cx.moved(Scope::Endpoint(&self.endpoint), moved);
     }
 
-    /// The attempt is over.
+    /// The attempt is over: settles the permit and gives the endpoint back.
     pub fn settle<R: Rng, O: Observer<T>>(mut self, class: Class, cx: &mut Context<'_, R, O>) {
-        self.tell_breaker(class, cx);
+        self.settle_breaker(class, cx);
     }
 }
 
@@ -116,8 +116,8 @@ impl<T> Drop for Lease<T> {
 
 /// The index of the chosen endpoint among `0..len`, or `None` if none is eligible.
 ///
-/// `eligible(i)` says whether endpoint `i` may be chosen at all, `load(i)` how much work it has. Each draw scans from a random place to the next
-/// eligible endpoint: constant time when most are eligible, linear when few are. Behind a gap an endpoint is drawn more often; the
+/// `eligible(i)` says whether endpoint `i` may be chosen at all, and `load(i)` how much work it has. Each draw scans from a random index to the next
+/// eligible endpoint, in constant time when most are eligible and in linear time when few are. An endpoint behind a gap is drawn more often; the
 /// comparison of loads evens that out.
 fn pick(
     len: usize,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_was_tried_is_chosen_only_when_no_other_admits() {
+    fn an_endpoint_that_has_had_an_attempt_is_chosen_only_when_no_other_admits() {
         let endpoints: Vec<_> = (0..3).map(|id| Arc::new(Endpoint::new(id, None, ()))).collect();
         let mut rng = StdRng::seed_from_u64(6);
         let mut cx = Context { now: Instant::now(), rng: &mut rng, observer: &mut () };
@@ -191,7 +191,7 @@ mod tests {
         }
         assert_eq!(endpoints[1].in_flight.load(Relaxed), 0, "a lease gives its place back");
         let lease = choose(&endpoints, &[0, 1, 2], &mut cx);
-        assert!(lease.is_ok(), "all were tried: any of them again");
+        assert!(lease.is_ok(), "all have had an attempt, so any may be chosen");
         assert_eq!(choose::<(), _, _>(&[], &[], &mut cx).err(), Some(NoEndpoint::Unknown));
     }
 }

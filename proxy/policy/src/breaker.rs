@@ -1,4 +1,4 @@
-//! The circuit breaker: closed lets everything through, open nothing, half-open a bounded number of probes.
+//! The circuit breaker. Closed, it admits everything; open, nothing; half-open, a limited number of probes.
 //!
 //! ```text
 //!            failure ratio over the window, or consecutive failures
@@ -8,17 +8,17 @@
 //!      └───────────────────────────────────────────────────────── half-open ─────────┘
 //! ```
 //!
-//! **A permit is a lease.** Whoever may send holds a [`Permit`]; it carries the era in which it was given, and every change of state begins a
-//! new one, so a result from before a trip changes nothing after it. A probe's permit also expires: a probe nobody ever settles (a downstream that vanished before the
-//! response's head, a lost task) fails after `probe_lease`, and one that is dropped gives its place back at once. Half-open therefore
-//! cannot stick, the fault that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
+//! **A permit is a lease.** An attempt needs a [`Permit`]. The permit carries the era in which it was given, and every change of state begins a
+//! new era, so a result from before a trip changes nothing after it. A probe's permit also expires: one that is never settled (a task is stuck or
+//! lost) fails after `probe_lease`, and one that is dropped gives its place back at once. So half-open cannot
+//! stick, a defect that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
 //!
-//! **The open time doubles** with each trip up to a cap, and is jittered downwards, so that a fleet of sidecars does not probe in one beat. It
-//! starts over only after the breaker has stayed closed for a whole window: a backend that answers its probe and falls over again is not greeted
-//! with the shortest wait each time.
+//! **The open time doubles** with each trip up to a cap. Jitter shortens it, so that a fleet of sidecars does not probe in step. It
+//! starts over only after the breaker has stayed closed for a whole window, so that a backend that passes its probe and fails again does not get
+//! the shortest open time each time.
 //!
-//! **Cores.** One breaker is shared by all of them. Closed, it is atomics only: the gate word is read, the window counted. A refusal while open
-//! reads two words. The mutex is taken for changes of state and for probes, which are rare by definition.
+//! **Cores.** All cores share one breaker. While it is closed, a request only reads the gate word and counts in the window, both atomics. A refusal while it is open
+//! reads two words. Only changes of state and probes take the mutex, and these are rare by definition.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -35,23 +35,23 @@ use crate::window::Window;
 mod types;
 pub use types::{Config, Open, Reason, Snapshot, State, Transition};
 
-/// The answer to a request for a permit, and the change of state that asking may have caused.
+/// The result of [`Breaker::try_acquire`]: the permit or a refusal, and the change of state that the call may have caused.
 #[derive(Debug)]
 pub struct Admission {
-    /// The permit, or when to ask again.
+    /// The permit, or when to retry.
     pub permit: Result<Permit, Refusal>,
-    /// Asking moves the state when an open time or a lease is over.
+    /// The change of state, when an open time or a lease was over.
     pub moved: Option<Transition>,
 }
 
 /// No permit: the breaker is open, or its probes are under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// When the next probe may go.
+    /// When the next probe may be sent.
     pub retry_at: Instant,
 }
 
-/// The right to send one attempt. To be handed back by [`Breaker::on_result`]; a dropped permit counts as [`Class::Neutral`].
+/// The right to send one attempt. [`Breaker::on_result`] settles it; a dropped permit counts as [`Class::Neutral`].
 #[derive(Debug)]
 #[must_use = "a permit that is not handed back by on_result says nothing about what happened"]
 pub struct Permit {
@@ -74,25 +74,25 @@ const NEVER: u64 = u64::MAX;
 pub struct Breaker {
     config: Config,
     epoch: Epoch,
-    /// State and number of its era in one word; written under `turn`, read by everybody.
+    /// The state and the number of its era in one word. Written under `turn`, read without it.
     gate: AtomicU64,
     /// Nanoseconds since `epoch` at which the open time ends; written under `turn` before the gate opens.
     reopen_at: AtomicU64,
     /// Failures since the last success while closed.
     streak: AtomicU32,
-    /// Nanoseconds since `epoch` of the last failure that was counted: without one in the window no rule can be broken.
+    /// Nanoseconds since `epoch` of the last counted failure. Without one in the window no rule can trip, so the sums are not needed.
     failed_at: AtomicU64,
-    /// First counter: results; second: failures.
+    /// The first counter has the results, the second the failures.
     window: Window,
     turn: Mutex<Turn>,
 }
 
-/// Everything that only matters when the state changes.
+/// What only changes of state and probes need.
 #[derive(Debug)]
 struct Turn {
     since: Instant,
     reason: Option<Reason>,
-    /// Trips without a calm window between them: the exponent of the open time.
+    /// Trips since the breaker last stayed closed for a whole window: the exponent of the open time.
     trips: u32,
     leases: Vec<Lease>,
     next_probe: u64,
@@ -122,12 +122,12 @@ impl Breaker {
         })
     }
 
-    /// What was asked for when it was made.
+    /// The configuration it was made with.
     pub fn config(&self) -> Config {
         self.config
     }
 
-    /// Whether [`Breaker::try_acquire`] would probably admit. For choosing among endpoints; only the permit itself is a promise.
+    /// Whether [`Breaker::try_acquire`] would probably admit, for choosing among endpoints. Only a permit makes it certain.
     pub fn admits(&self, now: Instant) -> bool {
         match self.gate().state {
             State::Closed => true,
@@ -171,7 +171,7 @@ impl Breaker {
         let streak = self.count(is_failure, now);
         let reason = self.broken_rule(streak, now)?;
         let mut turn = self.turn();
-        // Another core may have tripped it between our count and the lock.
+        // Another core may have tripped the breaker between our count and the lock.
         (self.gate().era == permit.era).then(|| self.trip(&mut turn, reason, now, rng))
     }
 
@@ -193,10 +193,10 @@ impl Breaker {
         }
     }
 
-    /// Why it refuses, and until when as far as is known.
+    /// Why the breaker refuses, and when it probably admits again.
     pub fn open(&self, now: Instant) -> Open {
         let Snapshot { since, reason, results, failures, consecutive_failures, reopen_at, .. } = self.snapshot(now);
-        // Half-open: a probe mostly answers long before its lease ends; the shortest open time is the better guess.
+        // Half-open: most probes end long before their lease does, so the shortest open time is the better guess.
         let retry_at = reopen_at.unwrap_or(now + self.config.open_base);
         Open { reason, since, retry_at, results, failures, consecutive_failures }
     }
@@ -208,7 +208,7 @@ impl Breaker {
             self.failed_at.store(self.epoch.nanos(now), Relaxed);
             return self.streak.fetch_add(1, Relaxed).saturating_add(1);
         }
-        // Read before writing: most results are successes after successes, and a store would pass the cache line from core to core.
+        // Read before writing: most results are successes after successes, and a store would move the cache line from core to core.
         if self.streak.load(Relaxed) != 0 {
             self.streak.store(0, Relaxed);
         }
@@ -220,7 +220,7 @@ impl Breaker {
             return Some(Reason::ConsecutiveFailures);
         }
         if !self.has_lately_failed(now) {
-            return None; // the common case, spared the sums
+            return None; // the common case, without the sums
         }
         let sums = self.window.sums(now);
         let is_reached =
@@ -237,7 +237,7 @@ impl Breaker {
     fn acquire_probe(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {
         let mut turn = self.turn();
         let moved = match self.gate().state {
-            // Another core has just closed it: no probe is needed any more.
+            // Another core has just closed the breaker, so no probe is needed any more.
             State::Closed => {
                 return Admission { permit: Ok(Permit { era: self.gate().era, probe: None }), moved: None };
             }
@@ -261,11 +261,11 @@ impl Breaker {
         }
     }
 
-    /// When asking again may help: after the open time, or, with all probes out, when one of them must have been settled.
+    /// When a retry may be admitted: after the open time, or, while all probes are out, after a guess at when one of them ends.
     fn next_chance(&self, state: State, turn: &Turn, now: Instant) -> Instant {
         match state {
             State::Open => self.epoch.at(self.reopen_at.load(Relaxed)),
-            // A probe mostly answers long before its lease ends; the shortest open time is the better guess.
+            // Most probes end long before their lease does, so the shortest open time is the better guess.
             State::Closed | State::HalfOpen => {
                 let lease_end = turn.leases.iter().map(|lease| lease.expires_at).min().unwrap_or(now);
                 lease_end.min(now + self.config.open_base)
@@ -276,7 +276,7 @@ impl Breaker {
     fn on_probe_result(&self, probe: Probe, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
         let mut turn = self.turn();
         if !turn.remove(probe.number) {
-            return None; // it came after its lease had expired, or from an earlier half-open time
+            return None; // its lease had expired, or it is from an earlier half-open time
         }
         match class {
             Class::Neutral => None,
@@ -306,7 +306,7 @@ impl Breaker {
         Transition { open_for: Some(open_for), ..self.turn_to(turn, State::Open, reason, now) }
     }
 
-    /// The one place where the state changes: a new era begins, and nothing of the old one is left.
+    /// Changes the state. This is the only place that does; a new era begins, and the counts of the old one are cleared.
     fn turn_to(&self, turn: &mut Turn, to: State, reason: Reason, now: Instant) -> Transition {
         let from = self.gate();
         turn.since = now;
@@ -317,7 +317,7 @@ impl Breaker {
             self.window.clear();
             self.streak.store(0, Relaxed);
         }
-        // Release: whoever sees the new gate also sees the `reopen_at` written before it.
+        // Release: a core that reads the new gate also reads the `reopen_at` written before it.
         self.gate.store(Gate { state: to, era: from.era + 1 }.pack(), Release);
         Transition { from: from.state, to, reason, open_for: None }
     }
@@ -327,7 +327,7 @@ impl Breaker {
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
-        // Nothing under this lock can panic halfway; a poisoned one still holds a whole state.
+        // Nothing under this lock can panic halfway, so a poisoned one still holds a whole state.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -349,7 +349,7 @@ impl Turn {
 }
 
 impl Permit {
-    /// A permit of half-open: its verdict is waited for, so it should be settled as early as one is known.
+    /// Whether this is a probe's permit. The breaker waits for its result, so settle it as soon as one is known.
     pub fn is_probe(&self) -> bool {
         self.probe.is_some()
     }

@@ -1,15 +1,15 @@
-//! The retry budget: which share of extra attempts an upstream may be given, whatever happens.
+//! The retry budget: limits the extra attempts to a share of the requests.
 //!
 //! Over the last `window`, withdrawals may not exceed `ratio × deposits + floor × window`. Every request deposits once, before it is sent (a
 //! hung upstream must not look unloaded); every extra attempt withdraws one.
 //!
-//! **The law.** Each withdrawal was allowed by the window that ended with it. Walk back from the last withdrawal in disjoint windows: every
-//! withdrawal lies in one of them and each of them kept the bound, so over any time `T` it holds that
-//! `withdrawals ≤ ratio × deposits + floor × (T + window)`. The ratio is exact: integers in millionths, no truncated token costs (tower's
-//! `TpsBudget` makes 16.7 % of 15 % and 100 % of 60 %), and a rate, not a concurrency, so that it means the same at 5 and at 5 000 requests a second.
+//! **The law.** The window that ends with a withdrawal allowed it. Walk back from the last withdrawal in disjoint windows: every
+//! withdrawal lies in one of them and each of them kept the limit, so over any time `T` it holds that
+//! `withdrawals ≤ ratio × deposits + floor × (T + window)`. The ratio is exact, because it is an integer in millionths without truncated token costs (tower's
+//! `TpsBudget` turns 15 % into 16.7 % and 60 % into 100 %). It limits a rate and not a concurrency, so that it means the same at 5 and at 5 000 requests a second.
 //!
-//! **Cores.** A deposit is one atomic add. A withdrawal checks and subtracts under a mutex: two cores cannot both spend the last token, and
-//! retries are rare enough not to queue for it.
+//! **Cores.** A deposit is one atomic add. A withdrawal checks and subtracts under a mutex, so two cores cannot both spend the last token. Retries
+//! are too rare to queue for it.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -32,25 +32,25 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Budget {
     config: Config,
-    /// First counter: deposits; second: withdrawals.
+    /// The first counter has the deposits, the second the withdrawals.
     window: Window,
     /// Held from the check to the subtraction of a withdrawal.
     withdrawing: Mutex<()>,
 }
 
-/// The window does not cover this withdrawal.
+/// The budget has less than the one attempt that was to be withdrawn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exhausted {
-    /// What could be withdrawn: less than one.
+    /// The balance, which is less than one.
     pub balance: Balance,
 }
 
-/// Extra attempts that could be withdrawn, exact to a millionth; negative when deposits have aged faster than withdrawals.
+/// How many extra attempts could be withdrawn, exact to a millionth. It is negative when deposits have left the window before the withdrawals they paid for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct Balance(i64);
 
 impl Balance {
-    /// In attempts.
+    /// The balance in attempts.
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / f64::from(Ratio::ONE.ppm())
     }
@@ -62,12 +62,12 @@ impl Budget {
         Budget { config, window: Window::new(Epoch::new(now), config.window), withdrawing: Mutex::new(()) }
     }
 
-    /// What was asked for when it was made.
+    /// The configuration it was made with.
     pub fn config(&self) -> Config {
         self.config
     }
 
-    /// Counts one request. To be called once per request, before its first attempt.
+    /// Counts one request. Call it once per request, before the first attempt.
     pub fn deposit(&self, now: Instant) {
         self.window.add(now, 1, 0);
     }
@@ -75,9 +75,9 @@ impl Budget {
     /// Takes one extra attempt out of the budget.
     ///
     /// # Errors
-    /// There is less than one in it.
+    /// The budget has less than one.
     pub fn withdraw(&self, now: Instant) -> Result<(), Exhausted> {
-        // A poisoned lock guards no data: whoever panicked can have left nothing half done.
+        // The lock guards no data, so a panic under it can have left nothing half done.
         let _guard = self.withdrawing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let balance = self.balance(now);
         if balance.0 < i64::from(Ratio::ONE.ppm()) {

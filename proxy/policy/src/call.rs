@@ -1,4 +1,4 @@
-//! One request, from its admission to the response that goes down: the loop that every policy has its place in.
+//! One request, from its admission to the response that goes downstream: the loop in which every policy has its place.
 //!
 //! ```text
 //! slot ─▶ permit of the breaker of calls ─▶ deposit ─▶ endpoint and its breaker ─▶ attempt ─▶ outcome
@@ -8,16 +8,16 @@
 //!                                                                               pushback, deadline, endpoint, budget
 //! ```
 //!
-//! A [`Call`] decides and does nothing: it never sleeps, sends or reads a clock. Whoever drives it asks [`Call::poll`] what is to be done, does it, and
-//! reports what came of it by [`Call::ended`] and [`Call::kept`]. The proxy drives it with sockets, the simulation of a fleet with an event heap, the laws with
-//! random lists of events; there is no second copy of this order. (quinn-proto's `Connection` is built the same way.)
+//! A [`Call`] only decides: it never sleeps, sends or reads a clock. Its driver asks [`Call::poll`] for the next step, performs it, and
+//! reports the result with [`Call::ended`] and [`Call::kept`]. The proxy drives it with sockets, the simulation of a fleet with an event heap, and the laws with
+//! random lists of events. No second copy of this order exists. (quinn-proto's `Connection` is built the same way.)
 //!
-//! **Two attempts may be in flight.** With [`Policies::hedge`] a second one goes out when the first has not been answered in time; whichever
-//! brings a result that is no candidate for a retry wins, and the other is cancelled. **A request may be held.** With [`Policies::hold`] it
+//! **Two attempts may be in flight.** With [`Policies::hedge`] a second attempt begins when the first has no response in time. The first result that is no
+//! candidate for a retry wins, and the other attempt is cancelled. **A request may be held.** With [`Policies::hold`] it
 //! waits for an endpoint when none admits. Without these two a call is a chain: attempt, wait, attempt.
 //!
-//! **What it holds it gives back.** Slot and permit are an [`Admission`], an endpoint in use is a [`Lease`]: dropped on the way, they undo
-//! exactly what was taken. On the plain path (one attempt that is answered) nothing is allocated.
+//! **Drops undo.** Slot and permit are an [`Admission`], and an endpoint in use is a [`Lease`]. Dropped at any time, they give back
+//! exactly what was taken. On the plain path (one attempt, with a response) nothing is allocated.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,71 +36,71 @@ use crate::rejection::Rejection;
 use crate::retry::{self, Ask, Refused, Verdict};
 use crate::upload::Upload;
 
-/// Attempts that may be in flight at once.
+/// How many attempts may be in flight at once.
 const IN_FLIGHT_MAX: usize = 2;
 
 /// The policies of a route, with the state that its requests share.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    /// Requests that may be in flight.
+    /// How many requests may be in flight.
     pub in_flight_max: u32,
-    /// And those that are.
+    /// The requests in flight.
     pub in_flight: Arc<InFlight>,
-    /// Counts calls; `None` when switched off.
+    /// The breaker of calls; `None` when switched off.
     pub breaker: Option<Arc<Breaker>>,
-    /// Extra attempts.
+    /// The budget of extra attempts.
     pub budget: Arc<Budget>,
-    /// How long it all may take.
+    /// The timeouts.
     pub timeouts: Timeouts,
-    /// Which outcomes are tried again, and when.
+    /// Which outcomes are retried, and when.
     pub retry: retry::Config,
-    /// After this long without a response a second attempt goes out beside the first, if the request may be repeated; `None` for never.
+    /// After this long without a response a second attempt begins beside the first, if the request may be repeated; `None` for never.
     pub hedge: Option<Duration>,
     /// How long a request waits for an endpoint when none admits; `None` for not at all.
     pub hold: Option<Duration>,
 }
 
-/// What a decision is made about: the same for the whole of a request but for the endpoints, which names may move, and the body, which goes on.
+/// The surroundings of a decision. The endpoints and the state of the body change during a request; the policies do not.
 pub struct Scene<'a, T> {
-    /// The route's.
+    /// The policies of the route.
     pub policies: &'a Policies,
-    /// The upstream's, as they are now.
+    /// The current endpoints of the upstream.
     pub endpoints: &'a [Arc<Endpoint<T>>],
-    /// How the request's body stands.
+    /// The current state of the request's body.
     pub upload: Upload,
 }
 
-/// What is to be done next.
+/// What the driver has to do next.
 #[derive(Debug)]
 pub enum Step<T> {
-    /// Send the request to this endpoint, and wait for a head until [`Call::attempt_end`].
+    /// Send the request to this endpoint, and wait for a head until [`Timeouts::attempt_end`].
     Attempt {
         /// 1 is the first.
         number: u32,
         /// The endpoint, in use from now on.
         lease: Lease<T>,
     },
-    /// Nothing, until this moment or the end of an attempt; with `None` until the end of an attempt.
+    /// Wait until this moment or the end of an attempt; with `None` until the end of an attempt.
     Wait {
-        /// Then poll again.
+        /// When to poll again.
         until: Option<Instant>,
     },
-    /// No endpoint admits: wait for one. Poll again at this moment, and as soon as the endpoints change.
+    /// No endpoint admits, so wait for one. Poll again at this moment, and as soon as the endpoints change.
     Hold {
-        /// Then poll again.
+        /// When to poll again.
         until: Instant,
     },
-    /// Wait no longer for this attempt; its outcome is [`Outcome::Superseded`].
+    /// Cancel this attempt; its outcome is [`Outcome::Superseded`].
     Cancel {
         /// 1 is the first.
         number: u32,
     },
-    /// What this attempt brought is the result.
+    /// End the request with the result of this attempt.
     Return {
         /// 1 is the first.
         number: u32,
     },
-    /// Refuse: no attempt can be made.
+    /// Refuse the request, because no attempt can be made.
     Reject(Rejection),
 }
 
@@ -110,18 +110,18 @@ pub struct Call {
     admission: Admission,
     begun: Instant,
     is_idempotent: bool,
-    /// Attempts made, those in flight included.
+    /// Attempts made, with those in flight.
     attempts: u32,
     in_flight: [Option<InFlightAttempt>; IN_FLIGHT_MAX],
-    /// Endpoints that other attempts have been sent to, by id.
-    tried: Vec<u64>,
+    /// The ids of the endpoints of earlier attempts.
+    attempted: Vec<u64>,
     /// The attempt whose response can still be returned if no better one comes.
     kept: Option<u32>,
     held_since: Option<Instant>,
     next: Next,
 }
 
-/// The right to be in flight: a slot, and the permit of the breaker of calls until it has its result. Dropped, it gives both back.
+/// The right to be in flight: a slot, and the permit of the breaker of calls until that has its result. Its drop gives both back.
 #[derive(Debug)]
 #[must_use = "an admission that is dropped unsettled says nothing about what happened"]
 pub struct Admission {
@@ -139,40 +139,40 @@ struct InFlightAttempt {
 enum Next {
     /// An attempt is due at this moment.
     Attempt { at: Instant },
-    /// Attempts are in flight; one more goes out at this moment, if it is not `None`.
+    /// Attempts are in flight. A hedge is due at this moment, if it is not `None`.
     Outcome { hedge_at: Option<Instant> },
-    /// All that is in flight is cancelled, then this attempt is returned.
+    /// All other attempts are cancelled, then this one is returned.
     Return { number: u32 },
 }
 
 impl Call {
-    /// Admits a request: a slot, a permit of the breaker of calls, and its deposit. `is_idempotent` says that it may be sent again although it may have been
-    /// acted on: by its method (RFC 9110 §9.2.2), or by the route's word.
+    /// Admits a request: takes a slot and a permit of the breaker of calls, and makes the deposit. `is_idempotent` says that the request may be sent again although it
+    /// may have been processed, by its method (RFC 9110 §9.2.2) or by the route's configuration.
     ///
     /// # Errors
-    /// It is refused; nothing is held then.
+    /// The request is refused, and nothing is taken.
     pub fn begin<T, R: Rng, O: Observer<T>>(
         policies: &Policies,
         is_idempotent: bool,
         cx: &mut Context<'_, R, O>,
     ) -> Result<Call, Rejection> {
-        let admission = Admission::new(policies, cx).inspect_err(|why| cx.tell(Decision::Rejected(why)))?;
+        let admission = Admission::new(policies, cx).inspect_err(|why| cx.emit(Decision::Rejected(why)))?;
         policies.budget.deposit(cx.now);
-        cx.tell(Decision::Admitted { is_probe: admission.is_probe() });
+        cx.emit(Decision::Admitted { is_probe: admission.is_probe() });
         Ok(Call {
             admission,
             begun: cx.now,
             is_idempotent,
             attempts: 0,
             in_flight: [None; IN_FLIGHT_MAX],
-            tried: Vec::new(),
+            attempted: Vec::new(),
             kept: None,
             held_since: None,
             next: Next::Attempt { at: cx.now },
         })
     }
 
-    /// What is to be done now. To be asked at first, after each [`Call::ended`], and when a moment that it gave has come.
+    /// The next step. Call it first, after each [`Call::ended`], and when a moment that it returned has come.
     pub fn poll<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
         match self.next {
             Next::Attempt { at } if cx.now < at => Step::Wait { until: Some(at) },
@@ -181,7 +181,7 @@ impl Call {
             Next::Outcome { hedge_at } => Step::Wait { until: hedge_at },
             Next::Return { number } => match self.take_in_flight() {
                 Some(InFlightAttempt { number, .. }) => {
-                    cx.tell(Decision::Cancelled { number });
+                    cx.emit(Decision::Cancelled { number });
                     Step::Cancel { number }
                 }
                 None => Step::Return { number },
@@ -189,7 +189,7 @@ impl Call {
         }
     }
 
-    /// Attempt `number` has ended, as far as its head tells. The outcome of a cancelled one may be reported and changes nothing.
+    /// Attempt `number` has ended, by the head of its response or without one. The outcome of a cancelled attempt may be reported but changes nothing.
     pub fn ended<T, R: Rng, O: Observer<T>>(
         &mut self,
         number: u32,
@@ -199,14 +199,14 @@ impl Call {
     ) {
         let ended = self.in_flight.iter_mut().find(|slot| slot.is_some_and(|attempt| attempt.number == number));
         let Some(InFlightAttempt { endpoint, .. }) = ended.and_then(Option::take) else { return };
-        cx.tell(Decision::Ended { number, outcome });
+        cx.emit(Decision::Ended { number, outcome });
         if !scene.policies.retry.is_candidate(&outcome) {
             self.next = Next::Return { number };
             return;
         }
         if self.in_flight.iter().any(Option::is_some) {
-            self.tried.push(endpoint);
-            self.next = Next::Outcome { hedge_at: None }; // the other one may still bring something better
+            self.attempted.push(endpoint);
+            self.next = Next::Outcome { hedge_at: None }; // the other attempt may still have a better result
             return;
         }
         let ask = Ask {
@@ -219,51 +219,51 @@ impl Call {
         };
         self.next = match scene.policies.retry.decide(&ask, &scene.policies.budget, cx.now, cx.rng) {
             Verdict::Return => Next::Return { number },
-            Verdict::GiveUp(why) => {
-                cx.tell(Decision::NoRetry { number, why });
+            Verdict::Refuse(why) => {
+                cx.emit(Decision::NoRetry { number, why });
                 Next::Return { number }
             }
-            Verdict::Again { wait, reason } => {
-                cx.tell(Decision::Retry { number, reason, wait });
-                self.tried.push(endpoint);
+            Verdict::Retry { wait, reason } => {
+                cx.emit(Decision::Retry { number, reason, wait });
+                self.attempted.push(endpoint);
                 self.kept = None;
                 Next::Attempt { at: cx.now + wait }
             }
         };
     }
 
-    /// The response of attempt `number`, which a retry was to supersede, has been kept whole: if no endpoint can be had for the retry it is truer than a
-    /// refusal of ours.
+    /// The response of attempt `number` was to be superseded by a retry and has been kept whole. If no endpoint admits the retry, it is returned instead of a
+    /// rejection.
     pub fn kept(&mut self, number: u32) {
         self.kept = Some(number);
     }
 
-    /// When the request has to be over, as its body stands at `now`.
+    /// When the request has to be over, by the state of its body at `now`.
     pub fn deadline(&self, policies: &Policies, upload: &Upload, now: Instant) -> Deadline {
         policies.timeouts.request_deadline(self.begun, upload, now)
     }
 
-    /// When it was admitted.
+    /// When the request was admitted.
     pub fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// Attempts made so far, those in flight included.
+    /// Attempts made so far, with those in flight.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// All is decided: what is left is the right to be in flight, which lasts until the response has ended.
+    /// Ends the decisions. What is left is the right to be in flight, which lasts until the response has ended.
     pub fn into_admission(self) -> Admission {
         self.admission
     }
 
     fn attempt<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
-        match balance::choose(scene.endpoints, &self.tried, cx) {
+        match balance::choose(scene.endpoints, &self.attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),
             Err(none) => {
                 if let Some(until) = self.hold_until(none, scene, cx.now) {
-                    cx.tell(Decision::Held { until });
+                    cx.emit(Decision::Held { until });
                     return Step::Hold { until };
                 }
                 if let Some(number) = self.kept {
@@ -273,7 +273,7 @@ impl Call {
                     NoEndpoint::Unknown => Rejection::NoEndpoints,
                     NoEndpoint::AllOpen(open) => Rejection::AllEndpointsOpen(open),
                 };
-                cx.tell(Decision::Rejected(&why));
+                cx.emit(Decision::Rejected(&why));
                 Step::Reject(why)
             }
         }
@@ -293,11 +293,11 @@ impl Call {
         }
         let hedge_at = scene.policies.hedge.filter(|_| !is_hedge && self.is_idempotent).map(|after| cx.now + after);
         self.next = Next::Outcome { hedge_at };
-        cx.tell(Decision::Attempt { number, endpoint: lease.endpoint(), is_hedge });
+        cx.emit(Decision::Attempt { number, endpoint: lease.endpoint(), is_hedge });
         Step::Attempt { number, lease }
     }
 
-    /// The attempt in flight has not been answered in time: another one goes out beside it, if it may and can.
+    /// The attempt in flight has no response in time. Begins another one beside it, if the policies and the endpoints allow.
     fn hedge<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
         self.next = Next::Outcome { hedge_at: None };
         let in_flight = self.in_flight.iter().flatten().next();
@@ -313,18 +313,18 @@ impl Call {
             scene.policies.budget.withdraw(cx.now).err().map(Refused::Budget)
         };
         if let Some(why) = refused {
-            cx.tell(Decision::NoHedge { number, why });
+            cx.emit(Decision::NoHedge { number, why });
             return Step::Wait { until: None };
         }
-        self.tried.push(endpoint);
-        match balance::choose(scene.endpoints, &self.tried, cx) {
+        self.attempted.push(endpoint);
+        match balance::choose(scene.endpoints, &self.attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),
-            // Another core took the last permit; the attempt in flight goes on alone.
+            // No permit can be had, so the attempt in flight goes on alone.
             Err(_) => Step::Wait { until: None },
         }
     }
 
-    /// Until when a request waits for an endpoint; `None` if it does not.
+    /// Until when a request is held for an endpoint; `None` if it is not.
     fn hold_until<T>(&mut self, none: NoEndpoint, scene: &Scene<'_, T>, now: Instant) -> Option<Instant> {
         let hold = scene.policies.hold?;
         let since = *self.held_since.get_or_insert(now);
@@ -362,7 +362,7 @@ impl Admission {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
 
-    /// What became of the request is known; the slot stays taken until this is dropped. Only the first word counts.
+    /// Settles the permit with the class of the request. Only the first call counts. The slot stays taken until the drop.
     pub fn settle<T, R: Rng, O: Observer<T>>(&mut self, class: Class, policies: &Policies, cx: &mut Context<'_, R, O>) {
         let (Some(breaker), Some(permit)) = (&policies.breaker, self.permit.take()) else { return };
         let moved = breaker.on_result(permit, class, cx.now, cx.rng);

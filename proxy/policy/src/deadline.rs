@@ -1,7 +1,7 @@
 //! How long a request and its attempts may take.
 //!
-//! Durations say "how long"; only a [`Deadline`], a moment, survives being handed through several steps. Both deadlines measure the endpoint, not the
-//! downstream: while a body is still on its way up they move along with it, and the upload has limits of its own ([`crate::upload`]).
+//! A duration says "how long". A request with several steps needs a [`Deadline`], which is a moment. Both deadlines measure the endpoint and not the
+//! downstream: while a request's body is still arriving they move along with it. The upload has limits of its own ([`crate::upload`]).
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::upload::{Side, State, Upload};
 /// How long a request and its attempts may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// From the whole request to the response's head: attempts and waits included.
+    /// From the whole request to the response's head, with all attempts and waits.
     pub request: Duration,
-    /// One attempt, to the response's head.
+    /// From the beginning of one attempt to the response's head.
     pub attempt: Duration,
-    /// How long the downstream may send nothing of a body.
+    /// How long the downstream may send nothing in the middle of a body.
     pub idle_body: Duration,
 }
 
 impl Timeouts {
-    /// The deadline of a request that began at `begun`, as things stand at `now`.
+    /// The deadline of a request that began at `begun`, by the state of its body at `now`.
     pub fn request_deadline(&self, begun: Instant, upload: &Upload, now: Instant) -> Deadline {
         match upload.state {
             State::Ended(None) | State::Broken => Deadline::after(begun, self.request),
@@ -32,14 +32,14 @@ impl Timeouts {
         }
     }
 
-    /// Until when the attempt that began at `started` is waited for, as things stand, and what its outcome is then. `lag` is the scheduling lag since it began:
-    /// time for which the process stood still is nobody's.
+    /// When the attempt that began at `started` times out, by the current state of the body, and with which outcome. `lag` is the scheduling lag since the attempt
+    /// began; time for which the process stood still counts against neither side.
     pub fn attempt_end(&self, begun: Instant, started: Instant, upload: &Upload, lag: Duration) -> (Instant, Outcome) {
         let within = |since: Instant| Deadline::after(since.max(started), self.attempt);
         let (end, outcome) = match upload.state {
             State::Ended(_) | State::Broken => {
                 let since = if let State::Ended(Some(whole_at)) = upload.state { whole_at } else { started };
-                // The body has ended, so the deadline does not move with the present moment.
+                // The body has ended, so the deadline does not move any more.
                 (within(since).min(self.request_deadline(begun, upload, started)), Outcome::AttemptTimedOut)
             }
             State::AwaitingEndpoint(since) => (within(since), Outcome::AttemptTimedOut),
@@ -54,7 +54,7 @@ impl Timeouts {
     }
 }
 
-/// The moment after which nobody waits for the response any more.
+/// The moment after which a response is too late.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Deadline(Instant);
 
@@ -69,17 +69,17 @@ impl Deadline {
         self.0
     }
 
-    /// What is left at `now`; zero when it has passed.
+    /// The time left at `now`; zero after the deadline.
     pub fn remaining(self, now: Instant) -> Duration {
         self.0.saturating_duration_since(now)
     }
 
-    /// Whether something may still begin after a wait of `wait`: an attempt that starts at its deadline cannot end before it.
+    /// Whether an attempt after a wait of `wait` would begin before the deadline.
     pub fn has_room_after(self, now: Instant, wait: Duration) -> bool {
         self.remaining(now) > wait
     }
 
-    /// The earlier of the two: an inner deadline never outlives the outer.
+    /// The earlier of the two, since an inner deadline never outlives the outer one.
     pub fn min(self, other: Deadline) -> Deadline {
         Ord::min(self, other)
     }
@@ -116,7 +116,7 @@ mod tests {
         let begun = Instant::now();
         let at = |secs| begun + Duration::from_secs(secs);
         let slow = |secs, by| Some(crate::upload::TooSlow { at: at(secs), by });
-        // How the body stands, when it is too slow, when the attempt started; until when, and whose fault it is then.
+        // The state of the body, when it is too slow, when the attempt started; when the attempt ends, and its outcome.
         for (state, too_slow, started, until, outcome) in [
             (State::Ended(None), None, 0, 10, Outcome::AttemptTimedOut),
             (State::Ended(None), None, 25, 30, Outcome::AttemptTimedOut),

@@ -1,4 +1,4 @@
-//! One address of an upstream, with what the policies know of it.
+//! One address of an upstream, with the state that the policies keep for it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -11,16 +11,16 @@ use crate::breaker::Breaker;
 pub struct Endpoint<T> {
     /// Unique in the process.
     pub id: u64,
-    /// Counts attempts; `None` when switched off.
+    /// The breaker, which counts attempts; `None` when switched off.
     pub breaker: Option<Arc<Breaker>>,
-    /// Attempts in flight, bodies included.
+    /// Attempts in flight, including the bodies of their responses.
     pub in_flight: AtomicU32,
-    /// What only the floor above knows: its address, its connections.
+    /// The part that only the driver knows, such as its address.
     pub at: T,
 }
 
 impl<T> Endpoint<T> {
-    /// With nothing in flight.
+    /// An endpoint with nothing in flight.
     pub fn new(id: u64, breaker: Option<Arc<Breaker>>, at: T) -> Endpoint<T> {
         Endpoint { id, breaker, in_flight: AtomicU32::new(0), at }
     }

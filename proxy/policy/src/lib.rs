@@ -1,13 +1,13 @@
-//! The ground floor of Outrigger: it decides, the upper floors do.
+//! The policies of Outrigger. This crate decides; the proxy acts.
 //!
-//! Every policy of the proxy stands here as a plain state machine. Nothing in this crate sleeps, spawns, logs, counts, parses or reads a
-//! clock: `now` and the random generator are arguments, the answer is a value. So the very same code runs in the proxy, in a simulation of
-//! a hundred sidecars, and under property tests that try a million orders of events in a second.
+//! Every policy of the proxy is a plain state machine here. Nothing in this crate sleeps, spawns, logs, counts, parses or reads a
+//! clock: `now` and the rng are arguments, and the decision is a return value. So the very same code runs in the proxy, in a simulation of
+//! a hundred sidecars, and under property tests that run a million orders of events in a second.
 //!
-//! [`call`] is the loop that every request goes through; the others are the policies that it asks, in the order in which it asks them.
-//! [`observe`] is how it tells what it decided.
+//! [`call`] is the loop that every request goes through. The other modules are the policies that it applies.
+//! [`observe`] emits its decisions to an observer.
 //!
-//! What many cores share (a breaker, a budget) takes `&self` and keeps its hot path in atomics; each module says what it takes a lock for.
+//! Types that cores share (a breaker, a budget) take `&self` and keep their hot path in atomics. Each module says what it takes a lock for.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(

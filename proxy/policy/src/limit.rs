@@ -1,7 +1,7 @@
-//! How many requests an upstream may have in flight at a time.
+//! The limit on the requests that an upstream has in flight.
 //!
-//! The count is one atomic shared by all cores, and by the generations of configuration before and after: a reload changes the limit, not what
-//! is under way. Only the limit at the moment of entering counts; who is in stays in.
+//! All cores and all generations of configuration share one atomic count. A reload changes the limit but not the count. Only the limit at the moment of
+//! entering matters: a request that has a slot keeps it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -11,15 +11,15 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug, Default)]
 pub struct InFlight(AtomicU32);
 
-/// A place among the requests in flight; given back when dropped.
+/// A place among the requests in flight. Its drop gives it back.
 #[derive(Debug)]
 #[must_use = "a slot that is dropped is given back at once"]
 pub struct Slot(Arc<InFlight>);
 
 impl InFlight {
-    /// Takes a place, unless `max` are taken.
+    /// Takes a place, unless `max` places are taken.
     pub fn enter(self: &Arc<Self>, max: u32) -> Option<Slot> {
-        // Add first, then look: two cores cannot both take the last place.
+        // Add first, then compare, so that two cores cannot both take the last place.
         if self.0.fetch_add(1, Relaxed) >= max {
             self.0.fetch_sub(1, Relaxed);
             return None;
@@ -62,7 +62,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..5_000 {
                         let Some(_slot) = in_flight.enter(3) else { continue };
-                        // A refused core may have added itself for an instant; what is *held* is at most three.
+                        // A refused core may have added itself for an instant, but at most three slots are held.
                         most.fetch_max(Arc::strong_count(&in_flight) as u32 - 1, Relaxed);
                     }
                 });

@@ -1,7 +1,7 @@
-//! What the policies tell while they decide: every decision, with the rule and the numbers behind it.
+//! The decisions that the policies emit, each with the rule and the numbers behind it.
 //!
-//! The core neither logs nor counts. Whoever drives it hands an [`Observer`] along; `()` is one that listens to nothing, and then the compiler removes
-//! what would have been told. A decision borrows what it speaks of; an observer copies what it wants to keep.
+//! This crate neither logs nor counts. The driver of a call passes an [`Observer`] along. `()` is an observer that ignores everything, and with it the compiler
+//! removes the code that emits. A decision borrows its parts; an observer copies what it wants to keep.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,23 @@ use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::retry::{Reason, Refused};
 
-/// The moment in which something is decided, the chance it may draw from, and who listens.
+/// What every decision needs: the moment, the rng, and the observer.
 pub struct Context<'a, R, O> {
-    /// Now.
+    /// The moment of the decision.
     pub now: Instant,
-    /// Where every draw comes from.
+    /// The source of all random draws.
     pub rng: &'a mut R,
-    /// Who is told.
+    /// Gets every decision.
     pub observer: &'a mut O,
 }
 
-/// Listens to decisions about requests to endpoints that carry a `T`.
+/// Gets the decisions about requests to endpoints that carry a `T`.
 pub trait Observer<T> {
-    /// `decision` has just been made, at `now`.
+    /// `decision` was made at `now`.
     fn on(&mut self, now: Instant, decision: Decision<'_, T>);
 }
 
-/// Listens to nothing.
+/// Ignores everything.
 impl<T> Observer<T> for () {
     #[inline]
     fn on(&mut self, _: Instant, _: Decision<'_, T>) {}
@@ -38,7 +38,7 @@ impl<T> Observer<T> for () {
 /// What a breaker counts.
 #[derive(Debug)]
 pub enum Scope<'a, T> {
-    /// Requests, whatever number of attempts each took.
+    /// Requests, however many attempts each took.
     Calls,
     /// Attempts at this endpoint.
     Endpoint(&'a Endpoint<T>),
@@ -49,14 +49,14 @@ pub enum Scope<'a, T> {
 pub enum Decision<'a, T> {
     /// A breaker changed its state.
     BreakerMoved {
-        /// What it counts.
+        /// What the breaker counts.
         scope: Scope<'a, T>,
-        /// From where to where, and by which rule.
+        /// The change, with its rule.
         transition: Transition,
     },
     /// The request has a slot and the permit of the breaker of calls.
     Admitted {
-        /// The breaker waits for its verdict in order to close.
+        /// Whether it is a probe of that breaker.
         is_probe: bool,
     },
     /// The request is refused without another attempt.
@@ -65,47 +65,47 @@ pub enum Decision<'a, T> {
     Attempt {
         /// 1 is the first.
         number: u32,
-        /// Where it goes.
+        /// The endpoint of the attempt.
         endpoint: &'a Endpoint<T>,
-        /// It goes out beside another one that is still in flight.
+        /// Whether another attempt is still in flight beside it.
         is_hedge: bool,
     },
-    /// An attempt has ended, as far as its head tells.
+    /// An attempt has ended, by the head of its response or without one.
     Ended {
         /// 1 is the first.
         number: u32,
-        /// How.
+        /// How the attempt ended.
         outcome: Outcome,
     },
-    /// Another attempt will be made. The budget has been charged.
+    /// A retry will be made. The budget has paid for it.
     Retry {
-        /// The attempt that made it necessary.
+        /// The attempt that is retried.
         number: u32,
-        /// What about it.
+        /// Why it is retried.
         reason: Reason,
-        /// The wait before it.
+        /// The wait before the retry.
         wait: Duration,
     },
-    /// Another attempt was called for, and is not made.
+    /// A retry was due, but is not made.
     NoRetry {
-        /// The attempt that called for it.
+        /// The attempt that is not retried.
         number: u32,
-        /// What stood in the way, with its numbers.
+        /// Why not, with the numbers.
         why: Refused,
     },
-    /// A second attempt beside this one was due, and is not made.
+    /// A second attempt beside this one was due, but is not made.
     NoHedge {
         /// The attempt that goes on alone.
         number: u32,
-        /// What stood in the way, with its numbers.
+        /// Why not, with the numbers.
         why: Refused,
     },
     /// No endpoint admits; the request waits for one, at most until this moment.
     Held {
-        /// Then it is looked again.
+        /// The end of the hold.
         until: Instant,
     },
-    /// An attempt in flight is not waited for any longer: another one was faster.
+    /// An attempt in flight is cancelled, because another one was faster.
     Cancelled {
         /// 1 is the first.
         number: u32,
@@ -113,20 +113,20 @@ pub enum Decision<'a, T> {
 }
 
 impl<R: Rng, O> Context<'_, R, O> {
-    pub(crate) fn tell<T>(&mut self, decision: Decision<'_, T>)
+    pub(crate) fn emit<T>(&mut self, decision: Decision<'_, T>)
     where
         O: Observer<T>,
     {
         self.observer.on(self.now, decision);
     }
 
-    /// Tells that a breaker moved, if it did.
+    /// Emits that a breaker changed its state, if it did.
     pub(crate) fn moved<T>(&mut self, scope: Scope<'_, T>, transition: Option<Transition>)
     where
         O: Observer<T>,
     {
         if let Some(transition) = transition {
-            self.tell(Decision::BreakerMoved { scope, transition });
+            self.emit(Decision::BreakerMoved { scope, transition });
         }
     }
 }

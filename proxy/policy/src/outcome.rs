@@ -1,7 +1,7 @@
 //! What happened to an attempt, and how the policies count it.
 //!
-//! Three facts of every outcome are kept apart, because systems that fold them into `success: bool` get them wrong: how it counts
-//! ([`Class`]), whether the upstream may have acted on it ([`Processed`]), and what the upstream asks of us ([`Pushback`]).
+//! Every outcome has three separate facts, because systems that fold them into `success: bool` get them wrong: how it counts
+//! ([`Class`]), whether the upstream may have processed the request ([`Processed`]), and what the upstream asks of us ([`Pushback`]).
 //!
 //! The class of a response is provisional at its head. [`Class::at_end`] makes it final when the body has ended: a body that breaks off
 //! turns a success into a failure.
@@ -20,7 +20,7 @@ pub enum Outcome {
     },
     /// No connection: refused, unreachable, name unknown, or not established in time.
     ConnectFailed,
-    /// Our own system had no socket for a connection; nobody was asked.
+    /// The proxy's own system had no socket for a connection, so nothing reached the endpoint.
     NoLocalSocket,
     /// The connection was dead before the first byte of the request was written.
     Unsent,
@@ -29,11 +29,11 @@ pub enum Outcome {
         /// The connection had served a request before: most likely the upstream closed it for idleness at the same moment.
         reused: bool,
     },
-    /// No response within the attempt's time.
+    /// No response came within the attempt's timeout.
     AttemptTimedOut,
-    /// Bytes came back that are no HTTP response, or only a part of one's head.
+    /// The bytes that came back are no valid HTTP response, or only a part of its head.
     MalformedResponse,
-    /// The downstream went away before there was a response.
+    /// The downstream disconnected before there was a response.
     DownstreamDisconnect,
     /// The downstream's own request body broke off or came too slowly.
     DownstreamError,
@@ -44,52 +44,52 @@ pub enum Outcome {
 /// How the body of a response ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyEnd {
-    /// Exactly where it should.
+    /// Exactly as it was announced.
     Whole,
-    /// The endpoint broke it off, or sent what is no body.
+    /// The endpoint broke it off, or framed it wrongly.
     BrokenOff,
     /// The endpoint sent nothing for longer than a body may stand still.
     IdleTimeout,
-    /// Nobody wanted the rest.
+    /// The proxy or the downstream did not read it to its end.
     Abandoned,
 }
 
 /// How a policy counts an outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// The upstream did its work. A mistake of the downstream (4xx) is one too: the upstream was there to find it.
+    /// The upstream did its work. A mistake of the downstream (4xx) is a success too, because the upstream was there to find it.
     Success,
     /// The upstream failed.
     Failure,
-    /// The upstream is alive and asks for less: 429, or 503 with `Retry-After`. Never counted as a failure of a closed breaker.
+    /// The upstream is alive and asks for less load: 429, or 503 with `Retry-After`. A closed breaker does not count it as a failure.
     Overload,
-    /// Says nothing about the upstream.
+    /// It says nothing about the upstream.
     Neutral,
 }
 
-/// Whether the upstream may have acted on the request (RFC 9110 §9.2.2 makes this the question for every automatic retry).
+/// Whether the upstream may have processed the request. RFC 9110 §9.2.2 makes every automatic retry depend on this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Processed {
-    /// It provably never got the request.
+    /// The upstream provably never got the request.
     Never,
-    /// It may have.
+    /// The upstream may have processed it.
     Perhaps,
 }
 
-/// What an upstream asks by `Retry-After` (RFC 9110 §10.2.3).
+/// What an upstream asks for with `Retry-After` (RFC 9110 §10.2.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Pushback {
-    /// Nothing.
+    /// There is no `Retry-After`.
     #[default]
     None,
-    /// To wait so long.
+    /// Wait for this long.
     After(Duration),
-    /// Something we cannot read: then the safe reading is not to come back by ourselves (as gRPC A6 has it).
+    /// A value that we cannot read. The safe reading is not to retry at all, as gRPC A6 has it.
     Unreadable,
 }
 
 impl Class {
-    /// As it is written in labels and logs.
+    /// The word for labels and logs.
     pub fn word(self) -> &'static str {
         match self {
             Class::Success => "success",
@@ -110,7 +110,7 @@ impl Class {
 }
 
 impl Outcome {
-    /// As it is written in labels and logs; a response is called by its class.
+    /// The word for labels and logs; for a response it is that of its class.
     pub fn word(&self) -> &'static str {
         match self {
             Outcome::Response { .. } => self.class().word(),
@@ -135,14 +135,14 @@ impl Outcome {
             Outcome::Response { .. } => Class::Success,
             Outcome::ConnectFailed | Outcome::AttemptTimedOut | Outcome::MalformedResponse => Class::Failure,
             Outcome::Reset { reused: false } => Class::Failure,
-            // The keep-alive race is nobody's illness: the upstream was free to close an idle connection.
+            // The keep-alive race is no failure: the upstream was free to close an idle connection.
             Outcome::Unsent | Outcome::Reset { reused: true } => Class::Neutral,
             Outcome::NoLocalSocket | Outcome::Superseded => Class::Neutral,
             Outcome::DownstreamDisconnect | Outcome::DownstreamError => Class::Neutral,
         }
     }
 
-    /// How the breaker of calls counts a request that ends with this outcome. What is excused at one endpoint has failed for the downstream all the same.
+    /// How the breaker of calls counts a request that ends with this outcome. Some outcomes are excused at one endpoint, but the request has still failed.
     pub fn call_class(&self) -> Class {
         match self {
             Outcome::Unsent | Outcome::Reset { .. } => Class::Failure,
@@ -150,7 +150,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the upstream may have acted on the request.
+    /// Whether the upstream may have processed the request.
     pub fn processed(&self) -> Processed {
         match self {
             Outcome::ConnectFailed | Outcome::NoLocalSocket | Outcome::Unsent => Processed::Never,

@@ -2,17 +2,17 @@
 
 use crate::breaker::Open;
 
-/// A request is refused without another attempt.
+/// Why a request is refused without another attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rejection {
-    /// The upstream has all the requests in flight that it may have.
+    /// The upstream has as many requests in flight as its limit allows.
     InFlightLimit {
         /// The limit.
         max: u32,
     },
     /// The breaker that counts calls refuses.
     BreakerOpen(Open),
-    /// Every endpoint's breaker refuses; this one admits first.
+    /// Every endpoint's breaker refuses; this is the one that admits first.
     AllEndpointsOpen(Open),
     /// No endpoint is known.
     NoEndpoints,

@@ -1,8 +1,8 @@
-//! Whether a failed attempt is followed by another, and after which wait.
+//! Decides whether a failed attempt is retried, and after which wait.
 //!
-//! The answer is made in one place and in a fixed order, so that the reason a retry did not happen is always the first thing that stood in its way:
-//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → endpoint → budget. The budget comes last because it is the
-//! only step that spends something: nothing is withdrawn for a retry that something else forbids.
+//! The checks have a fixed order, and the first one that fails is the reason why there is no retry:
+//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → endpoint → budget. The budget comes last, because it is the
+//! only step that spends something. So nothing is withdrawn for a retry that another check forbids.
 
 use std::time::{Duration, Instant};
 
@@ -16,28 +16,28 @@ use crate::outcome::{Outcome, Processed, Pushback};
 /// The retry policy of a route.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Attempts in all, the first included; 1 switches retries off.
+    /// The limit of attempts, with the first one; 1 switches retries off.
     pub max_attempts: u32,
-    /// Which outcomes are worth another attempt.
+    /// Which outcomes are retried.
     pub on: Conditions,
-    /// The wait before a retry that the upstream did not time itself.
+    /// The wait before a retry for which the upstream sent no `Retry-After`.
     pub backoff: Backoff,
 }
 
-/// Which outcomes are worth another attempt.
+/// Which outcomes are retried.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conditions {
     /// No connection could be made.
     pub connect_failure: bool,
-    /// The connection broke before a response, or what came was none.
+    /// The connection broke before a response, or what came was no valid response.
     pub reset: bool,
     /// The attempt's time ran out.
     pub attempt_timeout: bool,
-    /// Responses with one of these codes.
+    /// Responses with one of these status codes.
     pub statuses: Vec<u16>,
 }
 
-/// Why an attempt is made again.
+/// Why an attempt is retried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// No connection could be made.
@@ -48,29 +48,29 @@ pub enum Reason {
     AttemptTimeout,
     /// The response's status is one that the route retries.
     Status,
-    /// The connection was dead before the first byte. Where it was an idle one, the same attempt goes on over another.
+    /// The connection was dead before the first byte. (If it came from the pool, the same attempt goes on over another one instead.)
     Unsent,
 }
 
-/// Why an attempt that was worth a retry is not made again, with the numbers that stood against each other.
+/// Why a candidate for a retry is not retried, with the numbers that were compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// All attempts are used up.
+    /// All attempts have been made.
     Attempts {
-        /// As many as there may be.
+        /// The limit of attempts.
         max: u32,
     },
-    /// The request may have been acted on and is not safe to repeat.
+    /// The request may have been processed and is not safe to repeat.
     NotIdempotent,
     /// The request's body did not fit the replay buffer.
     BodyNotBuffered,
-    /// The upstream asked for a pause that we cannot read.
+    /// The upstream sent a `Retry-After` that we cannot read.
     Pushback,
     /// The wait would not leave time for another attempt.
     Deadline {
-        /// The wait before it.
+        /// The wait before the retry.
         wait: Duration,
-        /// What is left of the request's time.
+        /// The time left until the request's deadline.
         left: Duration,
     },
     /// No endpoint admits another attempt.
@@ -82,38 +82,38 @@ pub enum Refused {
 /// The decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Hand this outcome downstream: it is no candidate for a retry.
+    /// Return this outcome downstream, because it is no candidate for a retry.
     Return,
-    /// Hand it downstream, though it was a candidate.
-    GiveUp(Refused),
-    /// Wait, then go again. The budget has been charged.
-    Again {
+    /// Return this outcome downstream, although it was a candidate.
+    Refuse(Refused),
+    /// Wait, then retry. The budget has paid for it.
+    Retry {
         /// The wait before the next attempt.
         wait: Duration,
-        /// What made it necessary.
+        /// Why the attempt is retried.
         reason: Reason,
     },
 }
 
-/// What a decision is made about.
+/// The facts that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
     /// How the last attempt ended.
     pub outcome: Outcome,
-    /// Attempts made so far, the last included.
+    /// Attempts made so far, with the last one.
     pub attempts: u32,
-    /// The contract allows a repetition: an idempotent method, or the route says so.
+    /// Whether the request may be repeated, by its method or by the route's configuration.
     pub is_idempotent: bool,
-    /// The whole body can be sent once more.
+    /// Whether the whole body can be sent once more.
     pub is_replayable: bool,
     /// When the request has to be over.
     pub deadline: Deadline,
-    /// Some endpoint would admit another attempt.
+    /// Whether some endpoint would admit another attempt.
     pub has_endpoint: bool,
 }
 
 impl Reason {
-    /// As it is written in labels and logs.
+    /// The word for labels and logs.
     pub fn word(self) -> &'static str {
         match self {
             Reason::ConnectFailure => "connect_failure",
@@ -126,7 +126,7 @@ impl Reason {
 }
 
 impl Refused {
-    /// As it is written in labels and logs.
+    /// The word for labels and logs.
     pub fn word(self) -> &'static str {
         match self {
             Refused::Attempts { .. } => "attempts",
@@ -141,40 +141,40 @@ impl Refused {
 }
 
 impl Config {
-    /// Whether an outcome is one to retry at all, so that a decision has to be made about it.
+    /// Whether an outcome is a candidate for a retry, so that a decision is needed.
     pub fn is_candidate(&self, outcome: &Outcome) -> bool {
         self.max_attempts > 1 && self.on.reason(outcome).is_some()
     }
 
-    /// Decides about one failed or finished attempt; on [`Verdict::Again`] one attempt has been withdrawn from `budget`.
+    /// Decides about one attempt that has ended. With [`Verdict::Retry`] one attempt has been withdrawn from `budget`.
     pub fn decide(&self, ask: &Ask, budget: &Budget, now: Instant, rng: &mut impl Rng) -> Verdict {
         let Some(reason) = self.on.reason(&ask.outcome).filter(|_| self.max_attempts > 1) else {
             return Verdict::Return;
         };
         if ask.attempts >= self.max_attempts {
-            return Verdict::GiveUp(Refused::Attempts { max: self.max_attempts });
+            return Verdict::Refuse(Refused::Attempts { max: self.max_attempts });
         }
         if !ask.is_idempotent && ask.outcome.processed() == Processed::Perhaps {
-            return Verdict::GiveUp(Refused::NotIdempotent);
+            return Verdict::Refuse(Refused::NotIdempotent);
         }
         if !ask.is_replayable {
-            return Verdict::GiveUp(Refused::BodyNotBuffered);
+            return Verdict::Refuse(Refused::BodyNotBuffered);
         }
         let wait = match ask.outcome.pushback() {
-            Pushback::Unreadable => return Verdict::GiveUp(Refused::Pushback),
-            // Spread over half as much again, so that all who were sent away do not come back in one tick.
+            Pushback::Unreadable => return Verdict::Refuse(Refused::Pushback),
+            // Spread over half as much again, so that the clients that were sent away do not all come back at once.
             Pushback::After(asked) => asked.saturating_add(draw_up_to(asked / 2, rng)),
             Pushback::None => self.backoff.draw(ask.attempts, rng),
         };
         if !ask.deadline.has_room_after(now, wait) {
-            return Verdict::GiveUp(Refused::Deadline { wait, left: ask.deadline.remaining(now) });
+            return Verdict::Refuse(Refused::Deadline { wait, left: ask.deadline.remaining(now) });
         }
         if !ask.has_endpoint {
-            return Verdict::GiveUp(Refused::NoEndpoint);
+            return Verdict::Refuse(Refused::NoEndpoint);
         }
         match budget.withdraw(now) {
-            Ok(()) => Verdict::Again { wait, reason },
-            Err(exhausted) => Verdict::GiveUp(Refused::Budget(exhausted)),
+            Ok(()) => Verdict::Retry { wait, reason },
+            Err(exhausted) => Verdict::Refuse(Refused::Budget(exhausted)),
         }
     }
 }
@@ -241,8 +241,8 @@ mod tests {
         assert_eq!(case.config.is_candidate(&case.ask.outcome), verdict != Verdict::Return);
         let spent = f64::from(case.floor) - budget.balance(now).as_f64();
         match (verdict, expected) {
-            (Verdict::Again { reason, .. }, Ok(wanted)) => assert_eq!((reason, spent), (wanted, 1.0)),
-            (Verdict::GiveUp(refused), Err(Some(wanted))) => assert_eq!((refused, spent), (wanted, 0.0)),
+            (Verdict::Retry { reason, .. }, Ok(wanted)) => assert_eq!((reason, spent), (wanted, 1.0)),
+            (Verdict::Refuse(refused), Err(Some(wanted))) => assert_eq!((refused, spent), (wanted, 0.0)),
             (Verdict::Return, Err(None)) => assert_eq!(spent, 0.0),
             (verdict, expected) => panic!("{verdict:?} where {expected:?} was expected"),
         }
@@ -294,7 +294,7 @@ mod tests {
             now,
         );
         let verdict = config().decide(&ask, &budget, now, &mut StdRng::seed_from_u64(1));
-        let Verdict::GiveUp(Refused::Deadline { wait, left }) = verdict else { panic!("{verdict:?}") };
+        let Verdict::Refuse(Refused::Deadline { wait, left }) = verdict else { panic!("{verdict:?}") };
         assert!(wait >= left && left == Duration::from_secs(30), "{wait:?} of {left:?}");
         check(|c| c.ask.outcome = asking(Pushback::Unreadable), Err(Some(Refused::Pushback)));
         let now = Instant::now();
@@ -305,7 +305,7 @@ mod tests {
         );
         for seed in 0..50 {
             let verdict = config().decide(&ask, &budget, now, &mut StdRng::seed_from_u64(seed));
-            let Verdict::Again { wait, .. } = verdict else { panic!("{verdict:?}") };
+            let Verdict::Retry { wait, .. } = verdict else { panic!("{verdict:?}") };
             assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&wait), "{wait:?}");
         }
     }

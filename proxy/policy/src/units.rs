@@ -1,20 +1,20 @@
-//! Units that cannot hold a wrong value: shares, and the time elapsed since a fixed origin.
+//! Units that cannot hold a wrong value: ratios, and the time since a fixed origin.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// A share of something, exact to one part in a million, from 0 to [`Ratio::MAX`].
 ///
-/// An integer and not a float, so that a budget of 20 % is 20 % after ten million requests.
+/// It is an integer and not a float, so that a budget of 20 % is still 20 % after ten million requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ratio(u32);
 
 impl Ratio {
-    /// Nothing.
+    /// 0.0.
     pub const ZERO: Ratio = Ratio(0);
-    /// The whole: 1.0.
+    /// 1.0.
     pub const ONE: Ratio = Ratio(Self::SCALE);
-    /// The largest ratio that can be held: 1000.0.
+    /// The largest ratio: 1000.0.
     pub const MAX: Ratio = Ratio(1000 * Self::SCALE);
     const SCALE: u32 = 1_000_000;
 
@@ -57,7 +57,7 @@ impl fmt::Debug for Ratio {
     }
 }
 
-/// Moments as nanoseconds since a fixed origin, so that they fit an atomic word.
+/// The origin of a clock. Moments are nanoseconds since it, so that they fit an atomic word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Epoch(Instant);
 

@@ -1,105 +1,105 @@
-//! The request's body on its way up: how fast it must come, and whose fault it is when it does not.
+//! The upload of a request's body: how fast it must arrive, and which side is to blame when it does not.
 //!
-//! Against the least rate counts only time in which the downstream was awaited: an endpoint that takes nothing slows its downstream down. The whole body has a limit in plain time; it
-//! is used up by whoever was awaited for the greater part of it. Time for which the whole process stood still (its scheduling lag) is nobody's.
+//! Only time in which the proxy waited for the downstream counts against the least rate, because an endpoint that does not read slows its downstream down. The whole body has a
+//! time limit. When that is over, the side for which the proxy waited longer is to blame. Time for which the whole process stood still (its scheduling lag) counts against neither.
 
 use std::time::{Duration, Instant};
 
-/// The rate is looked at from here on: a body begins with one packet, whatever follows.
+/// The rate is checked only after this much waiting, because a body begins with a single packet.
 const RATE_FROM: Duration = Duration::from_secs(10);
 
-/// How a body stands.
+/// The state of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Everything has been read, at this moment; there was no body if it is `None`.
+    /// Everything was read by this moment; `None` if there was no body.
     Ended(Option<Instant>),
-    /// The downstream is awaited; it last sent something at this moment.
+    /// The proxy waits for the downstream, which last sent something at this moment.
     AwaitingDownstream(Instant),
-    /// The endpoint is not taking more; it last did at this moment.
+    /// The proxy waits for the endpoint, which last read something at this moment.
     AwaitingEndpoint(Instant),
-    /// The downstream's side broke.
+    /// The downstream broke it off.
     Broken,
 }
 
-/// A body on its way up, as a decision sees it.
+/// An upload as a decision sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Upload {
-    /// How it stands.
+    /// The state of the body.
     pub state: State,
-    /// The whole of it can be sent once more.
+    /// Whether the whole body can be sent once more.
     pub is_replayable: bool,
-    /// When it is too slow if nothing more comes; `None` if nothing more is to come.
+    /// When it becomes too slow if nothing more arrives; `None` if nothing more is expected.
     pub too_slow: Option<TooSlow>,
-    /// When the whole of it must have come; `None` likewise.
+    /// When the whole body must have arrived; `None` in the same case.
     pub whole_by: Option<Instant>,
 }
 
 impl Upload {
-    /// Of a request without a body.
+    /// The upload of a request without a body.
     pub const NONE: Upload = Upload { state: State::Ended(None), is_replayable: true, too_slow: None, whole_by: None };
 }
 
-/// When a body is too slow, as things stand.
+/// When a body becomes too slow, and because of which side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooSlow {
-    /// From here on.
+    /// The moment from which it is too slow.
     pub at: Instant,
-    /// Whose fault it is.
+    /// The side to blame.
     pub by: Side,
 }
 
 /// A side of the proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// Who calls us.
+    /// The client of the proxy.
     Downstream,
-    /// Whom we call.
+    /// The endpoint of an attempt.
     Endpoint,
 }
 
-/// The pace of one body.
+/// Measures the pace of one body.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// When its request's head had come.
+    /// When the request's head had arrived.
     began: Instant,
-    /// The scheduling lag by then, in all.
+    /// The total scheduling lag at that moment.
     lag_before: Duration,
     whole: Duration,
     bytes_per_second_min: u64,
-    /// Time in which the downstream was awaited, the wait under way apart.
+    /// The time spent waiting for the downstream, without the current wait.
     awaited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    /// Of a body whose request's head came at `began`, when the scheduling lag was `lag_before` in all; it must come within `whole`, at
+    /// For a body whose request's head arrived at `began`, when the total scheduling lag was `lag_before`. It must arrive within `whole`, at
     /// `bytes_per_second_min` or faster.
     pub fn new(began: Instant, lag_before: Duration, whole: Duration, bytes_per_second_min: usize) -> Pace {
         let bytes_per_second_min = bytes_per_second_min as u64;
         Pace { began, lag_before, whole, bytes_per_second_min, awaited: Duration::ZERO, bytes: 0 }
     }
 
-    /// When its request's head had come.
+    /// When the request's head had arrived.
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// The downstream was awaited for so long.
+    /// Adds a wait for the downstream.
     pub fn waited(&mut self, time: Duration) {
         self.awaited = self.awaited.saturating_add(time);
     }
 
-    /// So many bytes have come.
+    /// Adds bytes that have arrived.
     pub fn came(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
-    /// When the whole of it must have come. `lag` is the scheduling lag by now, in all.
+    /// When the whole body must have arrived. `lag` is the total scheduling lag now.
     pub fn whole_by(&self, lag: Duration) -> Instant {
         self.began + self.whole + lag.saturating_sub(self.lag_before)
     }
 
-    /// When it is too slow if nothing more comes. The downstream has been awaited since `awaited_since`, if it is.
+    /// When the body becomes too slow if nothing more arrives. `awaited_since` is the beginning of the current wait for the downstream, if there is one.
     pub fn too_slow(&self, awaited_since: Option<Instant>, lag: Duration) -> TooSlow {
         let whole_by = self.whole_by(lag);
         let awaited = awaited_since.map_or(Duration::ZERO, |since| whole_by.saturating_duration_since(since));
@@ -114,7 +114,7 @@ impl Pace {
         }
     }
 
-    /// For how long in all the downstream may be awaited after what has come.
+    /// How long the proxy may wait for the downstream in total, by the bytes that have arrived.
     fn earned(&self) -> Option<Duration> {
         let millis = self.bytes.saturating_mul(1_000).checked_div(self.bytes_per_second_min)?;
         Some(Duration::from_millis(millis).max(RATE_FROM))
@@ -131,7 +131,7 @@ mod tests {
     fn the_rate_is_that_of_the_time_in_which_the_downstream_was_awaited() {
         let began = Instant::now();
         let after = |secs| began + Duration::from_secs(secs);
-        // Bytes, seconds of former waits, beginning of the present one, when it is too slow.
+        // Bytes, seconds of former waits, beginning of the current wait, when the body is too slow.
         for (bytes, waited, since, expected) in [
             (0, 0, Some(0), 10),
             (10, 0, Some(0), 10),
@@ -139,7 +139,7 @@ mod tests {
             (1_100, 0, Some(0), 11),
             (1_100, 9, Some(9), 11),
             (1_100, 11, Some(200), 200),
-            // The endpoint took nothing for 90 s.
+            // The endpoint read nothing for 90 s.
             (1_100, 10, Some(100), 101),
             (1_100, 10, None, 300),
             (1_000_000, 10, Some(100), 300),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_is_used_up_by_whoever_was_awaited_for_longer() {
+    fn the_side_that_was_awaited_for_longer_is_to_blame_for_the_whole() {
         let began = Instant::now();
         for (waited, since, by) in [
             (149, None, Side::Endpoint),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn scheduling_lag_counts_for_nobody() {
+    fn scheduling_lag_counts_against_neither_side() {
         let began = Instant::now();
         let (before, now) = (Duration::from_secs(7), Duration::from_secs(60));
         let pace = Pace::new(began, before, WHOLE, 100);

@@ -1,11 +1,11 @@
 //! Two counters over a sliding stretch of time, shared by all cores without a lock.
 //!
-//! The window is a ring of ten buckets, each one atomic word `tick | first | second`. A bucket says itself which tick it counts, so it
-//! expires by being read at a later tick: nobody has to sweep, and a window nobody touches for an hour is empty when it is next read.
+//! The window is a ring of ten buckets, each one atomic word `tick | first | second`. A bucket contains the tick that it counts, so it
+//! expires when it is read at a later tick. Nothing has to sweep: a window that is not used for an hour is empty when it is next read.
 //! The same ring serves the breaker (results, failures) and the budget (deposits, withdrawals).
 //!
-//! A sum reads ten words one after the other, so under concurrent writes it may miss counts of the very last nanoseconds; what must be
-//! exact against concurrent writers (a budget's withdrawal) takes its own lock around sum and add.
+//! A sum reads ten words one after the other, so under concurrent writes it may miss counts of the last nanoseconds. A budget's withdrawal
+//! must be exact, so it takes its own lock around sum and add.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const COUNT_BITS: u32 = 18;
 const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
-/// What the live buckets hold.
+/// The sums over the live buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Sums {
     pub(crate) first: u32,
@@ -46,11 +46,11 @@ impl Window {
     pub(crate) fn add(&self, now: Instant, first: u32, second: u32) {
         let number = self.number(now);
         let (tick, slot) = (number & TICK_MASK, &self.buckets[(number % BUCKETS) as usize]);
-        // Err means that the bucket is full: the sample is left out on purpose.
+        // `Err` means that the bucket is full; the sample is dropped on purpose.
         let _full = slot.fetch_update(Relaxed, Relaxed, |word| {
             let bucket = Bucket::unpack(word);
             let age = tick.wrapping_sub(bucket.tick) & TICK_MASK;
-            // A bucket from the "future" belongs to a core whose `now` was taken a moment later than ours: count into it.
+            // A bucket from the "future" belongs to a core that took its `now` a moment later than this one: count into it.
             let is_live = age == 0 || age > TICK_MASK / 2;
             let base = if is_live { bucket } else { Bucket { tick, first: 0, second: 0 } };
             base.plus(first, second).map(Bucket::pack)
@@ -64,7 +64,7 @@ impl Window {
         for slot in &self.buckets {
             let word = slot.load(Relaxed);
             let age = tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TICK_MASK;
-            // Without a branch: in a bad hour this is looked at with every result.
+            // Without a branch, because during an outage every result computes these sums.
             let is_live = u64::from(!(BUCKETS..=TICK_MASK / 2).contains(&age));
             let counts = word & is_live.wrapping_neg();
             first += (counts >> COUNT_BITS) & COUNT_MASK;

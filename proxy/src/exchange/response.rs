@@ -105,7 +105,7 @@ impl Received {
         let Arrived { head, stream, follows } = arrived;
         let body = match follows {
             Follows::Tunnel => {
-                record.decide(now, |cx| lease.tell_breaker(class, cx));
+                record.decide(now, |cx| lease.settle_breaker(class, cx));
                 Source::Tunnel(Box::new((stream, lease)), class)
             }
             Follows::Body(keep_alive) => {

@@ -1,4 +1,4 @@
-//! Laws over random lists of operations: what must hold whatever the order of events is.
+//! Laws that must hold for every order of events, checked with random lists of operations.
 
 use super::tests::config;
 use super::*;
@@ -60,7 +60,7 @@ proptest! {
                 Step::Settle(..) | Step::Drop(_) => None,
             };
             let snapshot = breaker.snapshot(now);
-            // A chain of reported transitions without a gap: what is logged is what happened.
+            // The reported transitions form a chain without a gap, so none was left out.
             if let Some(moved) = moved {
                 prop_assert_eq!(moved.from, state);
                 prop_assert_eq!(moved.open_for.is_some(), moved.to == State::Open);
@@ -74,7 +74,7 @@ proptest! {
         prop_assert_eq!(breaker.snapshot(now).probes_out, 0);
     }
 
-    /// Whatever happened, a working upstream closes the breaker again: within the longest open time and one lease, and a few requests.
+    /// A working upstream closes the breaker again whatever happened before, within the longest open time, one lease and a few requests.
     #[test]
     fn half_open_and_open_are_always_left(steps in steps(), seed: u64) {
         let mut now = Instant::now();

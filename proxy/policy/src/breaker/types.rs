@@ -1,20 +1,20 @@
-//! What goes into a breaker and what comes out: its numbers, its states, the changes it reports.
+//! The types of a breaker's interface: its configuration, its states, and the changes it reports.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::units::Ratio;
 
-/// When a breaker trips, how long it stays open, and how it finds its way back.
+/// When a breaker trips, how long it stays open, and what closes it again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
     /// The time over which the ratio is counted.
     pub window: Duration,
-    /// Failures among the results in the window that trip it.
+    /// The share of failures among the results in the window that trips it.
     pub failure_ratio: Ratio,
-    /// Results in the window below which the ratio says nothing.
+    /// With fewer results than this in the window the ratio does not trip it.
     pub volume_min: u32,
-    /// Failures in a row that trip it whatever the ratio is.
+    /// This many failures in a row trip it, whatever the ratio is.
     pub consecutive_failures: NonZeroU32,
     /// The first open time.
     pub open_base: Duration,
@@ -22,20 +22,20 @@ pub struct Config {
     pub open_cap: Duration,
     /// The share of the open time that is drawn at random: 0.2 gives 80 to 100 % of it.
     pub open_jitter: Ratio,
-    /// Probes let through at a time, and successes in a row that close it.
+    /// How many probes are admitted at a time, and how many successes in a row close it.
     pub probes: NonZeroU32,
     /// After this long without a verdict a probe counts as failed.
     pub probe_lease: Duration,
 }
 
-/// What a breaker does with requests.
+/// The state of a breaker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Admits.
+    /// Admits everything.
     Closed,
-    /// Refuses.
+    /// Refuses everything.
     Open,
-    /// Admits probes.
+    /// Admits a limited number of probes.
     HalfOpen,
 }
 
@@ -44,7 +44,7 @@ pub enum State {
 pub enum Reason {
     /// The ratio of failures in the window reached its limit.
     FailureRatio,
-    /// So many failures came in a row.
+    /// The failures in a row reached their limit.
     ConsecutiveFailures,
     /// The open time is over.
     OpenTimeOver,
@@ -57,7 +57,7 @@ pub enum Reason {
 }
 
 impl State {
-    /// As it is written in labels and logs.
+    /// The word for labels and logs.
     pub fn word(self) -> &'static str {
         match self {
             State::Closed => "closed",
@@ -68,7 +68,7 @@ impl State {
 }
 
 impl Reason {
-    /// As it is written in labels and logs.
+    /// The word for labels and logs.
     pub fn word(self) -> &'static str {
         match self {
             Reason::FailureRatio => "failure_ratio",
@@ -81,27 +81,27 @@ impl Reason {
     }
 }
 
-/// One change of state, for the floor above to count and log.
+/// One change of state, for the caller to count and log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transition {
-    /// The state it left.
+    /// The state before.
     pub from: State,
-    /// The state it is in now.
+    /// The state now.
     pub to: State,
-    /// The rule that moved it.
+    /// The rule that changed it.
     pub reason: Reason,
     /// How long it will refuse; `None` unless `to` is open.
     pub open_for: Option<Duration>,
 }
 
-/// What a breaker is doing and the numbers behind it, for people.
+/// The state of a breaker and the numbers behind it, for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
     /// The state.
     pub state: State,
-    /// Since when.
+    /// When the state began.
     pub since: Instant,
-    /// The rule that brought it there; `None` if it never moved.
+    /// The rule behind the last change of state; `None` if there was none.
     pub reason: Option<Reason>,
     /// Results in the window.
     pub results: u32,
@@ -109,7 +109,7 @@ pub struct Snapshot {
     pub failures: u32,
     /// Failures in a row.
     pub consecutive_failures: u32,
-    /// Trips without a calm window between them.
+    /// Trips since the breaker last stayed closed for a whole window.
     pub trips: u32,
     /// Probes under way.
     pub probes_out: u32,
@@ -120,11 +120,11 @@ pub struct Snapshot {
 /// Why a breaker refuses, and until when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Open {
-    /// The rule that opened it; `None` if it never moved.
+    /// The rule behind the last change of state; `None` if there was none.
     pub reason: Option<Reason>,
-    /// Since when.
+    /// When the state began.
     pub since: Instant,
-    /// When asking again makes sense.
+    /// When a retry makes sense.
     pub retry_at: Instant,
     /// Results in the window.
     pub results: u32,

@@ -1,4 +1,4 @@
-//! What holds for every list of events: nothing is lost, nothing is sent twice that must not be, everything ends.
+//! Laws for every list of events: nothing is lost, nothing is sent twice that must not be, and every request ends.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,14 +8,14 @@ use super::tests::World;
 use super::*;
 use crate::outcome::{Processed, Pushback};
 
-/// What the world does when it is its turn.
+/// An event in the world.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// The oldest attempt in flight, or the newest, ends so.
+    /// The oldest attempt in flight, or the newest, ends with this outcome.
     End { is_oldest: bool, outcome: Outcome },
-    /// Time passes.
+    /// So many milliseconds pass.
     Pass(u64),
-    /// The body may or may not be sent again from now on.
+    /// From now on the body can, or cannot, be replayed.
     Body { is_replayable: bool },
 }
 
@@ -48,7 +48,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..40)
 }
 
-/// Plays one request; returns whether it came to an end.
+/// Plays one request; whether it ended.
 fn play(world: &mut World, is_idempotent: bool, acts: &[Act]) -> Result<bool, TestCaseError> {
     let Ok(mut call) = world.begin(is_idempotent) else { return Ok(true) };
     let deadline = call.deadline(&world.policies, &Upload::NONE, world.now).at();
@@ -95,7 +95,7 @@ fn play(world: &mut World, is_idempotent: bool, acts: &[Act]) -> Result<bool, Te
                 Some(Act::End { .. }) | None => match until {
                     Some(until) => world.now = until.max(world.now),
                     None if in_flight.is_empty() => return Ok(false),
-                    // Out of acts: the downstream leaves with an attempt in flight.
+                    // No events are left: the downstream disconnects with an attempt in flight.
                     None => return Ok(true),
                 },
             },
@@ -117,7 +117,7 @@ proptest! {
         world.policies.hold = hold_ms.map(Duration::from_millis);
         for (is_idempotent, acts) in requests {
             world.upload = Upload::NONE;
-            prop_assert!(play(&mut world, is_idempotent, &acts)?, "it waits for nothing: {:?}", world.told.0);
+            prop_assert!(play(&mut world, is_idempotent, &acts)?, "it waits for nothing: {:?}", world.log.0);
             prop_assert_eq!(world.policies.in_flight.count(), 0, "the slot came back");
             for endpoint in &world.endpoints {
                 prop_assert_eq!(endpoint.in_flight.load(Relaxed), 0, "every lease came back");
@@ -127,7 +127,7 @@ proptest! {
         }
     }
 
-    /// Extra attempts that were told are those that the budget has paid for, and no more than it has: ten, in the window.
+    /// The extra attempts are those that the budget has paid for, and no more than it has: ten, in the window.
     #[test]
     fn every_extra_attempt_is_paid_for_once(
         requests in prop::collection::vec(acts(), 1..12),
@@ -143,14 +143,14 @@ proptest! {
             play(&mut world, true, &acts)?;
             world.now = now; // all within one window
         }
-        let told = |word: &str| world.told.0.iter().filter(|told| told.contains(word)).count();
-        let (hedges, retries) = (told("hedge "), told(" again: ") - told(" not again: "));
-        let extra = hedges + told("attempt ") - told("attempt 1 ");
+        let lines = |word: &str| world.log.0.iter().filter(|line| line.contains(word)).count();
+        let (hedges, retries) = (lines("hedge "), lines(" again: ") - lines(" not again: "));
+        let extra = hedges + lines("attempt ") - lines("attempt 1 ");
         let paid = hedges + retries;
         prop_assert!(extra <= paid, "{} extra attempts, {} paid for", extra, paid);
         prop_assert!(paid as f64 <= before, "{} paid for out of {}", paid, before);
-        // What has aged out of the window is not seen any more.
+        // Withdrawals that have left the window are not in the balance any more.
         let spent = before - world.policies.budget.balance(begun).as_f64();
-        prop_assert!(spent <= paid as f64, "{} withdrawn, {} told", spent, paid);
+        prop_assert!(spent <= paid as f64, "{} withdrawn, {} paid for", spent, paid);
     }
 }

@@ -1,4 +1,4 @@
-//! The loop step by step: what it asks for, and what it tells.
+//! The loop step by step: which steps it asks for, and which decisions it emits.
 
 use std::num::NonZeroU32;
 
@@ -15,20 +15,20 @@ use crate::units::Ratio;
 const OK: Outcome = Outcome::Response { status: 200, pushback: Pushback::None };
 const FAILED: Outcome = Outcome::Response { status: 503, pushback: Pushback::None };
 
-/// One upstream, one request, and everything that was told of it in words.
+/// One upstream, one request, and a log of all decisions, one line each.
 pub(super) struct World {
     pub(super) policies: Policies,
     pub(super) endpoints: Vec<Arc<Endpoint<&'static str>>>,
     pub(super) now: Instant,
     pub(super) rng: StdRng,
-    pub(super) told: Told,
+    pub(super) log: Log,
     pub(super) upload: Upload,
 }
 
 #[derive(Default)]
-pub(super) struct Told(pub(super) Vec<String>);
+pub(super) struct Log(pub(super) Vec<String>);
 
-impl Observer<&'static str> for Told {
+impl Observer<&'static str> for Log {
     fn on(&mut self, _: Instant, decision: Decision<'_, &'static str>) {
         self.0.push(match decision {
             Decision::BreakerMoved { scope: Scope::Calls, transition } => format!("calls {:?}", transition.to),
@@ -89,21 +89,21 @@ impl World {
         };
         let endpoints = endpoints.iter().enumerate().map(endpoint).collect();
         let rng = StdRng::seed_from_u64(1);
-        World { policies, endpoints, now, rng, told: Told::default(), upload: Upload::NONE }
+        World { policies, endpoints, now, rng, log: Log::default(), upload: Upload::NONE }
     }
 
     pub(super) fn begin(&mut self, is_idempotent: bool) -> Result<Call, Rejection> {
-        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.told };
+        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
         Call::begin(&self.policies, is_idempotent, &mut cx)
     }
 
     pub(super) fn poll(&mut self, call: &mut Call) -> Step<&'static str> {
-        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.told };
+        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
         call.poll(&Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload }, &mut cx)
     }
 
     pub(super) fn ended(&mut self, call: &mut Call, number: u32, lease: Lease<&'static str>, outcome: Outcome) {
-        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.told };
+        let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
         lease.settle(outcome.class(), &mut cx);
         let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload };
         call.ended(number, outcome, &scene, &mut cx);
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// Lets the wait that the call asks for pass.
+    /// Lets the time of the call's wait pass.
     fn wait(&mut self, call: &mut Call) -> Duration {
         let (Step::Wait { until: Some(until) } | Step::Hold { until }) = self.poll(call) else { panic!("no wait") };
         let wait = until - self.now;
@@ -133,12 +133,12 @@ fn a_request_that_is_answered_takes_one_attempt_and_no_more() {
     assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "the attempt is in flight");
     world.ended(&mut call, number, lease, OK);
     assert!(matches!(world.poll(&mut call), Step::Return { number: 1 }));
-    assert_eq!(call.tried.capacity(), 0, "nothing is allocated on the plain path");
+    assert_eq!(call.attempted.capacity(), 0, "nothing is allocated on the plain path");
     assert_eq!(world.policies.in_flight.count(), 1, "its slot is taken until the response has ended");
     drop(call.into_admission());
     assert_eq!(world.policies.in_flight.count(), 0);
     let ended = format!("1 ended: {OK:?}");
-    assert_eq!(world.told.0, ["admitted", "attempt 1 at a", ended.as_str()]);
+    assert_eq!(world.log.0, ["admitted", "attempt 1 at a", ended.as_str()]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_failed_attempt_is_followed_by_another_at_another_endpoint_after_a_wait() {
 }
 
 #[test]
-fn a_refused_retry_is_told_with_its_numbers_and_the_failure_is_returned() {
+fn a_refused_retry_is_emitted_with_its_numbers_and_the_failure_is_returned() {
     for (is_idempotent, max_attempts, why) in [
         (false, 3, "NotIdempotent".to_owned()),
         (true, 3, "NoEndpoint".to_owned()),
@@ -175,7 +175,7 @@ fn a_refused_retry_is_told_with_its_numbers_and_the_failure_is_returned() {
             }
         };
         let expected = format!("{last} not again: {why}");
-        assert_eq!(world.told.0.last(), Some(&expected), "the endpoint's breaker opens at the second failure");
+        assert_eq!(world.log.0.last(), Some(&expected), "the endpoint's breaker opens at the second failure");
     }
 }
 
@@ -206,14 +206,14 @@ fn a_request_is_refused_at_the_limit_and_by_an_open_breaker_and_holds_nothing() 
     assert_eq!(world.begin(true).err(), Some(Rejection::InFlightLimit { max: 2 }));
     for call in calls {
         let mut admission = call.into_admission();
-        let mut cx = Context { now: world.now, rng: &mut world.rng, observer: &mut world.told };
+        let mut cx = Context { now: world.now, rng: &mut world.rng, observer: &mut world.log };
         admission.settle(Class::Failure, &world.policies, &mut cx);
     }
     let Err(Rejection::BreakerOpen(open)) = world.begin(true) else { panic!("two failures in a row") };
     assert_eq!(open.reason, Some(breaker::Reason::ConsecutiveFailures));
     assert_eq!((open.since, open.retry_at), (world.now, world.now + breaker_config().open_base));
     assert_eq!(world.policies.in_flight.count(), 0);
-    assert_eq!(world.told.0.iter().filter(|told| *told == "admitted").count(), 2);
+    assert_eq!(world.log.0.iter().filter(|line| *line == "admitted").count(), 2);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn the_deposit_of_a_request_is_made_once_however_many_attempts_it_takes() {
     let (_, lease) = world.attempt(&mut call);
     assert_eq!(world.policies.budget.balance(world.now).as_f64(), 0.0, "one deposit, one withdrawal");
     world.ended(&mut call, 2, lease, FAILED);
-    assert!(world.told.0.last().is_some_and(|told| told.starts_with("2 not again: Budget")), "{:?}", world.told.0);
+    assert!(world.log.0.last().is_some_and(|line| line.starts_with("2 not again: Budget")), "{:?}", world.log.0);
 }
 
 /// A world with a hedge after 50 ms, and a call whose hedge has just gone out.
@@ -246,7 +246,7 @@ fn hedged() -> (World, Call, Lease<&'static str>, Lease<&'static str>) {
 }
 
 #[test]
-fn of_two_attempts_in_flight_the_first_answer_wins_and_the_other_is_cancelled() {
+fn of_two_attempts_in_flight_the_first_response_wins_and_the_other_is_cancelled() {
     for winner in [1, 2] {
         let (mut world, mut call, first, second) = hedged();
         let (won, lost) = if winner == 1 { (first, second) } else { (second, first) };
@@ -258,7 +258,10 @@ fn of_two_attempts_in_flight_the_first_answer_wins_and_the_other_is_cancelled() 
         assert!(
             world.endpoints.iter().all(|endpoint| endpoint.in_flight.load(std::sync::atomic::Ordering::Relaxed) == 0)
         );
-        assert!(world.endpoints.iter().all(|endpoint| endpoint.admits(world.now)), "the loser is nobody's failure");
+        assert!(
+            world.endpoints.iter().all(|endpoint| endpoint.admits(world.now)),
+            "the cancelled attempt fails no endpoint"
+        );
     }
 }
 
@@ -267,12 +270,15 @@ fn when_one_of_two_fails_the_other_is_waited_for_and_only_its_end_decides() {
     let (mut world, mut call, first, second) = hedged();
     world.ended(&mut call, 1, first, FAILED);
     assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "the second may still be answered");
-    let tried = second.endpoint().id;
+    let attempted = second.endpoint().id;
     world.ended(&mut call, 2, second, FAILED);
     world.wait(&mut call);
     let (number, third) = world.attempt(&mut call);
     assert_eq!(number, 3);
-    assert!(third.endpoint().id != tried && !call.tried.contains(&third.endpoint().id), "the one not yet tried");
+    assert!(
+        third.endpoint().id != attempted && !call.attempted.contains(&third.endpoint().id),
+        "the retry goes to the endpoint without an attempt"
+    );
 }
 
 #[test]
@@ -301,7 +307,7 @@ fn a_hedge_is_paid_for_and_not_sent_where_a_retry_would_not_be() {
         world.wait(&mut call);
         assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "{what}");
         let expected = format!("1 goes on alone: {reason}");
-        assert!(world.told.0.last().is_some_and(|told| told.starts_with(&expected)), "{what}: {:?}", world.told.0);
+        assert!(world.log.0.last().is_some_and(|line| line.starts_with(&expected)), "{what}: {:?}", world.log.0);
     }
 }
 
@@ -331,7 +337,7 @@ fn a_request_held_for_an_open_breaker_goes_when_its_open_time_is_over() {
     let mut world = World::new(&["a"]);
     world.policies.hold = Some(Duration::from_secs(3));
     for _ in 0..2 {
-        let mut cx = Context { now: world.now, rng: &mut world.rng, observer: &mut world.told };
+        let mut cx = Context { now: world.now, rng: &mut world.rng, observer: &mut world.log };
         balance::choose(&world.endpoints, &[], &mut cx).expect("it admits").settle(Class::Failure, &mut cx);
     }
     let mut call = world.begin(true).expect("admitted");

@@ -1,8 +1,8 @@
 //! The laws with all cores at work: real threads, as many as there are cores and at least four, on one budget and on one breaker.
 //!
-//! Time is simulated all the same. All threads do a step's work at one moment, as wildly side by side as the machine lets them, and meet before the
-//! next one; what they did is then known exactly, and so is what they may have done. A budget or a breaker that lost one count between
-//! two cores, or that let two cores spend one token, is off by it at the next meeting.
+//! Time is still simulated. All threads do the work of a step at one simulated moment, in parallel, and meet before the
+//! next step. There the test knows exactly what they did and what they were allowed to do. A budget or a breaker that lost one count between
+//! two cores, or that let two cores spend one token, is off by one at the next meeting.
 
 #![expect(clippy::disallowed_methods, reason = "one moment to start from; the threads count on from there")]
 
@@ -20,7 +20,7 @@ use outrigger_policy::units::Ratio;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// So many failures take longer than it takes to wake all threads, so that all of them are at work when it opens.
+/// So many failures take longer than waking all threads, so that all of them are at work when the breaker opens.
 const STREAK: u32 = 20_000;
 const OPEN_FOR: Duration = Duration::from_millis(500);
 
@@ -28,7 +28,7 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from).max(4)
 }
 
-/// Runs `work(core, step, moment)` on all cores at once, step by step; between two steps nobody works but `meet(step, moment)`.
+/// Runs `work(core, step, moment)` on all cores at once, step by step. Between two steps only `meet(step, moment)` runs.
 fn side_by_side(
     steps: u32,
     step_lasts: Duration,
@@ -49,7 +49,7 @@ fn side_by_side(
                 }
             });
         }
-        // A panic in `meet` must not leave the others at the barrier for ever: it is carried out when all have ended.
+        // A panic in `meet` must not leave the others at the barrier for ever, so it is resumed when all have ended.
         let mut panicked = None;
         for step in 0..steps {
             barrier.wait();
@@ -65,7 +65,7 @@ fn side_by_side(
     });
 }
 
-/// 30 s, in every fifth of which the cores make their requests and then fight for each retry that these pay for: the worst hour.
+/// 30 s in steps of a fifth of a second. In each the cores make their requests and then compete for every retry that these have paid for.
 #[test]
 fn with_all_cores_at_work_a_budget_of_a_fifth_stays_a_fifth() {
     // Long enough for cores to meet at the last token, and a tenth of the window has room for five times as many.
@@ -96,7 +96,7 @@ fn with_all_cores_at_work_a_budget_of_a_fifth_stays_a_fifth() {
         let share = f64::from(retries) / f64::from(requests);
         assert!((0.19..=0.2).contains(&share), "step {step}: {retries} retries of {requests} requests");
         assert!(budget.balance(now).as_f64() < 1.0, "step {step}: a retry was refused though it was paid for");
-        // Before anything has aged not one may be lost or spent twice.
+        // Before anything has left the window, no token may be lost or spent twice.
         assert!(step >= 90 || retries == requests / 5, "step {step}: {retries} retries of {requests} requests");
     });
 }
@@ -106,7 +106,7 @@ fn breaker(probes: u32) -> Arc<Breaker> {
     let config = Config {
         window: Duration::from_secs(10),
         failure_ratio: Ratio::from_f64(0.5).expect("in range"),
-        // The streak is to be what opens it.
+        // Only the streak can open it.
         volume_min: u32::MAX,
         consecutive_failures: number(STREAK),
         open_base: OPEN_FOR,
@@ -118,12 +118,12 @@ fn breaker(probes: u32) -> Arc<Breaker> {
     Breaker::new(config, Instant::now())
 }
 
-/// Opened by all cores at once, let half-open by all at once, closed by its probe; two hundred times over.
+/// All cores open the breaker at once and make it half-open at once, and its probe closes it; two hundred times.
 #[test]
-fn with_all_cores_at_work_one_breaker_opens_once_and_tells_it_once() {
+fn with_all_cores_at_work_one_breaker_opens_once_and_reports_it_once() {
     let breaker = breaker(1);
     let (opened, probed, closed, late) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
-    let told = |moved: Option<Transition>| {
+    let count = |moved: Option<Transition>| {
         let counter = match moved.map(|moved| moved.to) {
             Some(State::Open) => &opened,
             Some(State::HalfOpen) => &probed,
@@ -133,17 +133,17 @@ fn with_all_cores_at_work_one_breaker_opens_once_and_tells_it_once() {
         counter.fetch_add(1, Relaxed);
     };
     let work = |rng: &mut StdRng, step: u32, now| {
-        // Even steps: everything fails until the breaker refuses. Odd ones, an open time later: whoever gets a probe succeeds.
+        // Even steps: everything fails until the breaker refuses. Odd steps, an open time later: every probe succeeds.
         let class = if step.is_multiple_of(2) { Class::Failure } else { Class::Success };
         loop {
             let admission = breaker.try_acquire(now, rng);
-            told(admission.moved);
+            count(admission.moved);
             let Ok(permit) = admission.permit else { break };
             let is_over = class == Class::Success && !permit.is_probe();
             if is_over && breaker.snapshot(now).state != State::Closed {
                 late.fetch_add(1, Relaxed);
             }
-            told(breaker.on_result(permit, class, now, rng));
+            count(breaker.on_result(permit, class, now, rng));
             if is_over {
                 break;
             }
@@ -155,17 +155,17 @@ fn with_all_cores_at_work_one_breaker_opens_once_and_tells_it_once() {
         let round = step / 2 + 1;
         let expected =
             if step.is_multiple_of(2) { (State::Open, round, round - 1) } else { (State::Closed, round, round) };
-        assert_eq!((state, opened, closed), expected, "step {step}: state, openings told, closings told");
-        assert_eq!(probed, closed, "step {step}: half-open was told as often as closed");
+        assert_eq!((state, opened, closed), expected, "step {step}: state, openings reported, closings reported");
+        assert_eq!(probed, closed, "step {step}: half-open was reported as often as closed");
         assert_eq!(late.load(Relaxed), 0, "step {step}: a permit without a probe while it was not closed");
     });
 }
 
-/// Half-open all the while: cores take probes and give them back without a verdict, and at the end of each step they take all there are.
+/// The breaker stays half-open: cores take probes and give them back without a result, and at the end of each step they take all there are.
 #[test]
 fn with_all_cores_at_work_three_probes_are_three_probes() {
     const PROBES: u32 = 3;
-    const TRIES: u32 = 2_000;
+    const ATTEMPTS: u32 = 2_000;
     let breaker = breaker(PROBES);
     let mut rng = StdRng::seed_from_u64(7);
     let begin = Instant::now();
@@ -176,15 +176,15 @@ fn with_all_cores_at_work_three_probes_are_three_probes() {
     let held: Mutex<Vec<Permit>> = Mutex::default();
     let hold = || held.lock().unwrap_or_else(PoisonError::into_inner);
     let work = |rng: &mut StdRng, _, now: Instant| {
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS {
             let Ok(permit) = breaker.try_acquire(now + OPEN_FOR, rng).permit else { continue };
             strangers.fetch_add(u32::from(!permit.is_probe()), Relaxed);
             most.fetch_max(out.fetch_add(1, Relaxed) + 1, Relaxed);
             out.fetch_sub(1, Relaxed);
             drop(permit);
         }
-        // Others may still be trying, so that a refusal is not the end yet.
-        for _ in 0..TRIES {
+        // Other cores may still hold a probe, so a refusal is not final.
+        for _ in 0..ATTEMPTS {
             if let Ok(permit) = breaker.try_acquire(now + OPEN_FOR, rng).permit {
                 hold().push(permit);
             }

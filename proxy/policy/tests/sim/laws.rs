@@ -1,4 +1,4 @@
-//! The laws of every world, whatever its scenario: nothing gets lost, nothing is counted twice, nothing outlives its deadline.
+//! The laws that hold in every scenario: nothing gets lost, nothing is counted twice, nothing outlives its deadline.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ pub(crate) fn check_ending(report: &Report, deadline: Deadline, now: Instant) {
     assert!(now <= deadline.at(), "seed {}: a request ends {:?} too late", report.seed, now - deadline.at());
 }
 
-/// What holds once the world is at rest.
+/// Checks what must hold once the world is at rest.
 pub(crate) fn check(world: &World, now: Instant) {
     let report = &world.report;
     let seed = report.seed;
@@ -33,10 +33,13 @@ pub(crate) fn check(world: &World, now: Instant) {
             lost,
             "seed {seed}: every slot of sidecar {number} came back"
         );
-        let busy: u32 = sidecar.endpoints.iter().map(|endpoint| endpoint.in_flight.load(Relaxed)).sum();
-        assert!(busy as usize <= lost, "seed {seed}: every attempt of sidecar {number} has ended, all but {busy}");
+        let in_flight: u32 = sidecar.endpoints.iter().map(|endpoint| endpoint.in_flight.load(Relaxed)).sum();
+        assert!(
+            in_flight as usize <= lost,
+            "seed {seed}: every attempt of sidecar {number} has ended, all but {in_flight}"
+        );
         for (level, breaker) in sidecar.breakers() {
-            // Only a stuck task may still hold a probe, and that no longer than its lease.
+            // Only a stuck task may still hold a probe, and no longer than its lease.
             let probes = breaker.snapshot(now).probes_out;
             assert!(lost > 0 || probes == 0, "seed {seed}: {level:?} of sidecar {number} waits for {probes} probes");
         }
@@ -45,7 +48,7 @@ pub(crate) fn check(world: &World, now: Instant) {
     check_moves_form_a_chain(report);
 }
 
-/// Attempts are first attempts and paid retries, each once; a paid retry is missing only where it could not be sent after its wait.
+/// All attempts are first attempts or paid retries, each counted once. A paid retry is missing only where it could not be sent after its wait.
 fn check_attempts_add_up(report: &Report) {
     let firsts = report.sent.iter().filter(|sent| sent.attempt == 1).count();
     let retries = report.sent.len() - firsts;
@@ -63,7 +66,7 @@ fn check_budgets(world: &World) {
     for (number, sidecar) in world.sidecars.iter().enumerate() {
         let (deposits, withdrawals) = (report.deposits[number], report.withdrawals[number]);
         let config = sidecar.policies.budget.config();
-        // Requests that came in at the end may still be retried until their deadline.
+        // Requests that began at the end may be retried until their deadline.
         let time = (report.length + sidecar.settings.request + config.window).as_secs_f64();
         let allowed = config.ratio.as_f64() * f64::from(deposits) + f64::from(config.floor_per_second) * time;
         let seed = report.seed;
@@ -71,7 +74,7 @@ fn check_budgets(world: &World) {
     }
 }
 
-/// What is told of a breaker is what happened to it: each change begins where the last one ended.
+/// The reported changes of a breaker form a chain: each begins in the state in which the last one ended.
 fn check_moves_form_a_chain(report: &Report) {
     let mut states = HashMap::new();
     for to in &report.moves {

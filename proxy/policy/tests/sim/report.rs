@@ -1,6 +1,6 @@
-//! What happened in a world, one line an event, and the few questions that scenarios ask about it.
+//! The record of what happened in a world, and the queries that scenarios make.
 //!
-//! Everything is kept, so that a scenario says in its own words what it looks at; moments are the time since the start.
+//! It keeps every event, so that a scenario can compute what it needs. Moments are times since the start.
 
 use std::fmt::Debug;
 use std::ops::{Range, RangeBounds};
@@ -13,7 +13,7 @@ use crate::sidecar::{Ending, Level};
 
 /// A request and its end.
 pub(crate) struct Ended {
-    pub(crate) caller: usize,
+    pub(crate) client: usize,
     pub(crate) begun: Duration,
     pub(crate) ended: Duration,
     pub(crate) attempts: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Ended {
 pub(crate) struct Sent {
     pub(crate) at: Duration,
     pub(crate) endpoint: usize,
-    /// 1 is the first of its request.
+    /// 1 is the first attempt of its request.
     pub(crate) attempt: u32,
     pub(crate) is_probe: bool,
 }
@@ -45,13 +45,13 @@ pub(crate) struct Report {
     pub(crate) ended: Vec<Ended>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) moves: Vec<Moved>,
-    /// Retries that did not happen.
+    /// Why retries were refused.
     pub(crate) refused: Vec<Refused>,
     /// Requests that a budget has counted, by sidecar.
     pub(crate) deposits: Vec<u32>,
     /// Retries that a budget has paid for, by sidecar.
     pub(crate) withdrawals: Vec<u32>,
-    /// Of those: not sent, because the caller had left or no endpoint was left when the wait was over.
+    /// How many of those were not sent, because the client had disconnected or no endpoint admitted when the wait was over.
     pub(crate) unused: usize,
 }
 
@@ -71,14 +71,14 @@ impl Report {
         }
     }
 
-    /// A number that must lie in a band; printed in any case, so that a failure shows all numbers before it.
+    /// Checks that a number lies in a band. Prints it in any case, so that a failure shows all numbers before it.
     #[track_caller]
     pub(crate) fn expect(&self, what: &str, number: f64, band: impl RangeBounds<f64> + Debug) {
         println!("seed {}: {what}: {number:.4} (band {band:?})", self.seed);
         assert!(band.contains(&number), "seed {}: {what} is {number:.4}, not in {band:?}", self.seed);
     }
 
-    /// The share of the requests begun in this time that were answered well; 1 if there were none.
+    /// The share of successes among the requests begun in this time; 1 if there were none.
     pub(crate) fn success(&self, during: Range<Duration>) -> f64 {
         let of_time = self.ended.iter().filter(|request| during.contains(&request.begun));
         share(of_time.map(|request| request.ending.is_success()))
@@ -101,7 +101,7 @@ impl Report {
         seconds.into_iter().max().unwrap_or(0)
     }
 
-    /// How often breakers tripped, the failed probes not counted.
+    /// How often breakers tripped, without failed probes.
     pub(crate) fn trips(&self) -> usize {
         self.moves.iter().filter(|to| to.moved.from == State::Closed).count()
     }
@@ -117,12 +117,12 @@ impl Report {
         of_time.filter_map(|to| to.moved.open_for).map(|time| time.as_secs_f64()).collect()
     }
 
-    /// How many requests ended so.
+    /// How many requests had such an ending.
     pub(crate) fn endings(&self, is_so: impl Fn(Ending) -> bool) -> usize {
         self.ended.iter().filter(|request| is_so(request.ending)).count()
     }
 
-    /// From which moment on every second has at least this share of successes until the end; `None` if the last has not.
+    /// From which moment on every second until the end has at least this share of successes; `None` if the last second has less.
     pub(crate) fn well_from(&self, least: f64) -> Option<Duration> {
         let mut seconds = vec![(0u32, 0u32); self.length.as_secs() as usize];
         for request in &self.ended {
@@ -135,7 +135,7 @@ impl Report {
     }
 }
 
-/// The share of `true`; 1 of nothing.
+/// The share of `true`; 1 if there is nothing.
 pub(crate) fn share(of: impl Iterator<Item = bool>) -> f64 {
     let (all, yes) = of.fold((0u32, 0u32), |(all, yes), is| (all + 1, yes + u32::from(is)));
     if all == 0 { 1.0 } else { f64::from(yes) / f64::from(all) }

@@ -1,4 +1,4 @@
-//! The scenarios: what a fleet must look like from outside when something goes wrong. Each claim is a band over several seeds.
+//! The scenarios: how a fleet must behave when something goes wrong. Each expects numbers within bands, for several seeds.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! One sidecar: [`Call`], the very loop that the proxy runs, driven by the events of a simulated world.
 //!
-//! It keeps the leases and counts what is told; the world sends, waits and brings the outcomes back.
-//! Left out: connections and their reuse, bodies (a response is whole when its head is there), uploads.
+//! It keeps the leases and counts the decisions. The world sends, waits and reports the outcomes.
+//! It leaves out connections and their reuse, bodies (a response is whole when its head is there), and uploads.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use outrigger_policy::units::Ratio;
 use outrigger_policy::upload::Upload;
 use rand::rngs::StdRng;
 
-/// The numbers of an upstream.
+/// The configuration of an upstream.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) request: Duration,
@@ -30,9 +30,9 @@ pub(crate) struct Settings {
     pub(crate) in_flight_max: u32,
     pub(crate) retry: retry::Config,
     pub(crate) budget: budget::Config,
-    /// Counts calls.
+    /// The breaker that counts calls.
     pub(crate) breaker: Option<breaker::Config>,
-    /// Counts attempts at one endpoint.
+    /// The breaker that counts attempts at one endpoint.
     pub(crate) endpoint_breaker: Option<breaker::Config>,
     pub(crate) hedge: Option<Duration>,
     pub(crate) hold: Option<Duration>,
@@ -47,34 +47,34 @@ pub(crate) struct Sidecar {
 /// A request under way, with the endpoints that it has in use.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    pub(crate) caller: usize,
+    pub(crate) client: usize,
     pub(crate) call: Call,
     leases: Vec<(u32, Lease<usize>)>,
     outcomes: Vec<(u32, Outcome)>,
-    /// A retry has been paid for and is not sent yet.
+    /// Whether a retry has been paid for and is not sent yet.
     pub(crate) is_retry_due: bool,
 }
 
 /// What a flight does next.
 pub(crate) enum Next {
-    /// Send an attempt, and wait for it until then.
+    /// Send an attempt, which times out at `until`.
     Send { endpoint: usize, attempt: u32, until: Instant, is_probe: bool },
-    /// Ask again at that moment, or when an attempt has ended.
+    /// Call [`Sidecar::next`] again at that moment, or when an attempt has ended.
     Wait { until: Option<Instant> },
     /// It is over.
     End(Ending),
 }
 
-/// How a request ended for its caller.
+/// How a request ended for its client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ending {
-    /// With what the last attempt brought.
-    Brought(Outcome),
-    /// With a refusal.
+    /// With the outcome of an attempt.
+    Returned(Outcome),
+    /// With a rejection.
     Refused(Rejection),
-    /// The caller left.
+    /// The client disconnected.
     Left,
-    /// Its task got stuck with everything it holds, and nobody ever hears of it again.
+    /// Its task got stuck for ever, with everything it holds.
     Lost,
 }
 
@@ -86,16 +86,16 @@ pub(crate) enum Level {
     Attempts(usize),
 }
 
-/// The moment in which a sidecar acts, and what it tells about it.
+/// The moment in which a sidecar acts, and the decisions that its policies make.
 pub(crate) struct Stage<'a> {
     pub(crate) now: Instant,
     pub(crate) rng: &'a mut StdRng,
-    pub(crate) told: Told,
+    pub(crate) observed: Observed,
 }
 
-/// What the policies told.
+/// The decisions of the policies, as the observer counts them.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct Observed {
     pub(crate) moves: Vec<(Level, Transition)>,
     pub(crate) refused: Vec<Refused>,
     pub(crate) is_admitted: bool,
@@ -104,7 +104,7 @@ pub(crate) struct Told {
     is_retry_due: Option<bool>,
 }
 
-impl Observer<usize> for Told {
+impl Observer<usize> for Observed {
     fn on(&mut self, _: Instant, decision: Decision<'_, usize>) {
         match decision {
             Decision::BreakerMoved { scope: Scope::Calls, transition } => self.moves.push((Level::Calls, transition)),
@@ -177,14 +177,14 @@ impl Settings {
         self
     }
 
-    /// With another number of results below which a ratio says nothing.
+    /// With another `volume_min` in both breakers.
     pub(crate) fn volume_min(mut self, volume_min: u32) -> Settings {
         self.breaker = self.breaker.map(|config| breaker::Config { volume_min, ..config });
         self.endpoint_breaker = self.endpoint_breaker.map(|config| breaker::Config { volume_min, ..config });
         self
     }
 
-    /// With a budget that no caller can exhaust.
+    /// With a budget that no client can exhaust.
     pub(crate) fn no_budget(self) -> Settings {
         self.budget(1_000.0, 10_000)
     }
@@ -212,18 +212,18 @@ impl Sidecar {
         Sidecar { policies, endpoints: endpoints.iter().enumerate().map(endpoint).collect(), settings }
     }
 
-    /// A request comes in.
-    pub(crate) fn begin(&self, caller: usize, stage: &mut Stage<'_>) -> Result<Flight, Ending> {
+    /// Begins a request.
+    pub(crate) fn begin(&self, client: usize, stage: &mut Stage<'_>) -> Result<Flight, Ending> {
         let begun = Call::begin(&self.policies, true, &mut stage.context());
         let call = begun.map_err(Ending::Refused)?;
-        Ok(Flight { caller, call, leases: Vec::new(), outcomes: Vec::new(), is_retry_due: false })
+        Ok(Flight { client, call, leases: Vec::new(), outcomes: Vec::new(), is_retry_due: false })
     }
 
-    /// What is to be done for a request now.
+    /// The next step of a request.
     pub(crate) fn next(&self, flight: &mut Flight, stage: &mut Stage<'_>) -> Next {
         loop {
             let step = flight.call.poll(&self.scene(), &mut stage.context());
-            flight.is_retry_due = stage.told.is_retry_due.take().unwrap_or(flight.is_retry_due);
+            flight.is_retry_due = stage.observed.is_retry_due.take().unwrap_or(flight.is_retry_due);
             return match step {
                 Step::Attempt { number, lease } => {
                     let (endpoint, is_probe) = (lease.endpoint().at, lease.is_probe());
@@ -239,28 +239,28 @@ impl Sidecar {
                     flight.leases.retain(|(attempt, _)| *attempt != number);
                     continue;
                 }
-                Step::Return { number } => Next::End(Ending::Brought(flight.outcome(number))),
+                Step::Return { number } => Next::End(Ending::Returned(flight.outcome(number))),
                 Step::Reject(why) => Next::End(Ending::Refused(why)),
             };
         }
     }
 
-    /// An attempt that was waited for has ended; a response is whole with its head.
+    /// An attempt in flight has ended. A response is whole with its head.
     pub(crate) fn ended(&self, flight: &mut Flight, attempt: u32, outcome: Outcome, stage: &mut Stage<'_>) {
         let Some(at) = flight.leases.iter().position(|(number, _)| *number == attempt) else { return };
         let (_, lease) = flight.leases.swap_remove(at);
         lease.settle(outcome.class(), &mut stage.context());
         flight.outcomes.push((attempt, outcome));
         flight.call.ended(attempt, outcome, &self.scene(), &mut stage.context());
-        flight.is_retry_due = stage.told.is_retry_due.take().unwrap_or(flight.is_retry_due);
+        flight.is_retry_due = stage.observed.is_retry_due.take().unwrap_or(flight.is_retry_due);
         if flight.is_retry_due && matches!(outcome, Outcome::Response { .. }) {
             flight.call.kept(attempt);
         }
     }
 
-    /// The request is over: everything it holds goes back. An attempt still under way (its caller has left) is dropped with its lease.
+    /// Ends a request and gives back everything it holds. An attempt still in flight, because its client disconnected, is dropped with its lease.
     pub(crate) fn end(&self, flight: Flight, ending: Ending, stage: &mut Stage<'_>) {
-        let class = if let Ending::Brought(outcome) = ending { outcome.call_class() } else { Class::Neutral };
+        let class = if let Ending::Returned(outcome) = ending { outcome.call_class() } else { Class::Neutral };
         flight.call.into_admission().settle(class, &self.policies, &mut stage.context());
     }
 
@@ -277,7 +277,7 @@ impl Sidecar {
 }
 
 impl Flight {
-    /// Whether this attempt is waited for.
+    /// Whether this attempt is in flight.
     pub(crate) fn awaits(&self, attempt: u32) -> bool {
         self.leases.iter().any(|(number, _)| *number == attempt)
     }
@@ -289,15 +289,15 @@ impl Flight {
 }
 
 impl Stage<'_> {
-    fn context(&mut self) -> Context<'_, StdRng, Told> {
-        Context { now: self.now, rng: self.rng, observer: &mut self.told }
+    fn context(&mut self) -> Context<'_, StdRng, Observed> {
+        Context { now: self.now, rng: self.rng, observer: &mut self.observed }
     }
 }
 
 impl Ending {
-    /// The caller has what it came for.
+    /// Whether the client got a success.
     pub(crate) fn is_success(self) -> bool {
-        matches!(self, Ending::Brought(outcome @ Outcome::Response { .. }) if outcome.class() == Class::Success)
+        matches!(self, Ending::Returned(outcome @ Outcome::Response { .. }) if outcome.class() == Class::Success)
     }
 }
 

@@ -1,7 +1,7 @@
-//! The world: a heap of events in time, the callers that make requests, and the wires between sidecars and endpoints.
+//! The world: a heap of events in time, the clients that make requests, and the network between sidecars and endpoints.
 //!
-//! Two events of one moment happen in the order in which they were planned, so a seed fixes the whole run. At the end of the given length no new
-//! request comes; those under way are played to their end, so that the laws can be checked on a world at rest.
+//! Two events of one moment happen in the order in which they were planned, so a seed determines the whole run. After the given length no new
+//! requests begin. Those under way are played to their end, so that the laws can be checked on a world at rest.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,18 +16,18 @@ use rand::{RngExt, SeedableRng};
 use crate::endpoint::{Endpoint, Job, Model, Reaction};
 use crate::laws;
 use crate::report::{Ended, Moved, Report, Sent};
-use crate::sidecar::{Ending, Flight, Next, Settings, Sidecar, Stage, Told};
+use crate::sidecar::{Ending, Flight, Next, Observed, Settings, Sidecar, Stage};
 
-/// An app behind a sidecar: requests at random moments, whatever becomes of those before (an open loop).
-pub(crate) struct Caller {
+/// A client of a sidecar. It sends requests at random moments, whatever becomes of earlier ones (an open loop).
+pub(crate) struct Client {
     pub(crate) sidecar: usize,
-    /// Requests a second, by the time since the start.
+    /// The requests a second, by the time since the start.
     pub(crate) rate: Box<dyn Fn(Duration) -> f64>,
-    /// The share of requests whose caller leaves early.
+    /// The share of requests whose client disconnects early.
     pub(crate) leaves: f64,
     /// The share of requests whose task gets stuck for good.
     pub(crate) is_lost: f64,
-    /// How early, at most.
+    /// Until when it has disconnected, at the latest, since the request began.
     pub(crate) within: Duration,
 }
 
@@ -38,41 +38,41 @@ pub(crate) struct World {
     rng: StdRng,
     agenda: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     planned: u64,
-    callers: Vec<Caller>,
+    clients: Vec<Client>,
     pub(crate) sidecars: Vec<Sidecar>,
     endpoints: Vec<Endpoint>,
     /// By number; `None` when it has ended.
     flights: Vec<Option<Flight>>,
-    /// What stuck tasks hold.
+    /// The flights that stuck tasks hold.
     lost: Vec<Flight>,
     pub(crate) report: Report,
 }
 
 #[derive(Debug)]
 enum Event {
-    /// A caller's next request is due.
-    Due { caller: usize },
-    /// A moment has come for which a request waited.
+    /// A client's next request is due.
+    Due { client: usize },
+    /// The wait of a request is over.
     Waited { call: usize },
-    /// An attempt ends without having cost a worker.
+    /// An attempt ends without work.
     TurnedAway(Job),
     /// A worker is done.
     Served { endpoint: usize, job: Job },
-    /// Nobody waits for this attempt any longer.
+    /// An attempt times out.
     TimedOut { call: usize, attempt: u32 },
-    /// The caller leaves, or the task gets stuck.
+    /// The client disconnects, or the task gets stuck.
     Departs { call: usize, how: Ending },
 }
 
-impl Caller {
-    /// A patient one.
-    pub(crate) fn steady(sidecar: usize, per_second: f64) -> Caller {
-        Caller::varying(sidecar, move |_| per_second)
+impl Client {
+    /// A client that always waits for its response.
+    pub(crate) fn steady(sidecar: usize, per_second: f64) -> Client {
+        Client::varying(sidecar, move |_| per_second)
     }
 
-    /// A patient one whose rate changes with time.
-    pub(crate) fn varying(sidecar: usize, rate: impl Fn(Duration) -> f64 + 'static) -> Caller {
-        Caller { sidecar, rate: Box::new(rate), leaves: 0.0, is_lost: 0.0, within: Duration::ZERO }
+    /// Such a client with a rate that changes with time.
+    pub(crate) fn varying(sidecar: usize, rate: impl Fn(Duration) -> f64 + 'static) -> Client {
+        Client { sidecar, rate: Box::new(rate), leaves: 0.0, is_lost: 0.0, within: Duration::ZERO }
     }
 }
 
@@ -87,7 +87,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             agenda: BinaryHeap::new(),
             planned: 0,
-            callers: Vec::new(),
+            clients: Vec::new(),
             sidecars: Vec::new(),
             endpoints: Vec::new(),
             flights: Vec::new(),
@@ -108,24 +108,24 @@ impl World {
         self.sidecars.len() - 1
     }
 
-    pub(crate) fn caller(&mut self, caller: Caller) -> usize {
-        self.callers.push(caller);
-        self.callers.len() - 1
+    pub(crate) fn client(&mut self, client: Client) -> usize {
+        self.clients.push(client);
+        self.clients.len() - 1
     }
 
-    /// So many equal sidecars, each with one steady caller.
+    /// Adds equal sidecars, each with one steady client.
     pub(crate) fn fleet(&mut self, sidecars: usize, settings: &Settings, endpoints: &[usize], per_second: f64) {
         for _ in 0..sidecars {
             let sidecar = self.sidecar(settings, endpoints);
-            self.caller(Caller::steady(sidecar, per_second));
+            self.client(Client::steady(sidecar, per_second));
         }
     }
 
-    /// Lets callers call for `length`, plays everything to its end, and checks the laws.
+    /// Lets clients send for `length`, plays everything to its end, and checks the laws.
     pub(crate) fn run(mut self, length: Duration) -> Report {
         self.length = length;
         self.report.length = length;
-        (0..self.callers.len()).for_each(|caller| self.plan_next_request(caller));
+        (0..self.clients.len()).for_each(|client| self.plan_next_request(client));
         while let Some(Reverse((at, _, event))) = self.agenda.pop() {
             self.now = at;
             self.happen(event);
@@ -136,12 +136,12 @@ impl World {
 
     /// How many tasks of this sidecar are stuck.
     pub(crate) fn lost_at(&self, sidecar: usize) -> usize {
-        self.lost.iter().filter(|flight| self.callers[flight.caller].sidecar == sidecar).count()
+        self.lost.iter().filter(|flight| self.clients[flight.client].sidecar == sidecar).count()
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Due { caller } => self.request(caller),
+            Event::Due { client } => self.request(client),
             Event::Waited { call } => self.drive(call),
             Event::TurnedAway(job) => self.deliver(job.call, job.attempt, job.outcome),
             Event::Served { endpoint, job } => {
@@ -159,36 +159,36 @@ impl World {
         }
     }
 
-    fn request(&mut self, caller: usize) {
-        self.plan_next_request(caller);
+    fn request(&mut self, client: usize) {
+        self.plan_next_request(client);
         self.report.begun += 1;
-        let sidecar = self.callers[caller].sidecar;
-        let flight = match self.on_stage(sidecar, |sidecar, stage| sidecar.begin(caller, stage)) {
+        let sidecar = self.clients[client].sidecar;
+        let flight = match self.on_stage(sidecar, |sidecar, stage| sidecar.begin(client, stage)) {
             Ok(flight) => flight,
             Err(refusal) => {
                 let (begun, ended) = (self.elapsed(), self.elapsed());
-                return self.report.ended.push(Ended { caller, begun, ended, attempts: 0, ending: refusal });
+                return self.report.ended.push(Ended { client, begun, ended, attempts: 0, ending: refusal });
             }
         };
         let number = self.flights.len();
         self.flights.push(Some(flight));
-        self.plan_departure(number, caller);
+        self.plan_departure(number, client);
         self.drive(number);
     }
 
-    /// An outcome reaches the sidecar, unless nobody waits for it any more.
+    /// An outcome reaches the sidecar, unless the request or the attempt has ended before.
     fn deliver(&mut self, number: usize, attempt: u32, outcome: Outcome) {
         let Some(mut flight) = self.flights[number].take_if(|flight| flight.awaits(attempt)) else { return };
-        let sidecar = self.callers[flight.caller].sidecar;
+        let sidecar = self.clients[flight.client].sidecar;
         self.on_stage(sidecar, |sidecar, stage| sidecar.ended(&mut flight, attempt, outcome, stage));
         self.flights[number] = Some(flight);
         self.drive(number);
     }
 
-    /// The sidecar decides about a request, and the world does it. A request that has ended does nothing.
+    /// Performs the steps that the sidecar decides for a request. A request that has ended has none.
     fn drive(&mut self, number: usize) {
         let Some(mut flight) = self.flights[number].take() else { return };
-        let sidecar = self.callers[flight.caller].sidecar;
+        let sidecar = self.clients[flight.client].sidecar;
         loop {
             match self.on_stage(sidecar, |sidecar, stage| sidecar.next(&mut flight, stage)) {
                 Next::End(ending) => return self.end(flight, ending),
@@ -211,7 +211,7 @@ impl World {
     fn send(&mut self, number: usize, flight: &Flight, sent: Sent) {
         laws::check_attempt(&self.report, self.deadline(flight), self.now);
         let arriving = (number, sent.attempt);
-        match self.endpoints[sent.endpoint].receive(arriving, flight.caller, sent.at, &mut self.rng) {
+        match self.endpoints[sent.endpoint].receive(arriving, flight.client, sent.at, &mut self.rng) {
             Reaction::TurnedAway(after, job) => self.plan(self.now + after, Event::TurnedAway(job)),
             Reaction::Begun(work, job) => {
                 self.plan(self.now + work, Event::Served { endpoint: sent.endpoint, job });
@@ -225,24 +225,24 @@ impl World {
         laws::check_ending(&self.report, self.deadline(&flight), self.now);
         let (begun, ended) = (flight.call.begun() - self.start, self.elapsed());
         let attempts = flight.call.attempts();
-        self.report.ended.push(Ended { caller: flight.caller, begun, ended, attempts, ending });
+        self.report.ended.push(Ended { client: flight.client, begun, ended, attempts, ending });
         self.report.unused += usize::from(flight.is_retry_due);
         if ending == Ending::Lost {
             return self.lost.push(flight);
         }
-        let sidecar = self.callers[flight.caller].sidecar;
+        let sidecar = self.clients[flight.client].sidecar;
         self.on_stage(sidecar, |sidecar, stage| sidecar.end(flight, ending, stage));
     }
 
     fn deadline(&self, flight: &Flight) -> Deadline {
-        let policies = &self.sidecars[self.callers[flight.caller].sidecar].policies;
+        let policies = &self.sidecars[self.clients[flight.client].sidecar].policies;
         flight.call.deadline(policies, &Upload::NONE, self.now)
     }
 
     fn on_stage<T>(&mut self, sidecar: usize, act: impl FnOnce(&Sidecar, &mut Stage<'_>) -> T) -> T {
-        let mut stage = Stage { now: self.now, rng: &mut self.rng, told: Told::default() };
+        let mut stage = Stage { now: self.now, rng: &mut self.rng, observed: Observed::default() };
         let done = act(&self.sidecars[sidecar], &mut stage);
-        let Told { moves, refused, is_admitted, withdrawals, .. } = stage.told;
+        let Observed { moves, refused, is_admitted, withdrawals, .. } = stage.observed;
         let at = self.now - self.start;
         let moves = moves.into_iter().map(|(level, to)| Moved { at, sidecar, level, moved: to });
         self.report.moves.extend(moves);
@@ -252,17 +252,17 @@ impl World {
         done
     }
 
-    fn plan_next_request(&mut self, caller: usize) {
-        let rate = (self.callers[caller].rate)(self.elapsed());
+    fn plan_next_request(&mut self, client: usize) {
+        let rate = (self.clients[client].rate)(self.elapsed());
         let gap = -(1.0 - self.rng.random::<f64>()).ln() / rate;
         let at = self.now + Duration::from_secs_f64(gap.min(86_400.0));
         if at < self.start + self.length {
-            self.plan(at, Event::Due { caller });
+            self.plan(at, Event::Due { client });
         }
     }
 
-    fn plan_departure(&mut self, call: usize, caller: usize) {
-        let Caller { leaves, is_lost, within, .. } = self.callers[caller];
+    fn plan_departure(&mut self, call: usize, client: usize) {
+        let Client { leaves, is_lost, within, .. } = self.clients[client];
         if leaves + is_lost == 0.0 {
             return;
         }
@@ -283,7 +283,7 @@ impl World {
     }
 }
 
-/// Events are ordered by their moment and number, which are never equal for two of them.
+/// Events are ordered by their moment and number. No two events are equal in both.
 impl Ord for Event {
     fn cmp(&self, _: &Event) -> std::cmp::Ordering {
         std::cmp::Ordering::Equal

@@ -1,4 +1,4 @@
-//! With everything failing, how much load does the dead service see? One busy sidecar, and many quiet ones (Brooker 2022, "many small clients").
+//! With everything failing, how much load does the dead service see? One sidecar with many requests, and many with few (Brooker 2022, "many small clients").
 
 use super::{between, for_seeds, secs};
 use crate::endpoint::{Health, Model};
@@ -22,7 +22,7 @@ fn bound(report: &Report, sidecars: usize, ratio: f64, floor: f64) -> f64 {
 }
 
 #[test]
-fn one_busy_sidecar_sends_no_more_than_its_budget_and_spends_it() {
+fn one_loaded_sidecar_sends_no_more_than_its_budget_and_spends_it() {
     for_seeds(3, |seed| {
         for ratio in [0.0, 0.1, 0.2, 0.5, 1.0] {
             let report = all_fails(seed, 1, 200.0, &Settings::defaults().no_breakers().budget(ratio, 10));
@@ -32,8 +32,8 @@ fn one_busy_sidecar_sends_no_more_than_its_budget_and_spends_it() {
     });
 }
 
-/// The floor of a whole window may be spent at once, and then comes back at once: an echo of the first second in every window. The law says nothing
-/// about a single second; this is what it is worth.
+/// The floor of a whole window may be spent at once, and then comes back at once, so the first second repeats in every window. The law says nothing
+/// about a single second; this measures it.
 #[test]
 fn the_worst_second_spends_the_floor_of_a_window() {
     for_seeds(5, |seed| {
@@ -43,8 +43,8 @@ fn the_worst_second_spends_the_floor_of_a_window() {
     });
 }
 
-/// A floor per sidecar is a floor per sidecar: two hundred quiet ones may together send what one of them never could. The default floor is above
-/// what a sidecar of one request a second can use at all, so only `max_attempts` bounds it; without a floor the ratio does.
+/// Every sidecar has a floor of its own, so two hundred quiet ones may together send many retries. The default floor is more
+/// than a sidecar with one request a second can use, so only `max_attempts` limits it. Without a floor the ratio does.
 #[test]
 fn many_quiet_sidecars_are_bounded_by_max_attempts_with_a_floor_and_by_the_ratio_without() {
     for_seeds(4, |seed| {
@@ -55,8 +55,8 @@ fn many_quiet_sidecars_are_bounded_by_max_attempts_with_a_floor_and_by_the_ratio
     });
 }
 
-/// What saves the dead service from many quiet sidecars is not the budget but the breakers: each trips after 20 attempts, at 3 a second within 10 s. Late in
-/// the outage each sends a probe in at least 80 % of its longest open time of 2 s.
+/// Not the budget but the breakers protect the dead service from many quiet sidecars. Each trips after 20 attempts, at 3 a second within 10 s. Late in
+/// the outage each sends one probe per open time, which is at least 80 % of its longest, 2 s.
 #[test]
 fn the_breakers_bound_what_the_floor_lets_through() {
     for_seeds(10, |seed| {

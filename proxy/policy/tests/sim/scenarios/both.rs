@@ -1,4 +1,4 @@
-//! The two ways in which a call is more than a chain: a second attempt beside a slow one, and a wait for an endpoint that is away.
+//! The two ways in which a call is more than a chain: a hedge, which is a second attempt beside a slow one, and a hold, which waits for an endpoint.
 
 use super::{for_seeds, millis, secs};
 use crate::endpoint::{Health, Model};
@@ -12,7 +12,7 @@ fn slow_by_percentile(report: &Report, percentile: f64) -> f64 {
     took[(took.len() as f64 * percentile) as usize]
 }
 
-/// One of three takes half a second; a second attempt after 50 ms is as good as answered by one of the others.
+/// One endpoint of three takes half a second. A hedge after 50 ms almost always gets its response from one of the others.
 #[test]
 fn a_hedge_takes_the_slow_endpoint_out_of_the_tail() {
     for_seeds(5, |seed| {
@@ -30,7 +30,7 @@ fn a_hedge_takes_the_slow_endpoint_out_of_the_tail() {
     });
 }
 
-/// The only endpoint errs for a moment and its breaker opens; who comes meanwhile is held instead of refused.
+/// The only endpoint errs for a moment and its breaker opens. Requests that begin meanwhile are held instead of refused.
 #[test]
 fn a_held_request_outlives_a_short_outage() {
     for_seeds(5, |seed| {
@@ -41,7 +41,7 @@ fn a_held_request_outlives_a_short_outage() {
             };
             let backend = world.endpoint(Model::quick(health));
             let mut settings = Settings { hold, ..Settings::defaults() };
-            settings.breaker = None; // it would refuse before anybody is held
+            settings.breaker = None; // it would refuse requests before they are held
             world.fleet(1, &settings, &[backend], 100.0);
             let report = world.run(secs(10));
             report.expect("trips", report.trips() as f64, 1.0..);

@@ -1,4 +1,4 @@
-//! Random errors: every answer is ill with the same chance, and no endpoint is worse than another. A breaker can only do harm here.
+//! Random errors: every response is an error with the same probability, and no endpoint is worse than another. A breaker can only do harm here.
 
 use outrigger_policy::retry::Refused;
 
@@ -16,7 +16,7 @@ fn errors(seed: u64, share: f64, settings: &Settings, (per_second, length): (f64
 }
 
 #[test]
-fn fifteen_percent_of_errors_trip_no_breaker_in_ten_minutes_and_callers_hardly_see_them() {
+fn fifteen_percent_of_errors_trip_no_breaker_in_ten_minutes_and_clients_hardly_see_them() {
     for_seeds(2, |seed| {
         let report = errors(seed, 0.15, &Settings::defaults(), (200.0, 600));
         report.expect("trips", report.trips() as f64, ..=0.0);
@@ -34,7 +34,7 @@ fn fifteen_percent_of_errors_trip_no_breaker_at_its_cold_start() {
     });
 }
 
-/// They ask for 0.39 retries a request, and the budget gives 0.25.
+/// The requests need 0.39 retries each, and the budget allows 0.25.
 #[test]
 fn thirty_percent_of_errors_are_held_by_the_budget_and_trip_no_breaker() {
     for_seeds(20, |seed| {
@@ -47,7 +47,7 @@ fn thirty_percent_of_errors_are_held_by_the_budget_and_trip_no_breaker() {
     });
 }
 
-/// The price of a low `volume_min`: ten failures among the first twenty at 30 % are no more than bad luck, and each cold start draws again.
+/// The cost of a low `volume_min`: at 30 % errors, ten failures among the first twenty results are only bad luck, and each cold start can have it.
 #[test]
 fn twenty_samples_trip_a_breaker_by_chance_at_thirty_percent_and_a_hundred_do_not() {
     for (volume_min, fewest, most) in [(20, 1, 9), (100, 0, 0)] {

@@ -1,4 +1,4 @@
-//! A backend that comes up, answers its probe, and falls over again.
+//! A backend that comes up, passes its probe, and fails again.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn the_open_time_of_a_flapping_backend_escalates_and_starts_over_after_calm() {
             let longest = (0.5 * f64::from(1u32 << n.min(4))).min(2.0);
             report.expect(&format!("open time {n}"), *time, longest * 0.8..=longest);
         }
-        // A breaker is a poor answer to a flap: the backend is up half of the time, and its callers see two thirds of that (a fifth with a cap of 10 s).
+        // A breaker helps little against flapping: the backend is up half of the time, and its clients see two thirds of that (a fifth with a cap of 10 s).
         report.expect("success while it flaps", report.success(between(0, 60)), 0.25..=0.50);
         report.expect("success in calm", report.success(between(90, 120)), 1.0..);
         report.expect("first open time after calm", report.open_times(level, between(120, 125))[0], 0.4..=0.5);

@@ -1,4 +1,4 @@
-//! A whole service goes away for a while, or one of its endpoints for good.
+//! A whole service fails for a while, or one of its endpoints for good.
 
 use outrigger_policy::rejection::Rejection;
 
@@ -27,7 +27,7 @@ fn after_an_outage_of_five_seconds_each_sidecar_is_back_within_its_open_time() {
         let longest = report.moves.iter().filter_map(|to| to.moved.open_for).max().unwrap_or_default();
         for sidecar in 0..sidecars {
             let back =
-                report.ended.iter().find(|r| r.caller == sidecar && r.begun >= secs(up) && r.ending.is_success());
+                report.ended.iter().find(|r| r.client == sidecar && r.begun >= secs(up) && r.ending.is_success());
             let after = back.map_or(f64::INFINITY, |request| (request.ended - secs(up)).as_secs_f64());
             // The next request after the open time is the probe: at 20 a second it is there within 600 ms but once in 160 000.
             report.expect("seconds until the first success", after, ..=longest.as_secs_f64() + 0.6);
@@ -40,7 +40,7 @@ fn after_an_outage_of_five_seconds_each_sidecar_is_back_within_its_open_time() {
     });
 }
 
-/// Nobody coordinates the probes of a fleet; the doubling open time thins them. 100 sidecars begin with a probe in half a second each and end with
+/// The probes of a fleet are not coordinated; the doubling open time makes them fewer. 100 sidecars begin with a probe in half a second each and end with
 /// one in their longest open time each: about 50 a second, where 400 requests a second come in.
 #[test]
 fn the_probes_of_a_fleet_thin_out_during_a_long_outage() {
@@ -53,10 +53,10 @@ fn the_probes_of_a_fleet_thin_out_during_a_long_outage() {
     });
 }
 
-/// One endpoint of three is ill in three ways; the other two must hardly notice.
+/// One endpoint of three fails, in three different ways. The other two must hardly notice.
 #[test]
 fn one_bad_endpoint_of_three_is_found_and_left_alone() {
-    // A hanging one is busy in the eyes of the balancer, so it gets little, and its twentieth failure in a row comes late.
+    // The balancer sees many attempts in flight at a hanging endpoint and sends it few, so its twentieth failure in a row comes late.
     let cases = [("errs", Health::BROKEN, 1.0), ("refuses", Health::Refuses, 1.0), ("hangs", Health::Hangs, 5.0)];
     for (name, health, found_within) in cases {
         for_seeds(8, |seed| {

@@ -1,9 +1,9 @@
 //! A backend that a spike has pushed over the edge: does it come back when the spike is over?
 //!
-//! Twelve workers at 100 ms serve 120 requests a second; 70 come, and 300 during five seconds. Attempts give up after 500 ms, but the backend
-//! works on what nobody waits for. If every request goes three times, 210 a second keep the queue full for ever after: the collapse
-//! feeds itself (a metastable failure). With the default budget no more than 70 · 1.2 + 10 = 94 come, and the queue drains, slowly; a breaker gives
-//! it a pause to drain in.
+//! Twelve workers at 100 ms serve 120 requests a second. 70 a second arrive, and 300 during five seconds. Attempts time out after 500 ms, but the backend
+//! goes on working on them. If every request were sent three times, 210 a second would keep the queue full for ever: the collapse
+//! would feed itself (a metastable failure). With the default budget at most 70 · 1.2 + 10 = 94 arrive, and the queue drains slowly. A breaker gives
+//! it a pause to drain.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{between, for_seeds, millis, secs};
 use crate::endpoint::{Health, Model};
 use crate::report::Report;
 use crate::sidecar::Settings;
-use crate::world::{Caller, World};
+use crate::world::{Client, World};
 
 const SPIKE_BEGINS: u64 = 5;
 const SPIKE_ENDS: u64 = 10;
@@ -23,17 +23,17 @@ fn spike(seed: u64, settings: Settings, length: u64) -> Report {
         queue_max: 500,
         work_least: millis(50),
         work_mean: millis(100),
-        // With a full queue everything takes a tenth longer.
+        // With a full queue all work takes a tenth longer.
         strain: 0.000_2,
         health: Box::new(|_, _| Health::Works),
     });
     let sidecar = world.sidecar(&settings.timeouts(secs(2), millis(500)), &[backend]);
     let is_spike = |elapsed: Duration| (SPIKE_BEGINS..SPIKE_ENDS).contains(&elapsed.as_secs());
-    world.caller(Caller::varying(sidecar, move |elapsed| if is_spike(elapsed) { 300.0 } else { 70.0 }));
+    world.client(Client::varying(sidecar, move |elapsed| if is_spike(elapsed) { 300.0 } else { 70.0 }));
     world.run(secs(length))
 }
 
-/// After the spike: the seconds until 95 % succeed in every second to come.
+/// How many seconds after the spike every second has 95 % successes.
 fn recovery(report: &Report) -> f64 {
     report.well_from(0.95).map_or(f64::INFINITY, |from| from.as_secs_f64() - SPIKE_ENDS as f64)
 }

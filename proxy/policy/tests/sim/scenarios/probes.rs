@@ -1,4 +1,4 @@
-//! Probes that never get a verdict: callers that leave before the answer, and tasks that get stuck with their permit.
+//! Probes without a result: clients that disconnect before the response, and tasks that get stuck with their permit.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::{between, for_seeds, millis, secs};
 use crate::endpoint::{Health, Model};
 use crate::report::Report;
 use crate::sidecar::Settings;
-use crate::world::{Caller, World};
+use crate::world::{Client, World};
 
 const LENGTH: u64 = 45;
 const SIDECARS: usize = 6;
 
-/// A backend that errs from second 2 to 6 and needs 100 ms for an answer, and callers of little patience.
+/// A backend that errs from second 2 to 6 and needs 100 ms for a response, and clients that disconnect early.
 fn impatient(seed: u64, leaves: f64, is_lost: f64) -> Report {
     let mut world = World::new(seed);
     let health =
@@ -23,12 +23,12 @@ fn impatient(seed: u64, leaves: f64, is_lost: f64) -> Report {
     let settings = Settings::defaults().timeouts(secs(2), secs(1));
     for _ in 0..SIDECARS {
         let sidecar = world.sidecar(&settings, &[backend]);
-        world.caller(Caller { leaves, is_lost, within: millis(80), ..Caller::steady(sidecar, 20.0) });
+        world.client(Client { leaves, is_lost, within: millis(80), ..Client::steady(sidecar, 20.0) });
     }
     world.run(secs(LENGTH))
 }
 
-/// How long each half-open time was, those that have not ended included.
+/// The length of each half-open time, up to the end of the run for those that have not ended.
 fn half_open(report: &Report) -> Vec<Duration> {
     let begins = report.moves.iter().filter(|to| to.moved.to == State::HalfOpen);
     let times = begins.map(|begin| {
@@ -40,11 +40,11 @@ fn half_open(report: &Report) -> Vec<Duration> {
 }
 
 #[test]
-fn callers_who_leave_during_probes_do_not_hold_half_open() {
+fn clients_that_disconnect_during_probes_do_not_hold_half_open() {
     for_seeds(10, |seed| {
         let report = impatient(seed, 0.8, 0.0);
         let longest = half_open(&report).into_iter().max().unwrap_or_default();
-        // Each probe is free again after 80 ms at most, and one in five stays for its answer.
+        // Each probe is free again after 80 ms at most, and one client in five stays for its response.
         report.expect("half-open times", half_open(&report).len() as f64, 8.0..);
         report.expect("longest half-open time", longest.as_secs_f64(), ..=4.0);
         report.expect("success of the 20 % who stay", report.success(between(25, LENGTH)), 0.17..=0.24);

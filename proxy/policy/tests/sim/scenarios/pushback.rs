@@ -1,4 +1,4 @@
-//! A busy service that asks its callers to come back later: nobody calls it ill, and they do not all come back at once.
+//! An overloaded service that asks its clients to retry later. No breaker trips, and the clients do not all retry at once.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::endpoint::{Health, Model};
 use crate::sidecar::Settings;
 use crate::world::World;
 
-/// For 100 ms everybody is sent away for one second.
+/// For 100 ms every response asks to retry after one second.
 fn health(elapsed: Duration) -> Health {
-    let busy = Health::Errs { share: 1.0, status: 503, pushback: Pushback::After(secs(1)) };
-    if (millis(2_000)..millis(2_100)).contains(&elapsed) { busy } else { Health::Works }
+    let shed = Health::Errs { share: 1.0, status: 503, pushback: Pushback::After(secs(1)) };
+    if (millis(2_000)..millis(2_100)).contains(&elapsed) { shed } else { Health::Works }
 }
 
 #[test]
-fn who_was_sent_away_comes_back_later_and_not_in_one_tick() {
+fn retries_after_a_pushback_come_later_and_not_all_at_once() {
     for_seeds(10, |seed| {
         let mut world = World::new(seed);
         let backend = world.endpoint(Model::quick(health));
@@ -34,9 +34,9 @@ fn who_was_sent_away_comes_back_later_and_not_in_one_tick() {
     });
 }
 
-/// Whose deadline comes before the time asked for gets the refusal at once; the laws see to it that nobody is sent again too late.
+/// A request whose deadline is before the retry gets the 503 at once. The laws check that no attempt begins too late.
 #[test]
-fn nobody_waits_for_a_retry_that_comes_after_the_deadline() {
+fn no_request_waits_for_a_retry_after_its_deadline() {
     for_seeds(10, |seed| {
         let mut world = World::new(seed);
         let backend = world.endpoint(Model::quick(health));
@@ -47,13 +47,13 @@ fn nobody_waits_for_a_retry_that_comes_after_the_deadline() {
     });
 }
 
-/// Seven of ten are sent away for four seconds: were that failure, the breakers would trip.
+/// For four seconds seven responses of ten ask to retry later. If that counted as failure, the breakers would trip.
 #[test]
-fn a_service_that_sheds_most_of_its_load_is_not_ill() {
+fn a_service_that_sheds_most_of_its_load_trips_no_breaker() {
     for_seeds(10, |seed| {
         let mut world = World::new(seed);
-        let busy = Health::Errs { share: 0.7, status: 503, pushback: Pushback::After(secs(1)) };
-        let health = move |at: Duration| if (2..6).contains(&at.as_secs()) { busy } else { Health::Works };
+        let shed = Health::Errs { share: 0.7, status: 503, pushback: Pushback::After(secs(1)) };
+        let health = move |at: Duration| if (2..6).contains(&at.as_secs()) { shed } else { Health::Works };
         let backend = world.endpoint(Model::quick(health));
         world.fleet(1, &Settings::defaults(), &[backend], 200.0);
         let report = world.run(secs(10));
