@@ -71,6 +71,25 @@ fn waits(seed: u64) -> Vec<Duration> {
 }
 
 #[test]
+fn a_retry_goes_to_an_endpoint_that_is_there_after_its_wait() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[FAILED]);
+        net.responds(B, &[OK]);
+        let bench =
+            Bench::new(&net, &format!("{ONE}[upstreams.backend.retry]\nbackoff_base = \"1s\"\nbackoff_cap = \"1s\"\n"))
+                .await;
+        let mut caller = bench.connect();
+        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        settle().await;
+        assert_eq!(net.arrived(), [format!("{A} GET /")], "it waits");
+        bench.replace_endpoints(&[B]);
+        assert_eq!(caller.response().await.expect("an answer").status, 200);
+        assert_eq!(net.arrived(), [format!("{A} GET /"), format!("{B} GET /")]);
+    });
+}
+
+#[test]
 fn a_post_that_may_have_been_acted_on_is_sent_once_and_one_that_never_left_goes_again() {
     paused(async {
         let net = Net::default();
