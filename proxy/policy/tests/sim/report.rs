@@ -78,7 +78,7 @@ impl Report {
         assert!(band.contains(&number), "seed {}: {what} is {number:.4}, not in {band:?}", self.seed);
     }
 
-    /// The share of successes among the requests begun in this time; 1 if there were none.
+    /// The share of successes among the requests begun in this time, of which there must be some.
     pub(crate) fn success(&self, during: Range<Duration>) -> f64 {
         let of_time = self.ended.iter().filter(|request| during.contains(&request.begun));
         share(of_time.map(|request| request.ending.is_success()))
@@ -135,8 +135,9 @@ impl Report {
     }
 }
 
-/// The share of `true`; 1 if there is nothing.
+/// The share of `true`. There must be at least one value: with none, every bound would hold.
 pub(crate) fn share(of: impl Iterator<Item = bool>) -> f64 {
     let (all, yes) = of.fold((0u32, 0u32), |(all, yes), is| (all + 1, yes + u32::from(is)));
-    if all == 0 { 1.0 } else { f64::from(yes) / f64::from(all) }
+    assert!(all > 0, "there is nothing to take a share of");
+    f64::from(yes) / f64::from(all)
 }
