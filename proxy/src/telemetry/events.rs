@@ -252,7 +252,7 @@ fn log_breaker(breaker: &BreakerLine, transition: &Transition) {
             warn!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, open_ms, "breaker opened");
         }
         State::HalfOpen => {
-            info!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, "breaker half-open")
+            info!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, "breaker half-open");
         }
         State::Closed => info!(target: ALWAYS, upstream, scope, route, endpoint, from, to, reason, "breaker closed"),
     }
