@@ -1,4 +1,4 @@
-//! Carries out what the command line asks for.
+//! Runs the command of the command line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::results::{Results, SCHEMA};
 use crate::scenario::{self, Case, Scenario};
 use crate::{counts, docs, goals, load, origin, page, relay, syscalls, table, work};
 
-/// For 9 900 connections from the app: the proxy keeps two descriptors for each place, and 128 beside them.
+/// Enough for 9 900 downstream connections: the proxy needs two descriptors for each, and 128 besides.
 const DESCRIPTORS: u64 = 20_000;
 
 /// Runs the command.
@@ -77,13 +77,13 @@ fn run(args: &RunArgs) -> Result<Outcome, Error> {
         for (scenario, cases) in scenarios.iter().filter(|(scenario, _)| round < scenario.rounds_max) {
             eprintln!("round {} of {rounds}: {}", round + 1, scenario.title);
             let cases: Vec<&Case> = cases.iter().filter(|case| peers.contains(&case.peer)).collect();
-            // Each round begins with another one: whatever follows upon whom differs.
+            // Each round begins with another case, so that the order of cases differs.
             let first = usize::try_from(round).unwrap_or(0) % cases.len().max(1);
             for case in cases[first..].iter().chain(&cases[..first]) {
                 results.add(scenario.name, &case.name, bench.measure(case)?);
             }
         }
-        // After every round, so that a run that is broken off has left what it had.
+        // After every round, so that an interrupted run has results.
         write(args, &results)?;
     }
     let text = format!(
@@ -178,7 +178,7 @@ fn hold_page(path: &Path, results: &Path, writes: bool) -> Result<Outcome, Error
     Ok(Outcome::of(drifted.is_none()))
 }
 
-/// Children have what we have.
+/// Raises the descriptor limit, which child processes inherit.
 fn raise_descriptors() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // No number means no limit.

@@ -1,6 +1,6 @@
 //! Instruction counts of hot functions and of a whole request, compared with bounds that are kept in the repository.
 //!
-//! Counts, not times: valgrind's counts are the same on an idle machine and on a busy one, so that a tolerance of 3 % gives no false alarms.
+//! Counts, not times: valgrind's counts are the same on an idle and on a loaded machine, so that a tolerance of 3 % gives no false alarms.
 //! Callgrind is driven directly, and its totals of two runs are subtracted: that needs no symbols, no client requests (which are
 //! unsafe code), and no second program that has to have the version of a library.
 //!
@@ -19,15 +19,15 @@ use lab::proxy_log;
 
 use crate::work;
 
-/// By which a count may exceed its bound,
+/// The share by which a count may exceed its bound.
 const TOLERANCE: f64 = 0.03;
-/// and by so many instructions more: small functions move by one spilled register.
+/// The instructions by which it may exceed it besides, because one spilled register changes a small function.
 const SLACK: f64 = 12.0;
-/// Below its bound by so much, a bound guards nothing and ought to be written anew.
+/// A count below its bound by more than this share means that the bound should be written anew.
 const LOOSE: f64 = 0.1;
-/// Calls of a function in the two runs that are subtracted: so many that what differs from start to start (seeds of hash maps) vanishes among them.
+/// Calls of a function in the two runs that are subtracted. There are so many that differences between starts, such as seeds of hash maps, do not matter.
 const CALLS: [u32; 2] = [500, 20_500];
-/// Requests likewise.
+/// Requests in the two runs that are subtracted.
 const REQUESTS: [u32; 2] = [300, 1_300];
 /// The name of the whole request among the bounds.
 const REQUEST: &str = "request";
@@ -103,7 +103,7 @@ fn hold(counts: &BTreeMap<String, u64>, bounds: &BTreeMap<String, u64>, file: &P
     holds
 }
 
-/// What is to be said of a count.
+/// The verdict on a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     Holds,

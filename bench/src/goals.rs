@@ -10,10 +10,10 @@ const MIB: f64 = 1024.0 * 1024.0;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Goal {
     pub(crate) text: String,
-    /// With what lies around it.
+    /// The measured value with its spread.
     pub(crate) measured: String,
     pub(crate) wanted: String,
-    /// Absent if it was not measured.
+    /// `None` if it was not measured.
     pub(crate) is_met: Option<bool>,
 }
 

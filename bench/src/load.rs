@@ -25,15 +25,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::cli::LoadArgs;
-use crate::{proc, wire};
+use crate::{message, proc};
 
 /// Connections from one source address: far fewer than the ports it has.
 const CONNECTIONS_PER_SOURCE: usize = 5_000;
 /// Requests that may wait for a connection in open loop: seconds of them, so that a stall is measured and not hidden.
 const QUEUE_MAX: usize = 100_000;
-/// For every connection to make its first request.
+/// How long all connections together may take to make their first requests.
 const OPENING_MAX: Duration = Duration::from_secs(60);
-/// For the last responses to arrive.
+/// How long the last responses may take to arrive.
 const ENDING_MAX: Duration = Duration::from_secs(2);
 /// The quantiles that are reported.
 const SHARES: [f64; 10] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0];
@@ -51,9 +51,9 @@ pub(crate) struct Measured {
     pub(crate) cpu_s: f64,
     /// 0 to 1 of it, outside the kernel.
     pub(crate) user_share: f64,
-    /// 0 to 1: how much of its one core the busier of load and origin used. Near 1 they were the bottleneck, not the proxy.
+    /// 0 to 1: the share of its one core that the load or the origin used, whichever used more. Near 1 that was the bottleneck, not the proxy.
     pub(crate) busy: f64,
-    /// Other responses by status, and requests without one by the system's word.
+    /// Other responses by status, and requests without a response by the system's error.
     pub(crate) failures: BTreeMap<String, u64>,
     /// In open loop: (share of requests, none of them took longer, in µs), by rising share.
     pub(crate) latency_us: Vec<(f64, f64)>,
@@ -104,7 +104,7 @@ async fn measure(args: &LoadArgs) -> io::Result<Measured> {
     };
     shared.is_over.set(true);
     drop(pacer);
-    // What is under way ends in good order, so that no proxy sees a client leave early; what never ends is dropped with its worker.
+    // Requests under way end in order, so that no proxy sees a client disconnect early. A request that never ends is dropped with its worker.
     let _ = tokio::time::timeout(ENDING_MAX, async {
         for worker in workers {
             // A panic has been printed.
@@ -129,7 +129,7 @@ struct Shared {
     /// Ready to be written, one after the other.
     texts: Vec<Vec<u8>>,
     next: Cell<usize>,
-    /// Absent in closed loop.
+    /// `None` in closed loop.
     tickets: Option<Arc<Tickets>>,
     /// The one that the pacer uses.
     clock: Cell<Clock>,
@@ -288,12 +288,12 @@ impl Line {
         };
         bytes.clear();
         stream.write_all(shared.text()).await?;
-        let head = wire::head(&mut stream, bytes).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = wire::status(&bytes[..head.bytes]).ok_or(io::ErrorKind::InvalidData)?;
-        let is_last = wire::is_last(&bytes[..head.bytes]);
+        let head = message::head(&mut stream, bytes).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let status = message::status(&bytes[..head.bytes]).ok_or(io::ErrorKind::InvalidData)?;
+        let is_last = message::is_last(&bytes[..head.bytes]);
         let mut left = head.body_bytes.saturating_sub(bytes.len() - head.bytes);
         while left > 0 {
-            // What has been read of a large body is not kept.
+            // The bytes of a large body are not kept.
             bytes.clear();
             match stream.read_buf(bytes).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -20,6 +20,7 @@ mod docs;
 mod goals;
 mod load;
 mod measure;
+mod message;
 mod origin;
 mod page;
 mod peers;
@@ -30,7 +31,6 @@ mod scenario;
 mod setup;
 mod syscalls;
 mod table;
-mod wire;
 mod work;
 
 fn main() -> ExitCode {

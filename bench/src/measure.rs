@@ -19,11 +19,11 @@ use crate::peers::{Peer, Programs, Running};
 use crate::proc;
 use crate::scenario::{Case, Load, Work};
 
-/// For the origin to say where it listens.
+/// How long the origin may take to print where it listens.
 const ORIGIN_MAX: Duration = Duration::from_secs(20);
-/// Before anything counts: connections are made, pools filled, branches learnt.
+/// The part of the time before anything counts, in which connections are made, pools fill and branch predictors learn.
 const WARM_SHARE: f64 = 0.2;
-/// Beyond its own time: ten thousand connections take a while to open.
+/// How much longer than its own time a load may take, since ten thousand connections take a while to open.
 const LOAD_MAX: Duration = Duration::from_secs(90);
 /// Connections of the memory's scenario, and how many ask at once.
 const HELD: usize = 1_000;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::wire::{self, Head};
+use crate::message::{self, Head};
 
 /// No path asks for more.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -72,12 +72,12 @@ pub(crate) fn serve(ports: usize) -> io::Result<()> {
 
 async fn accept(listener: TcpListener, origin: Arc<Origin>) {
     loop {
-        // The client has left, or descriptors have run out. Either way the load misses responses and reports that.
+        // The client has disconnected, or descriptors have run out. Either way the load misses responses and reports that.
         let Ok((stream, _)) = listener.accept().await else { continue };
         origin.connections.fetch_add(1, Relaxed);
         let origin = Arc::clone(&origin);
         tokio::spawn(async move {
-            // The client has left or wrote no HTTP, and sees that by itself.
+            // The client has disconnected or sent no HTTP, and notices that by itself.
             let _ = origin.connection(stream).await;
         });
     }
@@ -89,7 +89,7 @@ impl Origin {
         let mut bytes = Vec::with_capacity(16 * 1024);
         let mut response = Vec::new();
         loop {
-            let Some(head) = wire::head(&mut stream, &mut bytes).await? else { return Ok(()) };
+            let Some(head) = message::head(&mut stream, &mut bytes).await? else { return Ok(()) };
             let whole = head.bytes + head.body_bytes;
             while bytes.len() < whole {
                 if stream.read_buf(&mut bytes).await? == 0 {
@@ -114,7 +114,7 @@ impl Origin {
         self.body_bytes.fetch_add(head.body_bytes as u64, Relaxed);
         if self.fails(n) {
             self.failed.fetch_add(1, Relaxed);
-            return self.write(response, "503 Service Unavailable", b"told to fail");
+            return self.write(response, "503 Service Unavailable", b"made to fail");
         }
         let size: usize =
             path.trim_start_matches('/').split('/').next().and_then(|size| size.parse().ok()).unwrap_or(40);
@@ -136,7 +136,7 @@ impl Origin {
         response.extend_from_slice(body);
     }
 
-    /// The n-th request meets the same fate in each run; neighbours' fates have nothing to do with each other.
+    /// Whether the n-th request fails. It is the same in each run, and independent from one request to the next.
     fn fails(&self, n: u64) -> bool {
         if self.fail_next.load(Relaxed) > 0 {
             self.fail_next.fetch_sub(1, Relaxed);

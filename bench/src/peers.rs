@@ -15,14 +15,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::setup::Setup;
 
-/// For a peer to respond to its first request.
+/// How long a peer may take to respond to its first request.
 const START_MAX: Duration = Duration::from_secs(20);
-/// Between two looks whether it responds: far less than any of them needs.
+/// The time between two checks whether a peer responds, far less than any of them needs to start.
 const LOOK_INTERVAL: Duration = Duration::from_micros(200);
-/// For a response to a look.
+/// How long the response to such a check may take.
 const RESPONSE_MAX: Duration = Duration::from_secs(2);
 
-/// The only variable that peers get, so that those of the caller change nothing.
+/// The only environment variable that peers get, so that those of the user change nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const HAPROXY: &str = include_str!("../peers/haproxy.cfg");
@@ -60,7 +60,7 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     /// From its start to its first response, in ms.
     pub(crate) start_ms: f64,
-    /// Absent for [`Peer::Direct`].
+    /// `None` for [`Peer::Direct`].
     group: Option<Group>,
 }
 

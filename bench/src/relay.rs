@@ -6,7 +6,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-/// As many as every proxy has beside it.
+/// As many threads as every measured proxy has.
 const THREADS: usize = 2;
 
 /// Relays until it is killed.

@@ -30,8 +30,8 @@ pub(crate) struct Results {
 
 /// The figures of a scenario, by case.
 pub(crate) type Cases = BTreeMap<String, Figures>;
-/// By figure: `cpu_us`, `user_us` and `system_us` of the proxy per request, `per_second`, `success` and `busy` (0 to 1: of the load's or the origin's one core), `p50_us` and the like from the moment
-/// a request was due, `start_ms`, `idle_mib`, `open_mib`, `after_mib`.
+/// By figure: `cpu_us`, `user_us` and `system_us` of the proxy per request, `per_second`, `success` and `busy` (0 to 1: of the load's or the origin's one
+/// core), `p50_us` and the like from the moment a request was due, `start_ms`, `idle_mib`, `open_mib`, `after_mib`.
 pub(crate) type Figures = BTreeMap<String, Vec<f64>>;
 
 /// A median and what lies around it.

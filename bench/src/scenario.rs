@@ -47,7 +47,7 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Under way at once, at most.
     pub(crate) active: usize,
-    /// Requests a second; absent in closed loop.
+    /// Requests a second; `None` in closed loop.
     pub(crate) rate: Option<f64>,
     pub(crate) method: &'static str,
     /// Of each request.

@@ -1,4 +1,5 @@
-//! System calls per request of the proxy and its peers, by strace: a figure that does not depend on how busy the machine is. Tracing makes everything slower, so nothing else is measured meanwhile.
+//! System calls per request of the proxy and its peers, by strace: a figure that does not depend on the load of the machine. Tracing makes everything slower,
+//! so nothing else is measured meanwhile.
 
 use std::collections::BTreeMap;
 use std::iter;

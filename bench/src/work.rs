@@ -1,7 +1,7 @@
 //! The hot functions, each called so many times: what `bench counts` counts instructions of.
 //!
-//! A run's instructions grow with its calls by exactly what one call takes, so that the difference of two runs knows nothing of start and end.
-//! Time moves on by what a busy proxy has between two requests; chance is seeded.
+//! Each call adds the same number of instructions to a run, so the difference of two runs does not contain start and end.
+//! Between two calls time moves on as between two requests of a loaded proxy. The rng has a fixed seed.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const STEP: Duration = Duration::from_micros(20);
 /// Routes of the configuration in which one is looked up.
 const ROUTES: usize = 100;
 
-/// What an attempt comes to when all is well.
+/// The outcome of an attempt that succeeds.
 const SUCCESS: Outcome = Outcome::Response { status: 200, pushback: Pushback::None };
 
 /// What every function gets.
@@ -62,7 +62,7 @@ pub(crate) const ALL: &[Function] = &[
         let budget = Budget::new(stage.policies().budget, stage.now);
         stage.repeat(times, |now, _| {
             budget.deposit(now);
-            // The budget's share of them succeeds, as in a bad hour.
+            // The budget allows only its share of them, as in an outage.
             let _ = black_box(budget.withdraw(now));
         });
     }),

@@ -1,4 +1,5 @@
-//! Between the seeds, which are lines of text, and libFuzzer's corpus, which is a file each: `seeds unpack TARGET FOLDER` writes the files, `seeds line FILE` the line.
+//! Between the seeds, which are lines of text, and libFuzzer's corpus, which is a file each: `seeds unpack TARGET FOLDER` writes the files, `seeds line FILE`
+//! the line.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Whom a request is for: a `Host` is taken if and only if it is a host with or without a port, and then the proxy and a plain reader understand the same host, in both forms of a target.
+//! The host of a request. A `Host` is accepted if and only if it is a host with or without a port. Then the proxy and a plain reader understand the same host,
+//! in both forms of a target.
 
 use std::net::Ipv6Addr;
 

@@ -1,4 +1,5 @@
-//! The sanitiser of heads: what ends at this hop goes, what does not stays whatever `Connection` says, no framing is copied, and a second time changes nothing.
+//! Forwarding of heads: hop-by-hop fields are removed, end-to-end fields stay whatever `Connection` says, no framing is copied, and forwarding twice changes
+//! nothing more.
 
 use outrigger::exchange::forward;
 use outrigger_http1::head::{Fields, RequestHead};

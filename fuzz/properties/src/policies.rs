@@ -1,4 +1,5 @@
-//! The policies under any list of operations: the budget never gives more than it was given, the breaker lets no more probes out than it may, and everything given out comes back.
+//! The policies under any list of operations: the budget never allows more than its law, the breaker admits no more probes than its limit, and every permit
+//! comes back.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ fn check_breaker(probes: u8, streak: u8, operations: &[u8]) {
         let moved = operate(&breaker, *operation, &mut now, &mut held, &mut rng);
         let snapshot = breaker.snapshot(now);
         if let Some(moved) = moved {
-            assert_eq!(moved.from, state, "a move that nobody told");
+            assert_eq!(moved.from, state, "a change of state that was not reported");
             state = moved.to;
         }
         assert_eq!(snapshot.state, state);

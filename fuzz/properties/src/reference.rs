@@ -1,4 +1,4 @@
-//! A strict reader of HTTP/1.1 that is as plain as it can be: a whole text in, messages out. It shares no line with the proxy, so that what both take for the same is the same.
+//! A strict reader of HTTP/1.1, as plain as possible: a whole text in, messages out. It shares no code with the proxy, so that the two do not share a mistake.
 
 /// A message as its reader understands it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,8 +55,8 @@ pub(crate) fn request(text: &[u8]) -> Reading {
     })
 }
 
-/// Reads one answer to a request that is no HEAD; interim answers are messages like others.
-pub(crate) fn answer(text: &[u8]) -> Reading {
+/// Reads one response to a request that is no HEAD. Informational responses are messages like others.
+pub(crate) fn response(text: &[u8]) -> Reading {
     message(text, |head, framing| {
         let [version, status, _] = &head.line;
         let is_version = matches!(version.as_str(), "HTTP/1.1" | "HTTP/1.0");

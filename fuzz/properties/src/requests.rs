@@ -1,5 +1,5 @@
-//! Bytes of a caller: what is read of them does not depend on how they are cut; what is taken is what a plain strict reader takes for requests; and through the whole whole
-//! an origin receives those requests and nothing else.
+//! Bytes from a client. How they are cut does not change how they are read; the parser accepts exactly what a plain strict reader takes for requests; and
+//! through the whole proxy an origin receives those requests and nothing else.
 
 use bytes::BytesMut;
 use outrigger_http1::parse::{Decoder, Heads, Limits};

@@ -1,6 +1,6 @@
 //! The seeds: one file per property, one seed per line, `name: bytes` with the escapes of a Rust byte string, so that a seed can be read and reviewed.
 //!
-//! Where they come from: the cases that are known to set two readers of HTTP apart (request smuggling, response splitting), in our own words; and every finding.
+//! They are the known cases in which two readers of HTTP disagree (request smuggling, response splitting), and every input that the fuzzer has found.
 
 /// The seeds of the property `name`, with their names.
 ///
@@ -8,7 +8,7 @@
 /// There is no such property, or a line is malformed.
 pub fn of(name: &str) -> Vec<(String, Vec<u8>)> {
     let text = match name {
-        "answers" => include_str!("../seeds/answers.txt"),
+        "responses" => include_str!("../seeds/responses.txt"),
         "authority" => include_str!("../seeds/authority.txt"),
         "config" => include_str!("../seeds/config.txt"),
         "headers" => include_str!("../seeds/headers.txt"),
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(unescaped(&all.escape_ascii().to_string()), all);
     }
 
-    /// Each seed, and some of its beginnings, so that a property is also asked about what breaks off.
+    /// Checks each seed and some of its beginnings, because bytes that break off must keep the property too.
     fn holds(name: &str, check: fn(&[u8])) {
         let seeds = of(name);
         assert!(seeds.len() >= 4, "{name}: {} seeds", seeds.len());
@@ -80,8 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn answers_hold_for_their_seeds() {
-        holds("answers", crate::answers::check);
+    fn responses_hold_for_their_seeds() {
+        holds("responses", crate::responses::check);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `Retry-After`: seconds, a date, or unreadable; never a panic, never a wait that nobody asked for.
+//! `Retry-After`: seconds, a date, or unreadable; never a panic, never a wait that the value does not ask for.
 
 use std::time::{Duration, SystemTime};
 

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::reference::{self, Reading};
 
-/// Every host goes to the one origin, once, whatever it did before.
+/// Every host leads to the one origin, with a single attempt and without breakers.
 const CONFIG: &str = r#"
 default_upstream = "origin"
 [listen]
@@ -36,7 +36,7 @@ endpoint_breaker.enabled = false
 "#;
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// What went where.
+/// The bytes that arrived on each side.
 #[derive(Debug, Default)]
 pub(crate) struct Played {
     /// What the origin received, per connection.
@@ -44,13 +44,13 @@ pub(crate) struct Played {
     pub(crate) to_downstream: Vec<u8>,
 }
 
-/// What the origin does.
+/// The behaviour of the origin.
 #[derive(Clone)]
 pub(crate) enum Origin {
-    /// It gives this response to each request.
+    /// It sends this response to each request.
     Responds(&'static [u8]),
-    /// It says this to its first request, in pieces of so many bytes, and closes.
-    Says(Vec<u8>, usize),
+    /// It sends these bytes after its first request, in pieces of this size, and closes.
+    Sends(Vec<u8>, usize),
 }
 
 struct Net {
@@ -58,7 +58,7 @@ struct Net {
     received: Rc<RefCell<Vec<Vec<u8>>>>,
 }
 
-/// The caller sends `bytes` in pieces of `size` and reads until its connection ends.
+/// The client sends `bytes` in pieces of `size` and reads until its connection ends.
 pub(crate) fn play(bytes: &[u8], size: usize, origin: Origin) -> Played {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build_local(LocalOptions::default());
     runtime.expect("a runtime").block_on(async {
@@ -74,9 +74,9 @@ pub(crate) fn play(bytes: &[u8], size: usize, origin: Origin) -> Played {
         let mut to_downstream = Vec::new();
         let read = from_proxy.read_to_end(&mut to_downstream);
         let write = write_in_pieces(&mut to_proxy, bytes, size);
-        // Whatever happens, a connection ends: by its peer, or by a limit.
+        // Every connection must end, by its peer or by a limit.
         let ended = tokio::time::timeout(Duration::from_secs(600), async { tokio::join!(read, write) }).await;
-        assert!(ended.is_ok(), "the caller's connection does not end: {}", bytes.escape_ascii());
+        assert!(ended.is_ok(), "the client's connection does not end: {}", bytes.escape_ascii());
         let to_origin = received.take();
         Played { to_origin, to_downstream }
     })
@@ -119,9 +119,9 @@ async fn be_origin(mut pipe: DuplexStream, origin: Origin, received: Rc<RefCell<
             let Reading::Message(message) = reference::request(&text[answered..]) else { break };
             answered += message.length;
             match &origin {
-                Origin::Responds(answer) if pipe.write_all(answer).await.is_ok() => {}
+                Origin::Responds(response) if pipe.write_all(response).await.is_ok() => {}
                 Origin::Responds(_) => return,
-                Origin::Says(bytes, size) => return write_in_pieces(&mut pipe, bytes, *size).await,
+                Origin::Sends(bytes, size) => return write_in_pieces(&mut pipe, bytes, *size).await,
             }
         }
     }

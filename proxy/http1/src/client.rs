@@ -1,11 +1,11 @@
 //! A client's side of a connection: one request at a time, and its response.
 //!
-//! It has no task and no timer: whoever waits for something of it polls it, and between two requests nobody has to. It holds no buffer then. It writes the request and reads the
-//! response at the same time, because a response may come before its request is whole (RFC 9112 §9.5). It never sends a request twice; when there is no response,
-//! [`SendError`] says what is proven.
+//! It has no task and no timer: its user polls it, and between two requests it needs no polling and holds no buffer. It writes the request and reads the
+//! response at the same time, because a response may come before its request is whole (RFC 9112 §9.5). It never sends a request twice. When there is no response,
+//! [`SendError`] says what is proven about the request.
 //!
-//! The order of a request: [`ClientConn::begin`], [`ClientConn::poll_response`] until it gives the final head, [`ClientConn::poll_body`] to the end of the body. Then
-//! [`ClientConn::is_reusable`] says whether another may begin.
+//! The order of a request: [`ClientConn::begin`], [`ClientConn::poll_response`] until it gives the final head, [`ClientConn::poll_body`] to the end of the
+//! body. Then [`ClientConn::is_reusable`] says whether another may begin.
 
 mod request;
 mod sending;
@@ -30,20 +30,20 @@ use crate::transport::Transport;
 /// Room for what is read of a long body, in bytes.
 const READ_BYTES_MAX: usize = 32 * 1024;
 
-/// A connection that requests are sent over, whose bodies are `B`s. Dropped, it is closed at once. It is some hundred bytes large: box it where it is moved often.
+/// A connection for requests with bodies of type `B`. Dropping it closes it at once. It has a few hundred bytes, so box it where it is moved often.
 pub struct ClientConn<S, B> {
     stream: S,
     sending: Sending<B>,
-    /// Read and not yet taken.
+    /// Bytes that were read and not parsed yet.
     incoming: BytesMut,
     heads: Heads,
     /// The body of the response under way.
     body: Decoder,
-    /// A head of the response has come.
+    /// Whether a head of the response has come.
     has_read: bool,
-    /// There has been a request before the one under way.
+    /// Whether there was a request before the current one.
     is_reused: bool,
-    /// No further request may begin.
+    /// Whether no further request may begin.
     is_last: bool,
 }
 
@@ -84,24 +84,24 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         self.sending.begin(request);
     }
 
-    /// Whether the body is held back because of `Expect: 100-continue`. How long to wait for the server is up to the caller (RFC 9110 §10.1.1).
+    /// Whether the body is held back because of `Expect: 100-continue`. The crate's user decides how long to wait for the server (RFC 9110 §10.1.1).
     pub fn is_held(&self) -> bool {
         self.sending.is_held()
     }
 
-    /// Lets a held body go; the next poll sends it.
+    /// Releases a held body; the next poll sends it.
     pub fn release_body(&mut self) {
         self.sending.release();
     }
 
-    /// Sends the request and polls for its response; to be called until it gives [`ResponseEvent::Final`].
+    /// Sends the request and polls for its response. Call it until it returns [`ResponseEvent::Final`].
     ///
     /// # Errors
     /// There will be no response. The connection cannot be used any further.
     pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, SendError>> {
         match self.sending.poll(cx, &mut self.stream) {
             Poll::Ready(Err(Cut::ByBody)) => return Poll::Ready(Err(self.error(SendErrorKind::Body))),
-            // A server may respond and take no more.
+            // A server may respond and read no more of the request.
             Poll::Ready(Ok(()) | Err(Cut::ByPeer)) | Poll::Pending => {}
         }
         let head = ready!(self.poll_head(cx)).map_err(|kind| self.error(kind))?;
@@ -113,10 +113,10 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         Poll::Ready(Ok(ResponseEvent::Final(head)))
     }
 
-    /// Polls for the next piece of the response's body, or its trailers; meanwhile the request is sent on if it is not yet whole.
+    /// Polls for the next piece of the response's body, or its trailers. Also goes on sending the request if it is not whole yet.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.is_sending() {
-            // If the source of the body fails, or the server takes no more, the connection ends with this response.
+            // If the source of the body fails, or the server reads no more, the connection ends with this response.
             let _ = self.sending.poll(cx, &mut self.stream);
         }
         loop {
@@ -147,12 +147,12 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         self.body.size_hint()
     }
 
-    /// Whether the request is still being sent, though its response may have come.
+    /// Whether the request is still being sent, although its response may have come.
     pub fn is_sending(&self) -> bool {
         !self.sending.is_cut && self.sending.is_unfinished()
     }
 
-    /// Sends the rest of the request after its response has come; ready when it is sent or cannot be.
+    /// Sends the rest of the request after its response has come. Ready when it is sent or cannot be sent.
     pub fn poll_finish_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sending.poll(cx, &mut self.stream).map(|_| ())
     }
@@ -176,17 +176,17 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut unexpected)).is_pending()
     }
 
-    /// Once dropped, the connection ends in a failure and never cleanly: for a tunnel that broke off.
+    /// Makes the drop end the connection with a failure, never cleanly. For a tunnel that broke off.
     pub fn abort(&self) {
         self.stream.abort();
     }
 
-    /// What has been read behind a head that begins a tunnel.
+    /// The bytes that were read behind a head that begins a tunnel.
     pub fn take_early(&mut self) -> BytesMut {
         std::mem::take(&mut self.incoming)
     }
 
-    /// The stream: for a tunnel, which no further request follows.
+    /// The stream, for a tunnel. No request may follow.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
@@ -201,7 +201,7 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         Poll::Ready(Ok(head))
     }
 
-    /// Reads what is there of a body.
+    /// Reads the bytes of a body that have arrived.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let most = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
         if self.incoming.capacity() == self.incoming.len() {

@@ -55,8 +55,8 @@ impl RequestHead {
         RequestHead { method, is_http10, target, fields }
     }
 
-    /// A head of HTTP/1.1 without fields, as a client makes it. `None` if `target` is empty or has a byte that would end it early; that its form is one which `method` may
-    /// have is up to the caller.
+    /// A head of HTTP/1.1 without fields, as a client makes it. `None` if `target` is empty or has a byte that would end it early; the caller makes sure that
+    /// `method` may have this form of target.
     pub fn to(method: Method, target: &str) -> Option<RequestHead> {
         let is_one = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
         let fields = || Fields::new(target.as_bytes(), Vec::new());

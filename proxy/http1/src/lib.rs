@@ -1,7 +1,7 @@
 //! Strict HTTP/1.1 over any byte stream: each message has one meaning, or it is refused.
 //!
-//! Two readers that understand the same bytes in two ways are how requests get smuggled and responses split. This crate is for programs that stand between two such readers. It sends on
-//! only what every reader takes for the same, and it keeps a head as it came, so that sending it on copies its lines.
+//! Two readers that understand the same bytes in two ways are how requests get smuggled and responses split. This crate is for programs that stand between two
+//! such readers. It sends on only what every reader takes for the same, and it keeps a head as it came, so that sending it on copies its lines.
 //!
 //! # What it accepts
 //!
@@ -27,9 +27,11 @@
 //!
 //! # What it leaves to its user
 //!
-//! * **Time.** There is no timer and no clock in it. Everything that waits is a `poll_` method, and dropping a connection ends it. The `Date` of a response is an argument.
+//! * **Time.** There is no timer and no clock in it. Everything that waits is a `poll_` method, and dropping a connection ends it. The `Date` of a response is
+//!   an argument.
 //! * **Retries.** Nothing is sent twice. [`client::SendError`] says what is proven about a request that got no response.
-//! * **Routing and forwarding.** It removes no field and adds none but those that frame a message or speak of the connection. [`traits`] reads what a proxy needs to know for the rest (RFC 9110 §7.6).
+//! * **Routing and forwarding.** It removes no field and adds none but those that frame a message or speak of the connection. [`traits`] reads what a proxy
+//!   needs to know for the rest (RFC 9110 §7.6).
 //! * **Streams.** A [`transport::Transport`] is made elsewhere, be it TCP, TLS or a pipe.
 //!
 //! # Example

@@ -1,11 +1,12 @@
 //! Reading messages by the letter: one meaning, or a refusal.
 //!
-//! Most parsers read what they can make sense of, and the next hop may make another sense of it: that is request smuggling. [`Heads`] and [`Decoder`] follow RFC 9112 (heads, lengths,
-//! chunks, where the next head begins) and accept only what every reader takes for the same. They are pure: no I/O, no time. A head is parsed in one pass; if it comes in pieces,
-//! parsing goes on from the line that was short.
+//! Most parsers read what they can make sense of, and the next hop may make another sense of it: that is request smuggling. [`Heads`] and [`Decoder`] follow
+//! RFC 9112 (heads, lengths, chunks, where the next head begins) and accept only what every reader takes for the same. They are pure: no I/O, no time. A head
+//! is parsed in one pass; if it comes in pieces, parsing goes on from the line that was short.
 //!
-//! A line is judged when its line feed has come, or when it is longer than it may be. So the verdict does not depend on how the bytes were cut into pieces.
-//! Two things are refused at the first byte: what cannot begin a request line, and what cannot begin a status line. A peer that speaks TLS would otherwise wait for ever.
+//! A line is judged when its line feed has come, or when it is longer than it may be. So the verdict does not depend on how the bytes were cut into pieces. Two
+//! things are refused at the first byte: what cannot begin a request line, and what cannot begin a status line. A peer that speaks TLS would otherwise wait for
+//! ever.
 
 mod body;
 mod chunks;

@@ -1,10 +1,11 @@
 //! A server's side of a connection: requests in, responses out, one after the other.
 //!
-//! It has no task and no timer: every method that waits is a `poll_` method of whoever serves the connection. It holds a buffer only while there is something in
+//! It has no task and no timer: every method that waits is a `poll_` method. It holds a buffer only while there is something in
 //! it, so between requests an open connection costs little more than its stream.
 //!
 //! The order of a request: [`ServerConn::poll_request`], then its body by [`ServerConn::poll_body`] and its response by [`ServerConn::begin_response`],
-//! [`ServerConn::push`] and [`ServerConn::end`], side by side as one likes; [`ServerConn::poll_flush`] writes. The next request may be read when the body has been read to its end.
+//! [`ServerConn::push`] and [`ServerConn::end`], side by side as one likes; [`ServerConn::poll_flush`] writes. The next request may be read when the body has
+//! been read to its end.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -37,7 +38,7 @@ pub struct ServerConn<S> {
     /// The body of the request under way.
     body: Decoder,
     traits: RequestTraits,
-    /// The client waits to be told that its body is wanted.
+    /// Whether the client waits for a 100 before it sends its body.
     owes_continue: bool,
     /// The head of the response has been put into the buffer.
     is_responding: bool,
@@ -69,7 +70,7 @@ pub struct OutgoingResponse<'a> {
     pub length: BodyLength,
     /// Goes out as `Date` (RFC 9110 §6.6.1); to be given when the head has none. The crate reads no clock.
     pub date: Option<&'a [u8]>,
-    /// The connection ends with this response, and the client is told so.
+    /// Whether the connection ends with this response. The client gets a `Connection: close`.
     pub closes: bool,
 }
 
@@ -119,7 +120,8 @@ impl<S: Transport> ServerConn<S> {
         }
     }
 
-    /// Whether the client holds the body back and has not been asked for it. After a final response nobody can know whether it still comes (RFC 9110 §10.1.1): the connection has to end.
+    /// Whether the client holds the body back and has not been asked for it. After a final response nobody can know whether it still comes (RFC 9110 §10.1.1):
+    /// the connection has to end.
     pub fn owes_continue(&self) -> bool {
         self.owes_continue
     }
@@ -129,12 +131,12 @@ impl<S: Transport> ServerConn<S> {
         self.body.has_ended()
     }
 
-    /// Polls for the next piece of the body of the request under way, or its trailers. A client that holds its body back is asked for it.
+    /// Polls for the next piece of the body of the request under way, or its trailers. A client that holds its body back gets a 100.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             match self.body.next(&mut self.incoming, self.heads.limits()) {
                 Ok(Some(frame)) => {
-                    // A client that has begun to send needs not be asked.
+                    // A client that has begun to send its body needs no 100.
                     self.owes_continue = false;
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -144,7 +146,7 @@ impl<S: Transport> ServerConn<S> {
             }
             if std::mem::take(&mut self.owes_continue) {
                 self.outgoing.buffer().extend_from_slice(CONTINUE);
-                // What is not taken now goes with what is written next, where a failure is reported.
+                // The rest goes out with the next write, which also reports a failure.
                 let _ = self.outgoing.poll_write(cx, &mut self.stream);
             }
             let rest = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
@@ -158,12 +160,12 @@ impl<S: Transport> ServerConn<S> {
         }
     }
 
-    /// Ready when the client has gone; to be polled while a response is made, once the request has been read whole.
+    /// Ready when the client has disconnected. Poll it while a response is made, once the request has been read whole.
     ///
-    /// A client that only ends its sending side still gets its response: [`ServerConn::has_shut_down`] tells, and from then on [`ServerConn::is_disconnected`] has to be asked now and
-    /// then, because nothing wakes the task any more.
+    /// A client that only ends its sending side still gets its response. [`ServerConn::has_shut_down`] shows that. From then on call
+    /// [`ServerConn::is_disconnected`] now and then, because nothing wakes the task any more.
     pub fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What comes of a body is looked at by whoever reads it. Of what comes after it one read is taken, not more.
+        // The reader of the body sees its bytes. Behind the body this reads once and no more.
         if !self.body.has_ended() || !self.incoming.is_empty() {
             return Poll::Pending;
         }
@@ -179,7 +181,7 @@ impl<S: Transport> ServerConn<S> {
         Poll::Pending
     }
 
-    /// Whether the client has gone, even if not all that it sent has been read. It wakes nobody when that changes.
+    /// Whether the client has disconnected, even if not all that it sent has been read. It registers no waker.
     pub fn is_disconnected(&mut self, cx: &mut Context<'_>) -> bool {
         (self.has_shut_down || self.stream.is_read_closed(cx)) && self.is_deaf(cx)
     }
@@ -189,7 +191,7 @@ impl<S: Transport> ServerConn<S> {
         self.has_shut_down
     }
 
-    /// Puts an informational response (1xx) into the buffer. HTTP/1.0 knows none, so such a client is spared it.
+    /// Puts an informational response (1xx) into the buffer. HTTP/1.0 has none, so such a client does not get it.
     pub fn send_informational(&mut self, head: &ResponseHead) {
         // A large piece of a body cannot be waiting here: informational responses come before the final one.
         if !self.traits.is_http10 && self.outgoing.has_room() {
@@ -200,7 +202,7 @@ impl<S: Transport> ServerConn<S> {
     /// Puts the head of the final response into the buffer. Returns how its body is framed; `None` means that no body may be [pushed](ServerConn::push). With
     /// [`Framing::UntilClose`] the connection ends with the response whatever was asked for.
     pub fn begin_response(&mut self, response: &OutgoingResponse<'_>) -> Option<Framing> {
-        // A client that has not been asked for its body is not asked any more: behind the final response a 100 would be taken for the next one.
+        // No 100 may follow the final response, because the client would take it for the next response.
         (self.is_responding, self.owes_continue) = (true, false);
         let out = self.outgoing.buffer();
         write_response(out, response.head);
@@ -232,8 +234,8 @@ impl<S: Transport> ServerConn<S> {
         self.outgoing.push(data, &mut self.framing)
     }
 
-    /// Puts the end of the response's body into the buffer. There must be [room](ServerConn::has_room), or the last thing pushed was a piece of it. Trailers go only to a client
-    /// that accepts them, and only in chunks.
+    /// Puts the end of the response's body into the buffer. There must be [room](ServerConn::has_room), or the last thing pushed was a piece of it. Trailers go
+    /// only to a client that accepts them, and only in chunks.
     ///
     /// # Errors
     /// The body is shorter than announced. The connection must be [aborted](ServerConn::abort).
@@ -255,13 +257,13 @@ impl<S: Transport> ServerConn<S> {
     /// Writes the buffer; ready when it is empty.
     ///
     /// # Errors
-    /// The client takes no more.
+    /// The client has closed or reset the connection.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.outgoing.poll_write(cx, &mut self.stream)
     }
 
-    /// Ends the sending side, and reads until the client ends its own. Closing with unread bytes would reset the connection, and so take the last response back before
-    /// it is read (RFC 9112 §9.6).
+    /// Ends the sending side, and reads until the client ends its own. Closing with unread bytes would reset the connection, and so take the last response back
+    /// before it is read (RFC 9112 §9.6).
     pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() {
             return Poll::Ready(());
@@ -276,17 +278,17 @@ impl<S: Transport> ServerConn<S> {
         }
     }
 
-    /// Once dropped, the connection ends in a failure and never cleanly: for a response that broke off.
+    /// Makes the drop end the connection with a failure, never cleanly. For a response that broke off.
     pub fn abort(&self) {
         self.stream.abort();
     }
 
-    /// What has been read behind the request under way: for a tunnel.
+    /// The bytes that were read behind the current request, for a tunnel.
     pub fn take_early(&mut self) -> BytesMut {
         std::mem::take(&mut self.incoming)
     }
 
-    /// The stream: for a tunnel, which no further request follows.
+    /// The stream, for a tunnel. No request may follow.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
@@ -313,8 +315,8 @@ impl<S: Transport> ServerConn<S> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The client sends no more. Whether it still reads, only writing can tell: a client that has closed answers with a reset. Before the final response there is one thing
-    /// that may be written to everybody but HTTP/1.0: an informational response.
+    /// Whether a client that has shut down its sending side has also stopped reading. Only a write can show that, because a client that has closed responds
+    /// with a reset. Before the final response only an informational response may be written, and not to HTTP/1.0.
     fn is_deaf(&mut self, cx: &mut Context<'_>) -> bool {
         if self.traits.is_http10 && !self.is_responding {
             return true;

@@ -1,4 +1,4 @@
-//! What a head says about the connection that it came over, and not about the message itself (RFC 9110 §7.6.1, §7.8, §10.1; RFC 9112 §9).
+//! What a head says about the connection it came over, not about the message itself (RFC 9110 §7.6.1, §7.8, §10.1; RFC 9112 §9).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use http::Method;
 use crate::head::{Fields, Name, Names, RequestHead, ResponseHead};
 
 /// Fields that say something about the connection. Most requests have none of them.
-const TELLING: Names = Names::new(&[Name::Connection, Name::Expect, Name::Te]);
+const CONNECTION_FIELDS: Names = Names::new(&[Name::Connection, Name::Expect, Name::Te]);
 
 /// What a request says about its connection, and about the form in which its sender wants the response.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -16,9 +16,9 @@ pub struct RequestTraits {
     pub is_http10: bool,
     /// It is a HEAD: the response has no body whatever it says.
     pub is_head: bool,
-    /// No further request will come over this connection.
+    /// No further request follows on this connection.
     pub closes: bool,
-    /// `Expect: 100-continue`: the body comes when it is asked for.
+    /// `Expect: 100-continue`: the sender holds the body back until it gets a 100.
     pub expects_continue: bool,
     /// `TE: trailers`: its sender can make use of trailers.
     pub accepts_trailers: bool,
@@ -35,7 +35,7 @@ impl RequestTraits {
             closes: is_http10,
             ..RequestTraits::default()
         };
-        if !fields.has_any(TELLING) {
+        if !fields.has_any(CONNECTION_FIELDS) {
             return traits;
         }
         traits.closes = says_close(fields) || (is_http10 && !has_token(fields, Name::Connection, b"keep-alive"));
@@ -51,7 +51,8 @@ pub fn says_close(fields: &Fields) -> bool {
     has_token(fields, Name::Connection, b"close")
 }
 
-/// The protocols that a request asks to go on with (RFC 9110 §7.8) and that are `allowed`, as the value of an `Upgrade` field; `None` if it asks for no such protocol.
+/// The protocols that a request asks to go on with (RFC 9110 §7.8) and that are `allowed`, as the value of an `Upgrade` field; `None` if it asks for no such
+/// protocol.
 pub fn requested_upgrade(head: &RequestHead, allowed: &[String]) -> Option<Vec<u8>> {
     if allowed.is_empty() || head.is_http10 || !has_token(&head.fields, Name::Connection, b"upgrade") {
         return None;

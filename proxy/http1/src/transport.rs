@@ -1,7 +1,7 @@
 //! What a connection needs of its byte stream beyond reading and writing.
 //!
-//! A reset, a half-closed connection and a pending error exist for TCP and not for every stream. Each implementor says explicitly what it can tell, so that nothing is silently
-//! left undone where a new kind of stream comes in.
+//! A reset, a half-closed connection and a pending error exist for TCP and not for every stream. Each implementor says explicitly what it supports, so that a
+//! new kind of stream does not silently leave something out.
 
 use std::pin::pin;
 use std::task::{Context, Poll};
@@ -16,17 +16,17 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
 
     /// Whether the peer has said that it will send no more, even if bytes of it are still unread. False where that cannot be known without reading.
     ///
-    /// It need not wake anybody when the answer changes; whoever wants to know asks again.
+    /// It need not wake the task when that changes; callers poll again.
     fn is_read_closed(&self, cx: &mut Context<'_>) -> bool;
 
-    /// Whether the stream has failed since this was last asked, though no read or write has reported it. False where only a read or a write can tell.
+    /// Whether the stream has failed since the last call, although no read or write has reported it. False where only a read or a write can find out.
     fn has_failed(&self) -> bool;
 }
 
 impl Transport for TcpStream {
     /// The peer will see a reset.
     fn abort(&self) {
-        // If it fails the peer has already closed: there is nobody left to mislead.
+        // If this fails, the peer has already closed and cannot be misled.
         let _ = self.set_zero_linger();
     }
 

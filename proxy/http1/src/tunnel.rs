@@ -1,8 +1,8 @@
 //! What follows a response that begins a tunnel (RFC 9110 §7.8, §9.3.6): bytes both ways, and no more HTTP.
 //!
-//! Each direction reads only when what it has read before was taken, so a side that does not read stops the one that writes, and nothing piles up. What came from
-//! either side before the tunnel began goes first. The end of one direction is passed on, and the other direction goes on. Memory is held only for what was not taken at once.
-//! How long nothing may pass is up to the user: the tunnel knows no time.
+//! Each direction reads only when it has written what it read before. So a side that does not read stops the other one from writing, and nothing piles up.
+//! Bytes that came from either side before the tunnel began go first. The end of one direction is passed on, and the other direction goes on. The tunnel holds
+//! memory only for bytes that were not accepted at once. It has no time limit; its user has to add one.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for what is read; on the stack.
 const READ_BYTES: usize = 8 * 1024;
-/// One direction lets the other one go on after so many pieces.
+/// After this many pieces one direction lets the other one go on.
 const PIECES_MAX: u32 = 16;
 
 /// A tunnel between two streams.
@@ -24,7 +24,7 @@ pub struct Tunnel {
 }
 
 struct Way {
-    /// Read and not yet taken by the other side.
+    /// Bytes that were read and that the other side has not accepted yet.
     held: BytesMut,
     stage: Stage,
 }
@@ -33,9 +33,9 @@ struct Way {
 enum Stage {
     /// More may come.
     Open,
-    /// Nothing more comes, which the other side has not been told.
+    /// The end was read, and is not passed on yet.
     Ending,
-    /// It has.
+    /// The end was passed on.
     Ended,
 }
 
@@ -100,7 +100,7 @@ impl Way {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads a piece and hands it on; what is not taken at once is held.
+    /// Reads a piece and passes it on. What the other side does not accept at once is held.
     fn poll_take<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T) -> Poll<io::Result<()>>
     where
         F: AsyncRead + Unpin,
@@ -137,8 +137,8 @@ mod tests {
         let (downstream, mut inner) = duplex(64);
         let (upstream, mut outer) = duplex(64);
         let mut tunnel = Tunnel::new(from_downstream.into(), from_upstream.into());
-        let passing = async move { std::future::poll_fn(|cx| tunnel.poll(cx, &mut inner, &mut outer)).await };
-        (downstream, upstream, tokio::spawn(passing))
+        let task = async move { std::future::poll_fn(|cx| tunnel.poll(cx, &mut inner, &mut outer)).await };
+        (downstream, upstream, tokio::spawn(task))
     }
 
     /// All that comes; the clock is paused, so a timeout costs no time.
@@ -151,14 +151,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_way_has_what_came_early_first_and_ends_for_itself() {
-        let (mut downstream, mut upstream, passing) = open("early up, ", "early down, ");
+        let (mut downstream, mut upstream, task) = open("early up, ", "early down, ");
         downstream.write_all(b"late up").await.expect("taken");
         downstream.shutdown().await.expect("an end");
         let up = rest(&mut upstream).await;
         upstream.write_all(b"late down").await.expect("the other way goes on");
         upstream.shutdown().await.expect("an end");
         assert_eq!((up.as_str(), rest(downstream).await.as_str()), ("early up, late up", "early down, late down"));
-        assert!(passing.await.expect("no panic").is_ok());
+        assert!(task.await.expect("no panic").is_ok());
     }
 
     #[tokio::test(start_paused = true)]

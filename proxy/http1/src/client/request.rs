@@ -1,4 +1,4 @@
-//! What is sent, and what is known when no response comes of it.
+//! A request to send, and what is known about it when no response comes.
 
 use std::fmt;
 
@@ -8,13 +8,14 @@ use crate::parse::{Limits, Refusal};
 
 /// A request to be sent, and how much of its response is accepted.
 pub struct OutgoingRequest<'a, B> {
-    /// Method, target and fields. The fields go out as they are, so they must have none that frames the message or says something about the connection; both are made here.
+    /// Method, target and fields. The fields are sent as they are. None of them may frame the message or describe the connection, because this crate adds such
+    /// fields.
     pub head: &'a RequestHead,
-    /// Goes out as `Host` in place of the head's own.
+    /// Sent as `Host` in place of the head's own.
     pub host: Option<&'a [u8]>,
     /// What is known of the body's length. It decides the framing: `Content-Length` or chunks.
     pub length: BodyLength,
-    /// The source of the body; not asked for anything if the length is [`BodyLength::None`].
+    /// The source of the body; not polled if the length is [`BodyLength::None`].
     pub body: B,
     /// Sends `Expect: 100-continue` and holds the body until it is released, if there is a body.
     pub expects_continue: bool,
@@ -26,7 +27,7 @@ pub struct OutgoingRequest<'a, B> {
     pub limits: Limits,
 }
 
-/// No final response has come. It says what is proven about the request, so that its sender can tell whether it may be sent again.
+/// No final response has come. The fields say what is proven about the request, so that its sender can decide whether to send it again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SendError {
     /// What went wrong, and on which side.

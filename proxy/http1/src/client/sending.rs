@@ -1,4 +1,4 @@
-//! A request on its way: its head, its framing, and a body that is drawn from its source only as fast as the server takes it.
+//! A request that is being sent: its head, its framing, and a body that is read from its source only as fast as the server reads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,18 +10,18 @@ use tokio::io::AsyncWrite;
 use super::request::OutgoingRequest;
 use crate::encode::{BodyLength, Framing, WriteBuf, write_request};
 
-/// The request under way.
+/// The current request.
 pub(super) struct Sending<B> {
     outgoing: WriteBuf,
-    /// Still to be drawn from.
+    /// The source of the body, until all of it has been read.
     body: Option<(B, Framing)>,
-    /// Nothing is drawn until the body is released.
+    /// Whether the body waits for its release.
     is_held: bool,
-    /// There has been a request.
+    /// Whether there has been a request.
     pub(super) has_begun: bool,
-    /// A byte of it has left.
+    /// Whether a byte of it was written.
     pub(super) has_written: bool,
-    /// It cannot be sent on; its response may still come.
+    /// Whether the rest cannot be sent. The response may still come.
     pub(super) is_cut: bool,
 }
 
@@ -42,7 +42,7 @@ impl<B> Default for Sending<B> {
 }
 
 impl<B> Sending<B> {
-    /// Whether something of it is still to be written or drawn.
+    /// Whether some of the request is still to be read from its source or to be written.
     pub(super) fn is_unfinished(&self) -> bool {
         self.body.is_some() || !self.outgoing.is_empty()
     }
@@ -70,14 +70,14 @@ impl<B> Sending<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
-    /// Draws and writes until everything is written.
+    /// Reads from the source and writes until everything is written.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<Result<(), Cut>> {
         loop {
-            // First what can be drawn at once, so that a head and a small body go out together.
+            // First reads what the source has, so that a head and a small body are written together.
             while self.body.is_some() && !self.is_held && self.outgoing.has_room() {
                 match self.poll_draw(cx) {
                     Poll::Pending => break,
@@ -91,7 +91,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             if self.outgoing.is_empty() {
                 return if self.body.is_some() { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
-            // Once anything of it is written, nobody can say what has arrived.
+            // Once any byte is written, it is unknown what has arrived.
             let before = self.outgoing.left();
             let written = self.outgoing.poll_write(cx, stream);
             self.has_written |= self.outgoing.left() < before;
@@ -111,7 +111,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     self.outgoing.push(data, framing).map_err(wrong_length)?;
-                    // The end is known with the last piece: it goes out with it.
+                    // If the last piece shows the end, the end is written together with it.
                     *framing == Framing::Length(0) && body.is_end_stream()
                 }
                 Err(frame) => {

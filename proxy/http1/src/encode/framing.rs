@@ -1,4 +1,4 @@
-//! What is known of a body before it is sent, and how its end is told.
+//! What is known of a body before it is sent, and how the peer learns of its end.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub enum BodyLength {
     Unknown,
 }
 
-/// How the end of a body is told to the peer (RFC 9112 §6).
+/// How the peer learns of the end of a body (RFC 9112 §6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
     /// By `Content-Length`: this many bytes are still to come.

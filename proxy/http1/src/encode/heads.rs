@@ -1,4 +1,4 @@
-//! The lines of a head: the first one, the fields that are sent on, and those that this side makes.
+//! Writes heads: the first line, the fields of the head, and those that this side adds.
 
 use http::{Method, StatusCode};
 
@@ -14,7 +14,7 @@ const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// What a request's lines say beside its head.
 pub(crate) struct RequestLines<'a> {
-    /// Goes out in place of the head's own `Host`.
+    /// Sent in place of the head's own `Host`.
     pub(crate) host: Option<&'a [u8]>,
     pub(crate) length: BodyLength,
     pub(crate) expects_continue: bool,

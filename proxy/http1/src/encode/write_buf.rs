@@ -15,12 +15,12 @@ use crate::parse::COPIED_BELOW;
 /// Pieces of a body below this are joined with what is before them, in bytes.
 const JOINED_BELOW: usize = 2 * COPIED_BELOW;
 
-/// What stands behind a chunk's data.
+/// What follows a chunk's data.
 const CHUNK_END: &[u8] = b"\r\n";
-/// And behind the data of the last chunk.
+/// What follows the data of the last chunk.
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
 
-/// Bytes on their way out. It holds no memory while there are none.
+/// Bytes that wait to be written. It holds no memory while it is empty.
 #[derive(Default)]
 pub struct WriteBuf {
     /// Heads, chunk framing and small pieces, from `sent` on still to be written.
@@ -38,7 +38,7 @@ impl WriteBuf {
         self.sent == self.bytes.len() && self.piece.is_empty() && self.tail.is_empty()
     }
 
-    /// Whether there is room for another piece of a body. While the peer takes nothing, nothing more should be put here.
+    /// Whether there is room for another piece of a body. While the peer reads nothing there is none.
     pub fn has_room(&self) -> bool {
         self.piece.is_empty() && self.tail.is_empty() && self.bytes.len() - self.sent < JOINED_BELOW
     }
@@ -108,7 +108,7 @@ impl WriteBuf {
     /// Writes to `stream`; ready when everything has been written.
     ///
     /// # Errors
-    /// The stream takes no more.
+    /// The stream accepts no more bytes.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let buffered = &self.bytes[self.sent..];

@@ -80,7 +80,7 @@ impl Decoder {
         matches!(self, Decoder::UntilClose)
     }
 
-    /// How many bytes of data are still to come, as far as the framing tells.
+    /// How many bytes of data are still to come, as far as the framing says.
     pub fn size_hint(&self) -> SizeHint {
         match self {
             Decoder::Ended => SizeHint::with_exact(0),

@@ -1,6 +1,7 @@
 //! The chunked coding (RFC 9112 §7.1), byte by byte: what has been read is kept as one number and one state, so the pieces may end anywhere.
 //!
-//! It is stricter than the grammar in one thing: blanks are allowed around the `;` and `=` of extensions, where the grammar has them, but not before the end of the line.
+//! It is stricter than the grammar in one thing: blanks are allowed around the `;` and `=` of extensions, where the grammar has them, but not before the end of
+//! the line.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -56,7 +57,7 @@ enum State {
     TrailerLf,
     EndLf,
     Ended,
-    /// What came behind the last data was wrong; told by the next call.
+    /// The framing behind the last data was wrong. The next call returns the refusal.
     Refused(Refusal),
 }
 

@@ -168,7 +168,7 @@ impl Lines {
         }
     }
 
-    /// What can be told without the rest of the line.
+    /// Checks what is certain without the rest of the line.
     fn check_first_byte(&self, bytes: &[u8]) -> Result<(), Stop> {
         let wrong = match (self.side, bytes.first()) {
             (_, None) => return Ok(()),

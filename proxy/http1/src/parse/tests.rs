@@ -88,7 +88,7 @@ impl Inspector {
     }
 
     fn head(&mut self) -> Result<bool, Refusal> {
-        let (bytes, body, is_interim) = if self.is_of_requests {
+        let (bytes, body, is_informational) = if self.is_of_requests {
             let Some(Parsed { bytes, body, .. }) = self.heads.request(&self.buffer)? else { return Ok(true) };
             (bytes, body, false)
         } else {
@@ -97,7 +97,7 @@ impl Inspector {
         };
         let _head = self.buffer.split_to(bytes);
         self.body = body;
-        self.complete_heads += u64::from(!is_interim);
+        self.complete_heads += u64::from(!is_informational);
         Ok(self.buffer.is_empty() && self.body.has_ended())
     }
 }

@@ -1,4 +1,5 @@
-//! Bodies arrive as they were sent, whatever their pieces are and however few bytes the pipe takes at a time; in both directions, over one connection used again and again.
+//! Bodies arrive as they were sent, whatever their pieces are and however few bytes the pipe takes at a time; in both directions, over one connection used
+//! again and again.
 
 use std::future::poll_fn;
 

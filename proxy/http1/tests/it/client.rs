@@ -1,4 +1,4 @@
-//! The client's side: the bytes of requests, what is proven when there is no response, held bodies, early responses.
+//! Client connections: the bytes of requests, what is proven when there is no response, held bodies, early responses.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -35,7 +35,7 @@ async fn body(conn: &mut Client) -> Vec<u8> {
     whole
 }
 
-/// What goes out of `request`, after one poll.
+/// The bytes of `request` that are written after one poll.
 async fn written(request: OutgoingRequest<'_, Frames>) -> String {
     let (near, mut far) = duplex(1 << 16);
     let mut conn = Client::new(near);
@@ -128,7 +128,7 @@ async fn an_error_says_what_is_proven() {
         for reused in [false, true] {
             let (mut conn, mut far) = connected(reused).await;
             conn.begin(request(&get, BodyLength::None, Frames::default()));
-            // The server takes the request and says this, or is gone before.
+            // The server reads the request and sends this, or has closed before.
             if let Some(said) = said {
                 far.write_all(said.as_bytes()).await.expect("room");
                 let first = poll_fn(|cx| Poll::Ready(conn.poll_response(cx))).await;
@@ -153,7 +153,7 @@ async fn a_body_that_breaks_off_or_has_another_length_is_no_fault_of_the_server(
         (BodyLength::Known(5), "xyz", false, false),
         (BodyLength::Known(5), "xyz", true, false),
         (BodyLength::Unknown, "xyz", true, false),
-        // This piece has to be written before the source is asked again.
+        // This piece has to be written before the source is polled again.
         (BodyLength::Unknown, &large, true, true),
     ] {
         for reused in [false, true] {

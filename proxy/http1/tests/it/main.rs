@@ -1,4 +1,4 @@
-//! Connections over pipes in memory: what goes over the wire, what is proven when it breaks, and that bodies arrive as they were sent.
+//! Connections over pipes in memory: which bytes they send, what is proven when a connection breaks, and that bodies arrive as they were sent.
 
 mod bodies;
 mod client;
@@ -15,7 +15,7 @@ use outrigger_http1::encode::BodyLength;
 use outrigger_http1::head::RequestHead;
 use outrigger_http1::parse::Limits;
 
-/// A body of these frames; at the end of them it fails if it is to.
+/// A body of these frames, which may fail at its end.
 #[derive(Default)]
 struct Frames {
     frames: Vec<Frame<Bytes>>,

@@ -1,4 +1,4 @@
-//! The server's side: what comes next, the bytes of responses, held bodies, clients that leave.
+//! Server connections: what comes next, the bytes of responses, held bodies, clients that disconnect.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -17,7 +17,7 @@ type Server = ServerConn<DuplexStream>;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A connection over which `text` has come.
+/// A connection on which `text` has arrived.
 async fn having(text: &str) -> (Server, DuplexStream) {
     let (near, mut far) = duplex(1 << 16);
     far.write_all(text.as_bytes()).await.expect("room");
@@ -185,7 +185,7 @@ async fn a_client_that_only_ends_its_sending_side_still_gets_its_response() {
     for (request, leaves, is_gone) in [
         (GET, false, false),
         (GET, true, true),
-        // Before its response nothing may be written to it that would tell.
+        // Nothing may be written to it before its response, so this cannot be found out.
         ("GET / HTTP/1.0\r\n\r\n", false, true),
     ] {
         let (mut conn, mut far) = having(request).await;

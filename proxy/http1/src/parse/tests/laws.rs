@@ -97,7 +97,7 @@ struct Meaning {
     is_http10: bool,
 }
 
-/// What the bytes that went on say by the inspector's own bounds: fed one at a time it tells where each head and each message ends.
+/// The meaning of the forwarded bytes by the parser's own bounds: fed one byte at a time, it shows where each head and each message ends.
 fn meanings(bytes: &[u8], limits: Limits) -> Vec<Meaning> {
     let mut inspector = Inspector::requests(limits);
     let (mut found, mut start, mut body_start) = (Vec::new(), 0, None);
@@ -152,9 +152,9 @@ fn meanings_to_hyper(bytes: &[u8]) -> Vec<Meaning> {
     let runtime = Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(bytes.len() + 1);
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (sender, mut received) = mpsc::unbounded_channel();
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             async move {
                 let (head, body) = request.into_parts();
                 let fields = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
@@ -165,7 +165,7 @@ fn meanings_to_hyper(bytes: &[u8]) -> Vec<Meaning> {
                     is_http10: head.version == hyper::Version::HTTP_10,
                     body: body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default(),
                 };
-                let _ = tell.send(meaning);
+                let _ = sender.send(meaning);
                 Ok::<_, Infallible>(hyper::Response::new(String::new()))
             }
         });
@@ -174,7 +174,7 @@ fn meanings_to_hyper(bytes: &[u8]) -> Vec<Meaning> {
         let serve = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service);
         let mut responses = Vec::new();
         let _ = tokio::join!(serve, client.read_to_end(&mut responses));
-        std::iter::from_fn(|| told.try_recv().ok()).collect()
+        std::iter::from_fn(|| received.try_recv().ok()).collect()
     })
 }
 

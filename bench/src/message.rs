@@ -1,6 +1,6 @@
-//! As much HTTP/1.1 as origin and load need: the end of a head and the length of what follows.
+//! Reads as much HTTP/1.1 as origin and load need: the end of a head and the length of its body.
 //!
-//! It trusts what it reads: the proxies in between have been checked, and nonsense counts as an error.
+//! It is not strict, because the proxies in between have been checked. Bytes that it cannot read count as an error.
 
 use std::io;
 
