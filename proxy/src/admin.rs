@@ -3,8 +3,8 @@
 //! It runs on the control thread, so that it responds even when workers are overloaded or stuck. People and Prometheus read the same [`status::Snapshot`]. Only
 //! `/quitquitquit` changes anything. hyper speaks HTTP, and each connection gets a tower stack: the count of requests, the [`gate`], a timeout, the routes.
 //!
-//! It has limits of its own, so that it takes little from the data path and no client can block a probe: the number of connections ([`places`]), the time for a head, the
-//! time for a whole exchange, and a rate for expensive requests ([`scrapes`]). Probes share no limit with scrapes.
+//! It has limits of its own, so that it takes little from the data path and no client can block a probe: the number of connections ([`places`]), the time for a
+//! head, the time for a whole exchange, and a rate for expensive requests ([`scrapes`]). Probes share no limit with scrapes.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,11 +1,11 @@
 //! One request: drives [`Call`], the loop that decides, and performs its steps.
 //!
-//! `outrigger_policy::call` decides what happens to a request, and in which order. This file performs the steps with sockets and timers: it sends an attempt, sleeps through
-//! a wait, drops a cancelled attempt. Guards do what must happen however a request ends: the [`Record`] counts and logs it once, the admission gives its slot and permit back,
-//! and a lease gives its endpoint back. So a downstream that disconnects halfway undoes exactly what was done.
+//! `outrigger_policy::call` decides what happens to a request, and in which order. This file performs the steps with sockets and timers: it sends an attempt,
+//! sleeps through a wait, drops a cancelled attempt. Guards do what must happen however a request ends: the [`Record`] counts and logs it once, the admission
+//! gives its slot and permit back, and a lease gives its endpoint back. So a downstream that disconnects halfway undoes exactly what was done.
 //!
-//! `attempt` makes one attempt, `forward` prepares heads for the next hop, `response` sends the response downstream, `tunnel` takes over after an upgrade or a CONNECT, and
-//! `record` does the accounting.
+//! `attempt` makes one attempt, `forward` prepares heads for the next hop, `response` sends the response downstream, `tunnel` takes over after an upgrade or a
+//! CONNECT, and `record` does the accounting.
 
 mod attempt;
 pub mod forward;
@@ -193,7 +193,8 @@ impl Exchange<'_> {
         self.decide(record, at, |call, scene, cx| call.ended(number, outcome, scene, cx));
     }
 
-    /// Waits until `moment`. Meanwhile it reads the superseded response to its end, so that the connection can be reused. A response that was read whole is kept as a possible result.
+    /// Waits until `moment`. Meanwhile it reads the superseded response to its end, so that the connection can be reused. A response that was read whole is
+    /// kept as a possible result.
     async fn back_off(&mut self, record: &mut Record, moment: Instant) {
         self.sender.upload.cut_off_readers(clock::now());
         if let Some((number, outcome, Ok(Received { head, body }))) = self.last.take()

@@ -1,8 +1,8 @@
 //! Outrigger: a sidecar HTTP proxy that gives a plain client retries, budgets and circuit breakers.
 //!
-//! The modules, from the top down: [`app`] starts and stops everything; [`worker`] is one thread of requests; `downstream::h1` serves one downstream connection;
-//! [`exchange`] carries out one request; [`live`] says which policies it has; [`upstream`] holds the connections to endpoints. The crate `outrigger_policy` makes all
-//! decisions, and the crate `outrigger_http1` speaks HTTP/1.1. ARCHITECTURE.md has the map.
+//! The modules, from the top down: [`app`] starts and stops everything; [`worker`] is one thread of requests; `downstream::h1` serves one downstream
+//! connection; [`exchange`] carries out one request; [`live`] says which policies it has; [`upstream`] holds the connections to endpoints. The crate
+//! `outrigger_policy` makes all decisions, and the crate `outrigger_http1` speaks HTTP/1.1. ARCHITECTURE.md has the map.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,5 +1,5 @@
-//! Whole requests over in-memory pipes, on paused time. The tests of `outrigger_policy` prove what the policies decide. These tests prove that the proxy asks them in the
-//! right order, reports the true outcomes, and undoes exactly what was done when a side disconnects halfway.
+//! Whole requests over in-memory pipes, on paused time. The tests of `outrigger_policy` prove what the policies decide. These tests prove that the proxy asks
+//! them in the right order, reports the true outcomes, and undoes exactly what was done when a side disconnects halfway.
 
 mod breakers;
 mod connection;

@@ -1,8 +1,8 @@
 //! A service that the app calls: its endpoints, and the connections to them.
 //!
-//! An [`Upstream`] belongs to one generation of configuration. State that must survive a reload is behind an `Arc`, and the next generation takes it over if its
-//! configuration did not change. `endpoint` has the addresses, `resolve` looks them up, `connect` makes connections to them, `pool` keeps these, and a `stream` is what
-//! the pool lends to an exchange.
+//! An [`Upstream`] belongs to one generation of configuration. State that must survive a reload is behind an `Arc`, and the next generation takes it over if
+//! its configuration did not change. `endpoint` has the addresses, `resolve` looks them up, `connect` makes connections to them, `pool` keeps these, and a
+//! `stream` is what the pool lends to an exchange.
 
 pub mod connect;
 pub mod endpoint;

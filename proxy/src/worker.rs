@@ -1,7 +1,7 @@
 //! A worker: one thread with its downstream connections and its pool of connections to endpoints.
 //!
-//! A connection stays on one worker, so a request waits for no lock that another thread holds. `context` is what an exchange may use of its worker, `connections` lists the
-//! open connections and ends the overdue ones, and `handle` is a route as the worker sees it. This file runs them.
+//! A connection stays on one worker, so a request waits for no lock that another thread holds. `context` is what an exchange may use of its worker,
+//! `connections` lists the open connections and ends the overdue ones, and `handle` is a route as the worker sees it. This file runs them.
 //!
 //! The **tick** every 100 ms does three things. It ends connections that have stood still for too long. It is the coarse clock that watches connections, so that no
 //! request reads a clock for every packet. And it keeps a timer pending close by, so that the timers of requests need not wake the driver to arm themselves, which

@@ -1,6 +1,6 @@
 //! The three programs as child processes on loopback, each with the ports it really got; or as containers in pods.
 //!
-//! They start with an empty environment, so that a `http_proxy` or `BACKEND_…` of the caller does not change an experiment.
+//! They start with an empty environment, so that a `http_proxy` or `BACKEND_…` of the user does not change an experiment.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -83,7 +83,7 @@ pub struct UpstreamStatus {
 pub struct RouteStatus {
     /// In all, the first included.
     pub max_attempts: u32,
-    /// Absent where it shares the upstream's.
+    /// `None` where it shares the upstream's.
     pub budget: Option<BudgetStatus>,
 }
 

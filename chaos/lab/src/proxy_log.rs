@@ -53,7 +53,7 @@ pub struct Transition {
     pub to: String,
     /// The rule that caused it, such as `consecutive_failures`.
     pub reason: String,
-    /// How long it stays open, in ms; absent unless it opened.
+    /// How long it stays open, in ms; `None` unless it opened.
     pub open_ms: Option<f64>,
 }
 

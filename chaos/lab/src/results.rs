@@ -66,10 +66,10 @@ pub struct Part {
     pub retries: u64,
     /// Ids that the backend has read more than once.
     pub repeated_ids: u64,
-    /// What the proxy's counters say; absent if there was none.
+    /// The proxy's counters; `None` if there was no proxy.
     #[serde(flatten)]
     pub sidecar: Option<Sidecar>,
-    /// The story of the kill; absent if there was none.
+    /// What happened at the kill; `None` if there was none.
     #[serde(flatten)]
     pub outage: Option<Outage>,
 }

@@ -9,9 +9,9 @@ pub struct Row {
     pub id: String,
     /// When it was due, in seconds since the start of the load.
     pub due_s: f64,
-    /// Absent if it was never sent.
+    /// `None` if it was never sent.
     pub latency_ms: Option<f64>,
-    /// Absent if there was no response.
+    /// `None` if there was no response.
     pub status: Option<u16>,
     /// Empty if the response is complete.
     pub error: String,

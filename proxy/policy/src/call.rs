@@ -146,8 +146,8 @@ enum Next {
 }
 
 impl Call {
-    /// Admits a request: takes a slot and a permit of the breaker of calls, and makes the deposit. `is_idempotent` says that the request may be sent again although it
-    /// may have been processed, by its method (RFC 9110 §9.2.2) or by the route's configuration.
+    /// Admits a request: takes a slot and a permit of the breaker of calls, and makes the deposit. `is_idempotent` says that the request may be sent again
+    /// although it may have been processed, by its method (RFC 9110 §9.2.2) or by the route's configuration.
     ///
     /// # Errors
     /// The request is refused, and nothing is taken.

@@ -1,7 +1,8 @@
 //! The upload of a request's body: how fast it must arrive, and which side is to blame when it does not.
 //!
-//! Only time in which the proxy waited for the downstream counts against the least rate, because an endpoint that does not read slows its downstream down. The whole body has a
-//! time limit. When that is over, the side for which the proxy waited longer is to blame. Time for which the whole process stood still (its scheduling lag) counts against neither.
+//! Only time in which the proxy waited for the downstream counts against the least rate, because an endpoint that does not read slows its downstream down. The
+//! whole body has a time limit. When that is over, the side for which the proxy waited longer is to blame. Time for which the whole process stood still (its
+//! scheduling lag) counts against neither.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Decides which requests may use the admin port. A browser that can reach it may show a page of another site, and that page must not use it.
 //!
-//! An attacker can make a name of theirs point here (DNS rebinding). Then the browser takes our responses for those of the attacker's site, but it still sends the
-//! attacker's name in `Host`. So the gate admits only requests to an IP address, to `localhost`, or to a configured name. Probes and scrapers use a pod's address and
-//! pass; pages do not. A request that changes something must also be a POST, and must not come from another site.
+//! An attacker can make a name of theirs point here (DNS rebinding). Then the browser takes our responses for those of the attacker's site, but it still sends
+//! the attacker's name in `Host`. So the gate admits only requests to an IP address, to `localhost`, or to a configured name. Probes and scrapers use a pod's
+//! address and pass; pages do not. A request that changes something must also be a POST, and must not come from another site.
 //!
 //! [`Gate`] is a layer of the stack: a request that it refuses never reaches the layers below.
 

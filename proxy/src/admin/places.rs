@@ -80,6 +80,6 @@ mod tests {
         assert_eq!(tasks.iter().filter(|task| task.is_finished()).count(), 4);
         tasks[0].abort();
         tokio::task::yield_now().await;
-        assert_eq!(places.make_room(), None, "who has gone leaves room");
+        assert_eq!(places.make_room(), None, "a connection that has ended leaves room");
     }
 }

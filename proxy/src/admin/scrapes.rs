@@ -1,7 +1,7 @@
 //! The expensive requests: `/metrics` and `/status`. Each costs the machine as much as a few proxied requests, so they share a rate and a limit of their own.
 //!
-//! The stack is tower's. Requests beyond the limit are shed at once; the others wait until the rate admits them. A rate limit has one owner but each connection needs a
-//! handle, so there is a buffer between them. It is as long as the limit, so it never sheds or waits by itself.
+//! The stack is tower's. Requests beyond the limit are shed at once; the others wait until the rate admits them. A rate limit has one owner but each connection
+//! needs a handle, so there is a buffer between them. It is as long as the limit, so it never sheds or waits by itself.
 
 use std::convert::Infallible;
 use std::time::Duration;

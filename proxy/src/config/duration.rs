@@ -1,6 +1,6 @@
 //! Durations and sizes as the file writes them: one whole number and one unit.
 //!
-//! There are no sums ("1h30m" is "90m") and no fractions ("1.5s" is "1500ms"), so that two people who mean the same write nearly the same. A
+//! There are no sums ("1h30m" is "90m") and no fractions ("1.5s" is "1500ms"), so that the same value is nearly always written in the same way. A
 //! duration needs its unit, because a bare number means seconds in one tool and milliseconds in the next. A size may be plain bytes.
 
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! The two listening sockets: how the proxy gets them, and how it gives them up without losing connections in their queues.
 //!
-//! The proxy binds a socket for itself, or beside that of another process on the same port (`listen.reuse_port`), so that a successor can take over. Or it inherits the
-//! socket from a service manager that keeps it open after the proxy's end (systemd's `LISTEN_FDS`). `docs/restart.md` says what each means for the operator.
+//! The proxy binds a socket for itself, or beside that of another process on the same port (`listen.reuse_port`), so that a successor can take over. Or it
+//! inherits the socket from a service manager that keeps it open after the proxy's end (systemd's `LISTEN_FDS`). `docs/restart.md` says what each means for the
+//! operator.
 //!
-//! An inherited queue stays for the next process, so the proxy leaves it alone. Any other queue is lost when its socket closes. So the proxy empties it first: it serves
-//! every connection that the kernel has accepted.
+//! An inherited queue stays for the next process, so the proxy leaves it alone. Any other queue is lost when its socket closes. So the proxy empties it first:
+//! it serves every connection that the kernel has accepted.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -80,7 +81,8 @@ impl Listeners {
     }
 }
 
-/// The index among `count` passed sockets of the one for `name`. It is found by its name; if no socket has a known name, the app's is the first and the admin's the second.
+/// The index among `count` passed sockets of the one for `name`. It is found by its name; if no socket has a known name, the app's is the first and the admin's
+/// the second.
 fn place_of(name: &str, names: &str, count: usize) -> Option<usize> {
     let mut given = names.split(':').take(count);
     if names.split(':').any(|given| matches!(given, "app" | "admin")) {

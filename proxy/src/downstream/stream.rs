@@ -1,7 +1,7 @@
 //! The downstream side of one exchange, over any protocol.
 //!
-//! It is a closed set, matched without a `_` arm. HTTP/1 lends its connection to one exchange after the other. Over HTTP/2 each request will be a stream, with others beside
-//! it on one connection; in test builds a double stands in for that case.
+//! It is a closed set, matched without a `_` arm. HTTP/1 lends its connection to one exchange after the other. Over HTTP/2 each request will be a stream, with
+//! others beside it on one connection; in test builds a double stands in for that case.
 
 use std::cell::RefCell;
 use std::io;

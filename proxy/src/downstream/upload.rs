@@ -1,9 +1,9 @@
 //! Request bodies: streamed to the endpoint, and kept for a retry as long as they fit.
 //!
-//! An [`Upload`] owns the body of one request. Each attempt gets a [`Replay`] of it with a position of its own. It first repeats what is kept and then reads what still
-//! arrives. Two attempts in flight may read side by side. A retry cuts off the attempts before it, because one that is left over in a connection that is being closed must
-//! not read from the downstream any more. The route limits what is kept of one body, and [`ReplayMemory`] limits what is kept of all of them. Past either limit the body goes
-//! on streaming but is no longer kept, and the request cannot be repeated.
+//! An [`Upload`] owns the body of one request. Each attempt gets a [`Replay`] of it with a position of its own. It first repeats what is kept and then reads
+//! what still arrives. Two attempts in flight may read side by side. A retry cuts off the attempts before it, because one that is left over in a connection
+//! that is being closed must not read from the downstream any more. The route limits what is kept of one body, and [`ReplayMemory`] limits what is kept of all
+//! of them. Past either limit the body goes on streaming but is no longer kept, and the request cannot be repeated.
 
 use std::cell::RefCell;
 use std::pin::Pin;

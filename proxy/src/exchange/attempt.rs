@@ -1,7 +1,7 @@
 //! One attempt: takes a stream to the chosen endpoint, sends the request over it, and waits for the head of the response.
 //!
-//! Two attempts may be in flight; they know nothing of each other. [`outrigger_policy::deadline`] decides how long one may take. It measures the endpoint: time that the
-//! downstream or this process loses does not count.
+//! Two attempts may be in flight; they know nothing of each other. [`outrigger_policy::deadline`] decides how long one may take. It measures the endpoint: time
+//! that the downstream or this process loses does not count.
 
 use std::pin::pin;
 use std::rc::Rc;

@@ -370,8 +370,8 @@ impl ResponseBody {
         }
     }
 
-    /// The endpoint still reads the request. If the downstream sends it too slowly, it is too late for a 408, so the connection ends. An endpoint that reads slowly is judged
-    /// by its response alone.
+    /// The endpoint still reads the request. If the downstream sends it too slowly, it is too late for a 408, so the connection ends. An endpoint that reads
+    /// slowly is judged by its response alone.
     fn look_at_upload(&self) {
         let too_slow = self.record.upload.standing(self.record.context.lag()).too_slow;
         if too_slow.is_some_and(|slow| slow.by == Side::Downstream && slow.at <= clock::now()) {

@@ -28,13 +28,13 @@ enum Point {
     /// The endpoint closes after the whole request, without a response.
     AllWritten,
     /// The endpoint has the whole request and sends nothing until the attempt times out.
-    Unanswered,
+    NoResponse,
     /// The endpoint closes within the head of its response.
-    HalfAnAnswersHead,
+    PartialResponseHead,
     /// The endpoint closes within the body of its response.
     AfterTheHead,
     /// It sends a whole response whose status is retryable.
-    Answered503,
+    Status503,
 }
 
 const POINTS: [Point; 10] = [
@@ -44,10 +44,10 @@ const POINTS: [Point; 10] = [
     Point::Connecting(DialFault::DeadOnArrival),
     Point::BetweenHeadAndBody,
     Point::AllWritten,
-    Point::Unanswered,
-    Point::HalfAnAnswersHead,
+    Point::NoResponse,
+    Point::PartialResponseHead,
     Point::AfterTheHead,
-    Point::Answered503,
+    Point::Status503,
 ];
 
 /// What client and route say about repeating the request.
@@ -91,8 +91,8 @@ fn expected(case: Case) -> (u32, Option<u16>) {
     let may_repeat = IDEMPOTENT.contains(&method) || matches!(contract, Contract::Key | Contract::Route);
     let failed = match point {
         Point::AfterTheHead => return (1, None),
-        Point::Connecting(DialFault::Silent) | Point::Unanswered => 504,
-        Point::Answered503 => 503,
+        Point::Connecting(DialFault::Silent) | Point::NoResponse => 504,
+        Point::Status503 => 503,
         _ => 502,
     };
     match (point, faults) {
@@ -135,9 +135,9 @@ impl Backend {
             }
             match self.point {
                 _ if !is_fault => peer.say(DONE).await,
-                Point::Answered503 => peer.say("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await,
-                Point::Unanswered => return peer.closed().await,
-                Point::HalfAnAnswersHead => return peer.say("HTTP/1.1 200 OK\r\ncontent-le").await,
+                Point::Status503 => peer.say("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await,
+                Point::NoResponse => return peer.closed().await,
+                Point::PartialResponseHead => return peer.say("HTTP/1.1 200 OK\r\ncontent-le").await,
                 Point::AfterTheHead => return peer.say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await,
                 Point::AllWritten | Point::BetweenHeadAndBody | Point::Connecting(_) => return,
             }

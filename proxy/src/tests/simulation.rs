@@ -1,5 +1,5 @@
-//! The whole proxy in a simulated world that a seed determines. Clients upload, pause and disconnect. Endpoints refuse, stall, send malformed responses and break off.
-//! Reloads and a drain happen in the middle.
+//! The whole proxy in a simulated world that a seed determines. Clients upload, pause and disconnect. Endpoints refuse, stall, send malformed responses and
+//! break off. Reloads and a drain happen in the middle.
 //!
 //! A run records every violation of these laws, and the test fails if there is one:
 //!

@@ -1,8 +1,8 @@
 //! Connections to endpoints: one pool per worker, without a lock.
 //!
-//! The pool lends a [`Stream`] for one exchange, over an idle connection or a new one. The connection given back last is taken first, so that the others can age and
-//! close. After the exchange the pool takes the stream back. It keeps the connection only if the response was read to its exact end and nothing broke off. Nothing here
-//! retries.
+//! The pool lends a [`Stream`] for one exchange, over an idle connection or a new one. The connection given back last is taken first, so that the others can
+//! age and close. After the exchange the pool takes the stream back. It keeps the connection only if the response was read to its exact end and nothing broke
+//! off. Nothing here retries.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The upstream side of one exchange, over any protocol.
 //!
-//! It is a closed set, matched without a `_` arm. HTTP/1 lends a whole connection to one exchange at a time; over HTTP/2 a stream will be one of many on a connection.
-//! [`SendFailure`] is the one place that maps an error of the codec to an outcome for the policies and an error for the downstream.
+//! It is a closed set, matched without a `_` arm. HTTP/1 lends a whole connection to one exchange at a time; over HTTP/2 a stream will be one of many on a
+//! connection. [`SendFailure`] is the one place that maps an error of the codec to an outcome for the policies and an error for the downstream.
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The open downstream connections of a worker, and which of them are overdue.
 //!
-//! The list has each connection with its progress and the waker of its task. The worker's tick goes through it, ends what has stood still for too long, and wakes tasks that
-//! wait for something without a waker of its own. Where exchanges share a connection, each of them is an entry.
+//! The list has each connection with its progress and the waker of its task. The worker's tick goes through it, ends what has stood still for too long, and
+//! wakes tasks that wait for something without a waker of its own. Where exchanges share a connection, each of them is an entry.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

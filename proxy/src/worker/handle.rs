@@ -1,7 +1,7 @@
 //! A route as one worker sees it: the route, and this worker's counts for it.
 //!
-//! If all workers wrote the same counters, the cache lines would move from core to core several times a request. So a worker counts for itself. It adds its counts to the
-//! [`Metrics`] when it has nothing in flight, at the latest with its next tick. A scrape is never more than a tick behind.
+//! If all workers wrote the same counters, the cache lines would move from core to core several times a request. So a worker counts for itself. It adds its
+//! counts to the [`Metrics`] when it has nothing in flight, at the latest with its next tick. A scrape is never more than a tick behind.
 
 use std::cell::{Cell, RefCell};
 use std::mem::{Discriminant, discriminant};

@@ -83,7 +83,7 @@ fn the_route_of_the_reference_loads_and_differs_from_its_upstream_only_in_what_i
 
 #[test]
 fn every_key_that_is_read_stands_in_the_reference() {
-    // An unknown key in a table is answered with all keys that are known there.
+    // The fault of an unknown key lists all keys that its table knows.
     let text = reference_with_routes();
     let mut section = String::new();
     let mut sections = 0;
@@ -138,7 +138,7 @@ fn the_reference_names_the_ranges_that_hold() {
             text if text.parse::<f64>().is_ok() => "999999999",
             _ => continue,
         };
-        // The second breaker refers to the first, whose comments stand above it.
+        // The second breaker refers to the comments of the first one above it.
         let comment = if comment.contains(" to ") { comment } else { comments.get(key).copied().unwrap_or(comment) };
         comments.insert(key, comment);
         let said = replaced(at, beyond);
@@ -146,7 +146,7 @@ fn the_reference_names_the_ranges_that_hold() {
         let (low, high) = range.split_once(" and ").expect("a range has two ends");
         let high = high.split(' ').next().unwrap_or(high);
         let documented = format!("{low} to {high}");
-        // A share of 0 is told apart by a message of its own.
+        // A share of 0 has a message of its own.
         assert!(comment.contains(&documented), "{line}\n: the range is {documented}");
         for end in [low, high] {
             let end = if end.parse::<f64>().is_ok() { end.to_owned() } else { format!("\"{end}\"") };
@@ -240,7 +240,7 @@ fn a_file_that_is_not_there_is_one_fault() {
     assert!(faults.to_string().starts_with("/nowhere/config.toml: cannot be read: no such file"), "{faults}");
 }
 
-/// Loads, or says why not in well-formed lines.
+/// Checks that `text` loads or has faults in well-formed lines.
 fn check_any(text: &str) {
     if let Err(faults) = Config::parse("config.toml", text) {
         let printed = faults.to_string();

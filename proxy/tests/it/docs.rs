@@ -1,6 +1,6 @@
-//! The tables of the documentation against what they describe: `config.toml`, `metrics.rs`, `error.rs`, the words of `events.rs`.
+//! Compares the tables of the documentation with what they describe: `config.toml`, `metrics.rs`, `error.rs`, the words of `events.rs`.
 //!
-//! `config.toml` itself is proved against the code by the module `config`; so a page that agrees with it agrees with the code.
+//! The module `config` proves that `config.toml` agrees with the code. So a page that agrees with `config.toml` agrees with the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ const METRICS: &str = include_str!("../../src/telemetry/metrics.rs");
 const ERRORS: &str = include_str!("../../src/error.rs");
 const EVENTS: &str = include_str!("../../src/telemetry/events.rs");
 const H1: &str = include_str!("../../src/downstream/h1.rs");
-/// Where the words of labels stand.
+/// The files that have the values of labels.
 const WORDS: [&str; 6] = [
     EVENTS,
     H1,
@@ -36,7 +36,7 @@ const HEADINGS: [&str; 7] = [
 /// Keys whose value in the reference is an example: what applies, and what is allowed, in words.
 const EXAMPLES: [(&str, &str, Option<&str>); 2] =
     [("endpoints", "must be given", None), ("hosts", "the upstream's name", Some("host names"))];
-/// Words of `events.rs` that no label ever has: an answer's class is never neutral.
+/// Words that no label ever has: the class of a response is never neutral.
 const NEVER_SAID: [&str; 1] = ["neutral"];
 
 fn root() -> PathBuf {
@@ -60,7 +60,7 @@ fn every_limit_is_a_key_with_that_default_and_is_counted_where_it_says() {
             let (value, _) =
                 reference.get(table).and_then(|table| table.get(name)).unwrap_or_else(|| panic!("no {key}"));
             keys += 1;
-            // A ratio is told as a percentage and the second key of a row in its second place.
+            // The page shows a ratio as a percentage, and the second key of a row in its second place.
             let shown = default.replace([' ', '\u{a0}'], "").replace("min", "m");
             let wanted = value.replace("0.2", "20%");
             let stands_alone = |at: usize| {
@@ -111,7 +111,7 @@ fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// Default and range of a key.
+/// The default and the range of a key.
 type Setting = (String, String);
 
 /// The tables of the reference with the settings of their keys; upstreams are called NAME.
@@ -179,7 +179,7 @@ fn each_policy_page_has_the_same_headings_in_the_same_order() {
 #[test]
 fn the_keys_tables_say_what_the_reference_says() {
     let reference = reference();
-    let mut told = BTreeSet::new();
+    let mut documented = BTreeSet::new();
     let mut differences = Vec::new();
     for name in PAGES {
         for (tables, rows) in keys_tables(&policy_page(name)) {
@@ -202,12 +202,12 @@ fn the_keys_tables_say_what_the_reference_says() {
                     differences.push(format!("{name}: {key}: {:?} where {expected:?} applies", listed[key]));
                 }
             }
-            told.extend(tables);
+            documented.extend(tables);
         }
     }
     assert!(differences.is_empty(), "{differences:#?}");
     let policies = reference.keys().filter(|table| table.starts_with("upstreams.") || *table == "replay");
-    assert_eq!(told.iter().collect::<Vec<_>>(), policies.collect::<Vec<_>>(), "each table has its page");
+    assert_eq!(documented.iter().collect::<Vec<_>>(), policies.collect::<Vec<_>>(), "each table has its page");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn declared_families() -> BTreeMap<String, (String, Vec<String>)> {
 fn literals_until_close(text: &str) -> Vec<String> {
     let mut depth = 1;
     let mut literals = Vec::new();
-    // Between two quotes there is by turns code and a literal; none of the literals holds a quote.
+    // Between the quotes code and literals alternate; no literal contains a quote.
     for (at, piece) in text.split('"').enumerate() {
         if at % 2 == 1 {
             literals.push(piece.to_owned());
@@ -279,7 +279,7 @@ fn the_page_of_metrics_lists_exactly_the_families_that_are_declared() {
         assert!(listed.insert(bare(name), (kind.clone(), labels)).is_none(), "{name} is listed twice");
     }
     assert_eq!(listed, declared);
-    // The source was read rightly: what a fresh registry shows is among it.
+    // The families of a fresh registry prove that the source was read correctly.
     let text = Metrics::new().text();
     let shown: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE outrigger_")?.split(' ').next()).collect();
@@ -326,7 +326,7 @@ fn the_page_of_errors_is_the_table_of_the_code() {
     assert_eq!(on_page, in_code);
 }
 
-/// The pages that this crate's tests answer for.
+/// The pages that these tests check.
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> =
         ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned).into();

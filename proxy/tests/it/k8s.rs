@@ -1,6 +1,6 @@
-//! The manifests of `k8s/` and the Dockerfiles against the code: ports, paths, names and times that must agree.
+//! Compares the manifests of `k8s/` and the Dockerfiles with the code: ports, paths, names and times must agree.
 //!
-//! Needs neither kubectl nor podman. Whether Kubernetes' schemas take the manifests is asked by `ci/manifests.sh`; `ci/pods.sh` plays them for real.
+//! It needs neither kubectl nor podman. `ci/manifests.sh` checks the manifests against the schemas of Kubernetes, and `ci/pods.sh` runs them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ fn documents(text: &str) -> Vec<Yaml> {
     YamlLoader::load_from_str(text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
 }
 
-/// What a text says that is one document.
+/// Reads a text that is one document.
 fn yaml(text: &str) -> Yaml {
     let [document] = <[Yaml; 1]>::try_from(documents(text)).expect("one document");
     document
@@ -77,7 +77,7 @@ fn pod(workload: &Yaml) -> &Yaml {
     &workload["spec"]["template"]["spec"]
 }
 
-/// All containers of a pod, those that start first in front.
+/// All containers of a pod, in the order in which they start.
 fn containers(pod: &Yaml) -> Vec<&Yaml> {
     let init = pod["initContainers"].as_vec().into_iter().flatten();
     init.chain(list(&pod["containers"])).collect()
@@ -108,7 +108,7 @@ fn the_app_is_served_on_loopback_and_the_kubelet_on_the_pods_address() {
 }
 
 #[test]
-fn probes_and_scrapes_ask_the_admin_port_for_what_it_answers() {
+fn probes_and_scrapes_ask_the_admin_port_for_paths_that_it_has() {
     let (deployment, admin) = (document(CLIENT, "Deployment"), config().listen.admin.port());
     let (sidecar, annotations) = (sidecar(&deployment), &deployment["spec"]["template"]["metadata"]["annotations"]);
     assert_eq!(number::<u16>(&named(&sidecar["ports"], "admin")["containerPort"]), admin);
@@ -120,7 +120,7 @@ fn probes_and_scrapes_ask_the_admin_port_for_what_it_answers() {
         paths.push(path);
     }
     for path in paths {
-        assert!(ADMIN.contains(&format!("\"{path}\" =>")), "admin.rs answers no {path}");
+        assert!(ADMIN.contains(&format!("\"{path}\" =>")), "admin.rs has no {path}");
     }
     assert_eq!(ports(&document(CLIENT, "NetworkPolicy")["spec"]["ingress"]), [admin]);
 }
@@ -146,7 +146,7 @@ fn the_endpoint_is_the_service_and_the_service_is_the_backend() {
         |variable| text(&named(&backend["env"], variable)["value"]).parse::<SocketAddr>().expect("an address");
     let (listen, control) = (address("BACKEND_LISTEN"), address("BACKEND_CONTROL"));
     assert!(listen.ip().is_unspecified() && listen.port() == endpoint.port, "{listen}");
-    assert!(control.ip().is_loopback(), "whoever reaches {control} can break the service");
+    assert!(control.ip().is_loopback(), "any client that reaches {control} can break the service");
 
     assert_eq!(ports(&document(CLIENT, "NetworkPolicy")["spec"]["egress"]), [endpoint.port, 53, 53]);
     assert_eq!(ports(&document(BACKEND, "NetworkPolicy")["spec"]["ingress"]), [endpoint.port]);
@@ -185,7 +185,7 @@ fn the_configuration_is_mounted_as_the_folder_where_the_image_looks_for_it() {
 #[test]
 fn a_jobs_sidecar_has_the_policies_of_the_demo_and_ends_with_its_work() {
     let deployed = config();
-    assert!(!deployed.drain.quit, "who is served for ever ends nobody");
+    assert!(!deployed.drain.quit, "a Deployment runs for ever, so no app has to end its sidecar");
     for (folder, quit) in JOB_FOLDERS.into_iter().zip([false, true]) {
         let mut config = config_of(folder);
         assert_eq!((config.drain.silence, config.drain.quit), (Duration::ZERO, quit), "{folder}");

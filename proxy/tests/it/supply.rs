@@ -1,4 +1,4 @@
-//! What is linked in, held by `deny.toml` without a network: licences, duplicates, sources. Advisories need cargo-deny and its database (`make supply`).
+//! Checks the dependencies against `deny.toml` without a network: licences, duplicates, sources. Advisories need cargo-deny and its database (`make supply`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -46,7 +46,7 @@ fn deny() -> Deny {
     toml::from_str(DENY).expect("deny.toml")
 }
 
-/// Everything that is built on Linux, tools and tests included.
+/// All packages that are built on Linux, including tools and tests.
 fn packages() -> Vec<Package> {
     let arguments = ["metadata", "--format-version", "1", "--locked", "--offline"];
     let output = Command::new(env!("CARGO"))
@@ -61,7 +61,7 @@ fn packages() -> Vec<Package> {
     metadata.packages
 }
 
-/// Whether an SPDX expression can be met by what is allowed; `/` is an old way to write OR.
+/// Whether the allowed licences meet an SPDX expression; `/` is an old way to write OR.
 fn is_met(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();

@@ -1,8 +1,8 @@
-//! The style guide as a test: one rule, one test, with every offence listed.
+//! The style guide as tests: one test for each rule, which lists every violation.
 //!
-//! A rule is a function over the files of the workspace. It also says how many places it looked at: a rule that finds nothing to look at
-//! has lost its way, and fails. Each one is proved by a snippet that breaks it. What is allowed to break a rule stands in
-//! [`EXCEPTIONS`] with its reason, and an exception that is no longer needed fails too.
+//! A rule is a function over the files of the workspace. It also returns how many places it checked, because a rule that finds nothing to
+//! check no longer works, and fails. A snippet that breaks it proves each rule. [`EXCEPTIONS`] lists the places that may break a
+//! rule, with reasons; an exception that is no longer needed fails too.
 
 mod imports;
 mod source;
@@ -30,7 +30,7 @@ const LOGS: &[&str] = &[
     "warn_span",
     "error_span",
 ];
-/// Who may ask for the time of day, which can be set back and forth: for what people read, and for dates in headers. Every wait is measured by the other clock.
+/// The files that may read the time of day, for people and for dates in headers. It can be set back and forth, so every wait uses the monotonic clock.
 const WALL: &[&str] = &[
     "proxy/src/admin/status.rs",
     "proxy/src/downstream/h1.rs",
@@ -38,48 +38,48 @@ const WALL: &[&str] = &[
     "proxy/src/exchange/forward.rs",
     "proxy/src/telemetry/events.rs",
 ];
-/// Nothing of the world reaches the policies.
+/// Names of `std` that the policies must not use. Neither they nor the HTTP/1 crate may read a clock.
 const WORLD: &[&str] = &["thread", "net", "fs", "io", "env", "process", "SystemTime"];
-/// Spelt apart, so that this file does not hold them.
+/// Written in two parts, so that this file does not contain them.
 const UNFINISHED: &[&str] = &[concat!("#[ig", "nore"), concat!("FIX", "ME")];
 const MACHINE_PATHS: &[&str] =
     &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/t", "mp/"), concat!("/ho", "me/")];
 
-/// What a rule came to.
+/// The result of a rule.
 #[derive(Default)]
 struct Finding {
     looked_at: usize,
-    offences: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Finding {
-    fn look(&mut self, offences: impl IntoIterator<Item = String>) {
+    fn look(&mut self, violations: impl IntoIterator<Item = String>) {
         self.looked_at += 1;
-        self.offences.extend(offences);
+        self.violations.extend(violations);
     }
 }
 
 type Rule = fn(&[Source]) -> Finding;
 
-/// The rule holds in the workspace, where it has at least `least` places to look at.
+/// Checks that the rule holds in the workspace and checks at least `least` places there.
 fn holds(name: &str, rule: Rule, least: usize) {
     let finding = rule(workspace());
     assert!(finding.looked_at >= least, "{name}: looked at {} places only", finding.looked_at);
-    let excused = |offence: &String| {
-        EXCEPTIONS.iter().any(|(rule, place, _)| *rule == name && offence.starts_with(&format!("{place}: ")))
+    let excused = |violation: &String| {
+        EXCEPTIONS.iter().any(|(rule, place, _)| *rule == name && violation.starts_with(&format!("{place}: ")))
     };
-    let offences: Vec<_> = finding.offences.iter().filter(|offence| !excused(offence)).collect();
-    assert!(offences.is_empty(), "{name}:\n{offences:#?}");
+    let violations: Vec<_> = finding.violations.iter().filter(|violation| !excused(violation)).collect();
+    assert!(violations.is_empty(), "{name}:\n{violations:#?}");
     for (rule, place, _) in EXCEPTIONS.iter().filter(|(rule, ..)| *rule == name) {
-        let is_needed = finding.offences.iter().any(|offence| offence.starts_with(&format!("{place}: ")));
+        let is_needed = finding.violations.iter().any(|violation| violation.starts_with(&format!("{place}: ")));
         assert!(is_needed, "{rule}: {place} is excused for nothing");
     }
 }
 
-/// The rule finds `offences`, and no others, in files made up for it.
-fn finds(rule: Rule, files: &[(&str, &str)], offences: &[&str]) {
+/// Checks that the rule finds exactly these violations in made-up files.
+fn finds(rule: Rule, files: &[(&str, &str)], violations: &[&str]) {
     let sources: Vec<_> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
-    assert_eq!(rule(&sources).offences, offences);
+    assert_eq!(rule(&sources).violations, violations);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn product<'s>(sources: &'s [Source], folder: &'s str) -> impl Iterator<Item = &
     rust(sources).filter(move |source| is_product(&source.path))
 }
 
-/// Files that this one declares as modules for tests only, without their ending.
+/// The files that this one declares as modules for tests only, without their extension.
 fn test_files(source: &Source) -> Vec<String> {
     let folder = source.path.trim_end_matches(".rs").trim_end_matches("/lib").trim_end_matches("/main");
     source.code.test_modules.iter().map(|name| format!("{folder}/{name}")).collect()
@@ -202,7 +202,7 @@ fn voices(sources: &[Source]) -> Finding {
     for source in product(sources, "proxy/") {
         let (may_count, may_log) = match source.path.as_str() {
             "proxy/src/telemetry/events.rs" => (true, true),
-            // What a route's requests count, worker by worker; the families themselves; and the gauges that mirror a state.
+            // The counts of a route's requests per worker, the families themselves, and the gauges that mirror a state.
             "proxy/src/worker/handle.rs" | "proxy/src/telemetry/metrics.rs" | "proxy/src/admin/status.rs" => {
                 (true, false)
             }
@@ -278,8 +278,8 @@ fn nothing_is_left_unfinished_or_switched_off() {
     holds("leftovers", leftovers, 60);
     let [switched_off, note] = UNFINISHED else { panic!("two words") };
     let text = format!("{switched_off}]\nfn a() {{}}\n// {note}\n");
-    let offences = [(1, switched_off), (3, note)].map(|(line, word)| format!("a.rs:{line}: {word}"));
-    finds(leftovers, &[("a.rs", &text)], &offences.each_ref().map(String::as_str));
+    let violations = [(1, switched_off), (3, note)].map(|(line, word)| format!("a.rs:{line}: {word}"));
+    finds(leftovers, &[("a.rs", &text)], &violations.each_ref().map(String::as_str));
 }
 
 fn policy_pages(sources: &[Source]) -> Finding {
@@ -367,9 +367,9 @@ fn every_crate_forbids_unsafe_code() {
         ("Cargo.toml", "[workspace.lints.rust]\nunsafe_code = \"warn\"\n"),
         ("a/Cargo.toml", "[lints]\n\n[b]\nworkspace = true\n"),
     ];
-    let offences = [
+    let violations = [
         "Cargo.toml: no unsafe_code = \"forbid\" in [workspace.lints.rust]",
         "a/Cargo.toml: no workspace = true in [lints]",
     ];
-    finds(safety, &files, &offences);
+    finds(safety, &files, &violations);
 }

@@ -17,7 +17,7 @@ fn a_dead_backend_opens_the_breaker_which_says_why_and_closes_after_the_return()
 
     site.backend.process.signal(Signal::KILL);
     site.backend.process.wait(WAIT_MAX).expect("it is dead");
-    // Three failures in a row are told as what they are, the fourth is not sent.
+    // Three failures in a row reach the client as they are. The fourth request is not sent.
     for _ in 0..3 {
         assert_eq!(site.get().status, 502);
     }
@@ -35,7 +35,7 @@ fn a_dead_backend_opens_the_breaker_which_says_why_and_closes_after_the_return()
 
     site.backend = site.programs.backend_at(site.backend.data, &[]).expect("the port is free again");
     wait_until("success after the return", || site.get().status == 200);
-    // Log lines are written a moment after what they tell.
+    // Log lines are written a moment after their events.
     wait_until("the log to say so", || moves(&site).last().is_some_and(|line| line.text("to") == "closed"));
     let moves = moves(&site);
     assert_eq!(moves[0].text("to"), "open");

@@ -13,7 +13,7 @@ use lab::programs::{Backend, Programs, Proxy};
 use report::run::Report;
 use socket2::{Domain, Socket, Type};
 
-/// For anything that should happen soon: a broken promise is told by this, a busy machine is not.
+/// The limit for anything that should happen soon. It is long enough that a loaded machine alone does not exceed it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The programs, or a message that says how to get them.

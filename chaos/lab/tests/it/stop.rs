@@ -30,7 +30,7 @@ fn sigterm_under_load_fails_no_request_and_ends_with_zero() {
 #[test]
 fn a_second_sigterm_ends_it_at_once() {
     let mut site = Site::new(&["--hang-share", "1"], "");
-    // A request that is never answered keeps the drain waiting.
+    // A request without a response keeps the drain waiting.
     let json = site.folder.file("client.json");
     let _client = start_client(&site.programs, &site.proxy, &json, &["--requests", "1"]);
     wait_until("the request", || site.backend.received().expect("the control port responds").requests == 1);

@@ -48,7 +48,8 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
     }
 }
 
-/// Checks the law of `outrigger_policy::budget`: retries withdraw no more than requests have deposited, plus the floor. A retry of an attempt that sent nothing is free.
+/// Checks the law of `outrigger_policy::budget`: retries withdraw no more than requests have deposited, plus the floor. A retry of an attempt that sent nothing
+/// is free.
 fn check_budget(world: &World, bench: &Bench) {
     const WINDOW_SECONDS: f64 = 10.0;
     let free = bench.metric("outrigger_retries_total", &["reason=\"unsent\""]);

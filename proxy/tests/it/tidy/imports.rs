@@ -1,4 +1,4 @@
-//! Who imports whom, file by file: nobody in a circle, and in the proxy nobody upwards.
+//! Checks the imports, file by file: no two files import each other in a circle, and no file of the proxy imports from a higher floor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,8 +116,8 @@ fn no_two_files_import_each_other_in_a_circle() {
         ("q/src/main.rs", "mod g; use crate::g::H;"),
         ("q/src/g.rs", "use super::I;"),
     ];
-    let offences = ["p/: a, a::inner import each other", "p/: b, c, d import each other"];
-    finds(circles, &files, &offences);
+    let violations = ["p/: a, a::inner import each other", "p/: b, c, d import each other"];
+    finds(circles, &files, &violations);
 }
 
 fn floor(file: &str) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! The files of the workspace, and what a Rust file says about itself: which paths it names, which methods and macros it calls.
 //!
-//! `syn` reads them. What is compiled only for tests is left out, so that a rule speaks of the product.
+//! `syn` reads them. Code that is compiled only for tests is left out, so that the rules apply to the product.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use syn::visit::{self, Visit};
 
 /// What a rule reads.
 pub(super) struct Source {
-    /// From the workspace's folder, with `/`.
+    /// The path from the workspace's folder, with `/`.
     pub(super) path: String,
     pub(super) text: String,
-    /// Empty for what is no Rust.
+    /// Empty for files that are not Rust.
     pub(super) code: Code,
 }
 
@@ -53,7 +53,7 @@ impl Source {
         self.text[..end].trim_end().lines().count()
     }
 
-    /// The path of the module that this file is, within its crate: `["http", "io"]`; empty for `lib.rs`, `["main"]` for a program's.
+    /// The path of the module that this file is, within its crate: `["downstream", "h1"]`; empty for `lib.rs`, `["main"]` for a program's.
     pub(super) fn module(&self) -> Vec<String> {
         let (_, file) = self.path.rsplit_once("src/").unwrap_or(("", &self.path));
         let file = file.trim_end_matches(".rs");
@@ -71,9 +71,9 @@ impl Source {
     }
 }
 
-/// Every text file of the workspace; hidden folders, build output and logs are not of it.
+/// Every text file of the workspace, without hidden folders, build output and logs.
 pub(super) fn workspace() -> &'static [Source] {
-    // Read once for all rules: to parse it takes longer than all of them.
+    // Read once for all rules, because parsing takes longer than checking.
     static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(read_workspace);
     &SOURCES
 }
@@ -176,7 +176,7 @@ impl<'ast> Visit<'ast> for Code {
         self.add_tree(&[], &import.tree);
     }
 
-    /// Who may see an item is not whom it imports.
+    /// A path in a visibility is no import.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -193,7 +193,7 @@ impl<'ast> Visit<'ast> for Code {
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         self.macros.extend(call.path.segments.last().map(|segment| segment.ident.to_string()));
-        // What a macro is given is code more often than not, if not always code that parses: think of `select!`.
+        // The arguments of a macro usually are code, though not always code that parses: those of `select!` do not.
         self.add_tokens(TokenBuffer::new2(call.tokens.clone()).begin());
         visit::visit_macro(self, call);
     }

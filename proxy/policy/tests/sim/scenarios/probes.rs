@@ -47,7 +47,7 @@ fn clients_that_disconnect_during_probes_do_not_hold_half_open() {
         // Each probe is free again after 80 ms at most, and one client in five stays for its response.
         report.expect("half-open times", half_open(&report).len() as f64, 8.0..);
         report.expect("longest half-open time", longest.as_secs_f64(), ..=4.0);
-        report.expect("success of the 20 % who stay", report.success(between(25, LENGTH)), 0.17..=0.24);
+        report.expect("success of the 20 % that stay", report.success(between(25, LENGTH)), 0.17..=0.24);
     });
 }
 
