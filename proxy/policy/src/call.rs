@@ -137,6 +137,8 @@ struct InFlightAttempt {
 
 #[derive(Clone, Copy, Debug)]
 enum Next {
+    /// A retry has just been decided. The wait before it is a step even when it takes no time: meanwhile the response that the retry supersedes is given back.
+    Retry { at: Instant },
     /// An attempt is due at this moment.
     Attempt { at: Instant },
     /// Attempts are in flight. A hedge is due at this moment, if it is not `None`.
@@ -175,6 +177,10 @@ impl Call {
     /// The next step. Call it first, after each [`Call::ended`], and when a moment that it returned has come.
     pub fn poll<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
         match self.next {
+            Next::Retry { at } => {
+                self.next = Next::Attempt { at };
+                Step::Wait { until: Some(at) }
+            }
             Next::Attempt { at } if cx.now < at => Step::Wait { until: Some(at) },
             Next::Attempt { .. } => self.attempt(scene, cx),
             Next::Outcome { hedge_at: Some(at) } if cx.now >= at => self.hedge(scene, cx),
@@ -227,7 +233,7 @@ impl Call {
                 cx.emit(Decision::Retry { number, reason, wait });
                 self.attempted.push(endpoint);
                 self.kept = None;
-                Next::Attempt { at: cx.now + wait }
+                Next::Retry { at: cx.now + wait }
             }
         };
     }

@@ -160,12 +160,17 @@ impl Source {
                 streaming.fail(BodyEnd::BrokenOff, record, clock::now());
                 return None;
             };
-            let data = frame.into_data().ok()?;
-            if whole.len() + data.len() > SUPERSEDED_BYTES_MAX {
+            let has_ended = streaming.stream.has_body_ended();
+            let data = frame.into_data().ok().filter(|data| whole.len() + data.len() <= SUPERSEDED_BYTES_MAX);
+            let Some(data) = data else {
+                // It cannot be kept; if it has ended, its connection can.
+                if has_ended {
+                    streaming.finish(record, clock::now());
+                }
                 return None;
-            }
+            };
             whole.extend_from_slice(&data);
-            if streaming.stream.has_body_ended() {
+            if has_ended {
                 break;
             }
         }

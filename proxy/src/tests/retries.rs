@@ -220,3 +220,28 @@ fn the_budget_bounds_what_a_dead_endpoint_sees() {
         );
     });
 }
+
+#[test]
+fn a_response_that_a_retry_without_a_wait_supersedes_gives_its_connection_back() {
+    paused(async {
+        let net = Net::default();
+        let busy = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 4\r\n\r\nbusy";
+        net.responds(A, &[busy, OK]);
+        let bench = Bench::new(&net, ONE).await;
+        assert_eq!(bench.get("/").await.status, 200);
+        assert_eq!((net.arrived().len(), net.dialed()), (2, 1));
+    });
+}
+
+#[test]
+fn a_superseded_response_with_trailers_gives_its_connection_back() {
+    paused(async {
+        let net = Net::default();
+        let busy =
+            "HTTP/1.1 503 Service Unavailable\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\nx-t: 1\r\n\r\n";
+        net.responds(A, &[busy, OK]);
+        let bench = Bench::new(&net, ONE).await;
+        assert_eq!(bench.get("/").await.status, 200);
+        assert_eq!((net.arrived().len(), net.dialed()), (2, 1));
+    });
+}
