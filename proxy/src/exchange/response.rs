@@ -63,6 +63,8 @@ pub(super) enum Source {
     Unfinished(Unfinished, Class),
     /// From nowhere: a tunnel to an endpoint begins.
     Tunnel(Box<(Stream, Lease<Target>)>, Class),
+    /// The rest will not come.
+    BrokenOff(Class),
 }
 
 /// A body that comes in from an endpoint.
@@ -151,7 +153,7 @@ impl Source {
         let mut streaming = match self {
             Source::Whole(bytes, _) => return Some(bytes),
             Source::Unfinished(..) => return Some(Bytes::new()),
-            Source::Tunnel(..) => return None,
+            Source::Tunnel(..) | Source::BrokenOff(_) => return None,
             Source::Streaming(streaming) => streaming,
         };
         let mut whole = BytesMut::new();
@@ -181,6 +183,7 @@ impl Source {
     fn class(&self) -> Class {
         match self {
             Source::Whole(_, class) | Source::Unfinished(_, class) | Source::Tunnel(_, class) => *class,
+            Source::BrokenOff(class) => *class,
             Source::Streaming(streaming) => streaming.class,
         }
     }
@@ -188,7 +191,7 @@ impl Source {
     fn has_ended(&self) -> bool {
         match self {
             Source::Whole(bytes, _) => bytes.is_empty(),
-            Source::Streaming(_) => false,
+            Source::Streaming(_) | Source::BrokenOff(_) => false,
             Source::Unfinished(..) | Source::Tunnel(..) => true,
         }
     }
@@ -277,6 +280,8 @@ impl ResponseBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Source::Whole(..) | Source::Unfinished(..) | Source::Tunnel(..) => return Poll::Ready(None),
+            // Asked again because what had come before has not gone out yet: it is no end.
+            Source::BrokenOff(_) => return Poll::Ready(Some(Err(BrokenOff))),
             Source::Streaming(streaming) => streaming,
         };
         match streaming.stream.poll_body(cx) {
@@ -319,6 +324,7 @@ impl ResponseBody {
             Source::Whole(bytes, _) => Some(bytes.len() as u64),
             Source::Unfinished(..) | Source::Tunnel(..) => Some(0),
             Source::Streaming(streaming) => streaming.stream.body_size_hint().exact(),
+            Source::BrokenOff(_) => None,
         };
         match exact {
             Some(0) => BodyLength::None,
@@ -366,9 +372,9 @@ impl ResponseBody {
 
     /// The endpoint's body broke off or stands still.
     fn fail(&mut self, end: BodyEnd) {
-        let source = std::mem::replace(&mut self.source, Source::Whole(Bytes::new(), Class::Neutral));
+        let class = self.source.class().at_end(end);
+        let source = std::mem::replace(&mut self.source, Source::BrokenOff(class));
         if let Source::Streaming(streaming) = source {
-            let class = streaming.class.at_end(end);
             let now = clock::now();
             streaming.fail(end, &mut self.record, now);
             settle(&mut self.record, &mut self.admission, class, now);

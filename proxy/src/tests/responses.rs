@@ -114,3 +114,25 @@ fn the_end_of_a_response_waits_for_a_slow_reader_longer_than_an_idle_connection_
         assert_eq!(client.response().await.expect("a whole response").body.len(), 40_000);
     });
 }
+
+#[test]
+fn a_truncated_response_is_never_ended_cleanly_when_its_reader_is_slow() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, move |_, mut peer| async move {
+            peer.request().await;
+            let seven = format!("1b58\r\n{}\r\n", "x".repeat(7000));
+            peer.say(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{seven}{seven}")).await;
+            pass(seconds(1)).await;
+            peer.say(&format!("fa0\r\n{}\r\n", "y".repeat(4000))).await;
+            pass(seconds(1)).await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut caller = bench.connect();
+        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        pass(seconds(5)).await;
+        assert!(caller.response().await.is_none(), "must not look whole");
+        settle().await;
+        assert_eq!(bench.metric("outrigger_requests_total", &["truncated"]), 1.0);
+    });
+}
