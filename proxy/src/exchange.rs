@@ -9,6 +9,7 @@
 
 mod attempt;
 pub mod forward;
+pub mod received;
 mod record;
 pub mod response;
 mod tunnel;
@@ -29,8 +30,9 @@ use outrigger_policy::outcome::{Class, Outcome};
 use outrigger_policy::rejection::Rejection;
 
 use self::attempt::{AttemptAlarm, Attempted, HostField, Sender};
+use self::received::{Received, Source};
 use self::record::{Decide, Record};
-use self::response::{Received, Reply, Response, Source};
+use self::response::{Reply, Response};
 use crate::clock::{self, Alarm};
 use crate::config::Repeat;
 use crate::downstream::stream::Downstream;

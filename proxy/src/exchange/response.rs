@@ -1,20 +1,18 @@
 //! The response on its way downstream: an endpoint's, or one of the proxy's own. Its end is the end of the exchange.
 
-use std::future::poll_fn;
 use std::task::{Context as Cx, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
 use outrigger_http1::encode::BodyLength;
 use outrigger_http1::head::ResponseHead;
-use outrigger_policy::balance::Lease;
 use outrigger_policy::call::Admission;
 use outrigger_policy::outcome::{BodyEnd, Class};
 use outrigger_policy::retry::Refused;
 use outrigger_policy::upload::Side;
 
-use super::attempt::{Arrived, Follows};
+use super::received::{BrokenOff, Received, Source, Unfinished};
 use super::record::Record;
 use super::tunnel::Tunnel;
 use crate::clock;
@@ -22,12 +20,7 @@ use crate::downstream::problem;
 use crate::downstream::progress::Ending;
 use crate::error::ProxyError;
 use crate::telemetry::labels::RequestOutcome;
-use crate::upstream::endpoint::Target;
-use crate::upstream::stream::Stream;
 use crate::worker::connections::ticks;
-
-/// A superseded response is read to its end if it is no longer than this, so that its connection can be reused.
-const SUPERSEDED_BYTES_MAX: usize = 16 * 1024;
 
 /// The result of a request.
 pub enum Reply {
@@ -45,156 +38,6 @@ pub struct Response {
     pub body: ResponseBody,
     /// Whether the connection ends with this response: the proxy drains, and the next request should go to its successor.
     pub is_last: bool,
-}
-
-/// An endpoint's response on its way to the downstream.
-pub(super) struct Received {
-    pub(super) head: ResponseHead,
-    pub(super) body: Source,
-}
-
-/// Where the bytes of a body come from.
-pub(super) enum Source {
-    /// From memory, with the class of the response.
-    Whole(Bytes, Class),
-    /// From an endpoint.
-    Streaming(Box<Streaming>),
-    /// From nowhere any more: the body has ended, but the request is still being sent.
-    Unfinished(Unfinished, Class),
-    /// From nowhere: a tunnel to an endpoint begins.
-    Tunnel(Box<(Stream, Lease<Target>)>, Class),
-    /// The rest will not come.
-    BrokenOff(Class),
-}
-
-/// A body that comes in from an endpoint.
-pub(super) struct Streaming {
-    stream: Stream,
-    lease: Lease<Target>,
-    /// Provisional, by its head alone.
-    class: Class,
-    keep_alive: Option<Duration>,
-}
-
-/// The body broke off on the endpoint's side. The downstream connection must end without a clean end of the message.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the endpoint broke its response off")]
-pub struct BrokenOff;
-
-/// A request that is still being sent to the endpoint, although the response has ended already.
-pub struct Unfinished {
-    stream: Stream,
-    at_most: Duration,
-}
-
-impl Unfinished {
-    /// Sends the rest, within the time limit of the upload.
-    pub async fn finish(mut self) {
-        // The exchange is over and counted, so the result does not matter.
-        let _ = clock::until(clock::now() + self.at_most, poll_fn(|cx| self.stream.poll_finish_sending(cx))).await;
-    }
-}
-
-impl Received {
-    /// A response whose head came at `now`. `class` is provisional, by the head alone. A response without a body gives its connection back at once.
-    pub(super) fn new(
-        record: &mut Record,
-        arrived: Arrived,
-        mut lease: Lease<Target>,
-        class: Class,
-        now: Instant,
-    ) -> Received {
-        let Arrived { head, stream, follows } = arrived;
-        let body = match follows {
-            Follows::Tunnel => {
-                record.decide(now, |cx| lease.settle_breaker(class, cx));
-                Source::Tunnel(Box::new((stream, lease)), class)
-            }
-            Follows::Body(keep_alive) => {
-                record.decide(now, |cx| lease.on_head(class, cx));
-                let has_ended = stream.has_body_ended();
-                let streaming = Streaming { stream, lease, class, keep_alive };
-                if has_ended { streaming.finish(record, now) } else { Source::Streaming(Box::new(streaming)) }
-            }
-        };
-        Received { head, body }
-    }
-}
-
-impl Streaming {
-    /// The body has ended as announced: the connection goes back to the pool, unless the request is still being sent.
-    fn finish(self, record: &mut Record, now: Instant) -> Source {
-        let Streaming { stream, lease, class, keep_alive } = self;
-        let class = class.at_end(BodyEnd::Whole);
-        let config = record.handle().cloned();
-        let source = match config {
-            Some(handle) if stream.is_sending() => {
-                Source::Unfinished(Unfinished { stream, at_most: handle.config.timeouts.idle_body }, class)
-            }
-            Some(handle) => {
-                record.context.pool.give_back(stream, &handle.upstream.config.pool, keep_alive, now);
-                Source::Whole(Bytes::new(), class)
-            }
-            None => Source::Whole(Bytes::new(), class),
-        };
-        record.decide(now, |cx| lease.settle(class, cx));
-        source
-    }
-
-    /// The endpoint broke the body off, or stopped sending in the middle of it.
-    fn fail(self, end: BodyEnd, record: &mut Record, now: Instant) {
-        record.decide(now, |cx| self.lease.settle(self.class.at_end(end), cx));
-    }
-}
-
-impl Source {
-    /// The whole body, if it arrives complete and is no longer than [`SUPERSEDED_BYTES_MAX`].
-    pub(super) async fn read_whole(self, record: &mut Record) -> Option<Bytes> {
-        let mut streaming = match self {
-            Source::Whole(bytes, _) => return Some(bytes),
-            Source::Unfinished(..) => return Some(Bytes::new()),
-            Source::Tunnel(..) | Source::BrokenOff(_) => return None,
-            Source::Streaming(streaming) => streaming,
-        };
-        let mut whole = BytesMut::new();
-        while let Some(frame) = poll_fn(|cx| streaming.stream.poll_body(cx)).await {
-            let Ok(frame) = frame else {
-                streaming.fail(BodyEnd::BrokenOff, record, clock::now());
-                return None;
-            };
-            let has_ended = streaming.stream.has_body_ended();
-            let data = frame.into_data().ok().filter(|data| whole.len() + data.len() <= SUPERSEDED_BYTES_MAX);
-            let Some(data) = data else {
-                // It cannot be kept; if it has ended, its connection can.
-                if has_ended {
-                    streaming.finish(record, clock::now());
-                }
-                return None;
-            };
-            whole.extend_from_slice(&data);
-            if has_ended {
-                break;
-            }
-        }
-        streaming.finish(record, clock::now());
-        Some(whole.freeze())
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Source::Whole(_, class) | Source::Unfinished(_, class) | Source::Tunnel(_, class) => *class,
-            Source::BrokenOff(class) => *class,
-            Source::Streaming(streaming) => streaming.class,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        match self {
-            Source::Whole(bytes, _) => bytes.is_empty(),
-            Source::Streaming(_) | Source::BrokenOff(_) => false,
-            Source::Unfinished(..) | Source::Tunnel(..) => true,
-        }
-    }
 }
 
 /// Sends an endpoint's response downstream.
@@ -280,7 +123,7 @@ impl ResponseBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Source::Whole(..) | Source::Unfinished(..) | Source::Tunnel(..) => return Poll::Ready(None),
-            // Asked again because what had come before has not gone out yet: it is no end.
+            // Polled again, because bytes that came before are still to be written.
             Source::BrokenOff(_) => return Poll::Ready(Some(Err(BrokenOff))),
             Source::Streaming(streaming) => streaming,
         };

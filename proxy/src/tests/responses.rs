@@ -128,10 +128,10 @@ fn a_truncated_response_is_never_ended_cleanly_when_its_reader_is_slow() {
             pass(seconds(1)).await;
         });
         let bench = Bench::new(&net, ONE).await;
-        let mut caller = bench.connect();
-        caller.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         pass(seconds(5)).await;
-        assert!(caller.response().await.is_none(), "must not look whole");
+        assert!(client.response().await.is_none(), "must not look whole");
         settle().await;
         assert_eq!(bench.metric("outrigger_requests_total", &["truncated"]), 1.0);
     });
