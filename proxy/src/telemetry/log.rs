@@ -34,9 +34,12 @@ pub fn start(log: Log) -> WorkerGuard {
     guard
 }
 
-/// Lines of at least this level, and all of [`ALWAYS`].
+/// Lines of at least this level, and all of [`ALWAYS`]. The middleware of the admin server writes lines of its own at `debug`, which help nobody here.
 fn wanted(level: LevelFilter) -> Targets {
-    Targets::new().with_default(level).with_target(ALWAYS, LevelFilter::TRACE)
+    Targets::new()
+        .with_default(level)
+        .with_target(ALWAYS, LevelFilter::TRACE)
+        .with_target("tower", level.min(LevelFilter::WARN))
 }
 
 #[cfg(test)]
@@ -53,6 +56,8 @@ mod tests {
             (Level::ERROR, Level::WARN, "outrigger", false),
             (Level::ERROR, Level::ERROR, "outrigger", true),
             (Level::ERROR, Level::INFO, ALWAYS, true),
+            (Level::DEBUG, Level::DEBUG, "tower::buffer::worker", false),
+            (Level::ERROR, Level::WARN, "tower::buffer::worker", false),
         ] {
             assert_eq!(super::wanted(least.into()).would_enable(target, &level), wanted, "{least} {level} {target}");
         }

@@ -87,12 +87,8 @@ async fn exchange(world: &World, (mut reader, mut writer): Connection, request: 
     world.log(|| format!("{} {} of {} bytes", request.method, request.path, request.body.len()));
     let leaves_after = if world.chance(10) { world.millis(1_500) } else { EVER };
     let work = async {
-        let mut written_at = None;
-        let write = async {
-            let is_whole = upload(world, &mut writer, request.bytes().as_bytes()).await;
-            written_at = is_whole.then(clock::now);
-        };
-        let mut write = std::pin::pin!(write);
+        let bytes = request.bytes();
+        let mut write = std::pin::pin!(upload(world, &mut writer, bytes.as_bytes()));
         let mut response = std::pin::pin!(read(&mut reader, request.method == "HEAD"));
         let mut is_written = false;
         let response = loop {
@@ -126,22 +122,21 @@ async fn exchange(world: &World, (mut reader, mut writer): Connection, request: 
     (is_written && !head.contains("connection: close")).then_some((reader, writer))
 }
 
-/// Writes in a few pieces with pauses; whether the proxy read them all.
-async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8]) -> bool {
+/// Writes in a few pieces with pauses, until the proxy reads no more.
+async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8]) {
     let mut rest = bytes;
     let pauses = world.chance(30);
     while !rest.is_empty() {
         let most = if pauses { (rest.len() as u32).div_ceil(2) } else { rest.len() as u32 };
         let (piece, after) = rest.split_at(1 + world.draw(most) as usize);
         if writer.write_all(piece).await.is_err() {
-            return false;
+            return;
         }
         if pauses {
             clock::sleep(world.millis(30)).await;
         }
         rest = after;
     }
-    true
 }
 
 /// Head, in lower case, and body of the response; `None` if the connection ends before it is whole.
