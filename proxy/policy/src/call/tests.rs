@@ -35,7 +35,8 @@ impl Observer<&'static str> for Log {
             Decision::BreakerMoved { scope: Scope::Endpoint(endpoint), transition } => {
                 format!("{} {:?}", endpoint.at, transition.to)
             }
-            Decision::Admitted { .. } => "admitted".to_owned(),
+            Decision::Admitted { is_probe: false } => "admitted".to_owned(),
+            Decision::Admitted { is_probe: true } => "admitted as a probe".to_owned(),
             Decision::Rejected(why) => format!("rejected: {why:?}"),
             Decision::Attempt { number, endpoint, is_hedge } => {
                 format!("{} {number} at {}", if is_hedge { "hedge" } else { "attempt" }, endpoint.at)
@@ -150,7 +151,7 @@ fn a_failed_attempt_is_followed_by_another_at_another_endpoint_after_a_wait() {
     world.ended(&mut call, 1, lease, FAILED);
     assert!(world.wait(&mut call) <= Duration::from_millis(25));
     let (number, lease) = world.attempt(&mut call);
-    assert_eq!(number, 2);
+    assert_eq!((number, call.attempts()), (2, 2));
     assert_ne!(lease.endpoint().at, first);
     world.ended(&mut call, 2, lease, OK);
     assert!(matches!(world.poll(&mut call), Step::Return { number: 2 }));
@@ -214,6 +215,9 @@ fn a_request_is_refused_at_the_limit_and_by_an_open_breaker_and_holds_nothing() 
     assert_eq!((open.since, open.retry_at), (world.now, world.now + breaker_config().open_base));
     assert_eq!(world.policies.in_flight.count(), 0);
     assert_eq!(world.log.0.iter().filter(|line| *line == "admitted").count(), 2);
+    world.now = open.retry_at;
+    let _call = world.begin(true).expect("the breaker's open time is over");
+    assert_eq!(world.log.0.last().map(String::as_str), Some("admitted as a probe"));
 }
 
 #[test]
