@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` shows it, `make test` proves it.
 
 BIN = target/release
-BUILD = cargo build --release --locked --workspace
+BUILD = cargo build --release --locked
 LAB := target/lab
 SOAK_MINUTES ?= 5
 

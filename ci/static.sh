@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 # Named, because the flags must not reach build scripts and procedural macros.
 target=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-cargo build --locked --release --workspace --target "$target" ${JOBS:+-j "$JOBS"} >&2
+cargo build --locked --release --target "$target" ${JOBS:+-j "$JOBS"} >&2
 echo "${CARGO_TARGET_DIR:-target}/$target/release"

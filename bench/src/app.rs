@@ -145,10 +145,7 @@ fn programs(bin_dir: Option<PathBuf>, outrigger: Option<PathBuf>, out: PathBuf) 
     let folder = bin_dir.or_else(|| bench.parent().map(Path::to_owned)).unwrap_or_else(|| PathBuf::from("."));
     let outrigger = outrigger.unwrap_or_else(|| folder.join("outrigger"));
     if !outrigger.is_file() {
-        return Err(Error::Unexpected(format!(
-            "no {}; `cargo build --release --workspace` makes it",
-            outrigger.display()
-        )));
+        return Err(Error::Unexpected(format!("no {}; `cargo build --release` makes it", outrigger.display())));
     }
     Ok(Programs { bench, outrigger, folder: out })
 }
