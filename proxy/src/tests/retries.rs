@@ -1,6 +1,6 @@
 //! Retries: of which requests, at which endpoint, after which wait, and how many.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
@@ -131,9 +131,12 @@ fn an_attempt_that_is_not_answered_in_time_is_repeated_only_where_it_is_safe() {
             (seconds(25)..seconds(25) + Duration::from_millis(10)).contains(&took),
             "the request's deadline holds over all attempts: {took:?}"
         );
+        let requests = |outcome: &str| bench.metric("outrigger_requests_total", &[outcome]);
+        assert_eq!((requests("request_timeout"), requests("attempt_timeout")), (1.0, 0.0));
         let seen = bench.post("/", "x").await;
         assert_eq!((seen.status, net.arrived().len()), (504, 4));
         settle().await;
+        assert_eq!(requests("attempt_timeout"), 1.0);
         assert_eq!(bench.under_way(), (0, 0));
     });
 }
@@ -177,6 +180,30 @@ fn a_request_that_cannot_be_repeated_takes_no_connection_that_has_been_idle_for_
         assert_eq!(after(1_500, "GET").await, (200, 1), "a GET could be repeated");
         assert_eq!(after(1_500, "POST").await, (200, 2));
         assert_eq!(after(5_000, "GET").await, (200, 3), "beyond pool.idle_timeout nothing is reused");
+    });
+}
+
+#[test]
+fn a_connection_that_idles_too_long_is_closed_though_no_request_comes() {
+    paused(async {
+        let net = Net::default();
+        let closed = Rc::new(Cell::new(false));
+        let is_closed = Rc::clone(&closed);
+        net.endpoint(A, move |_, mut peer| {
+            let is_closed = Rc::clone(&is_closed);
+            async move {
+                peer.request().await;
+                peer.say(OK).await;
+                peer.closed().await;
+                is_closed.set(true);
+            }
+        });
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.pool]\nidle_timeout = \"3s\"\n")).await;
+        assert_eq!(bench.get("/").await.status, 200);
+        pass(Duration::from_millis(2_900)).await;
+        assert!(!closed.get());
+        pass(seconds(2)).await;
+        assert!(closed.get());
     });
 }
 
