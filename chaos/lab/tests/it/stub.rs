@@ -18,9 +18,12 @@ impl Stub {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&heads);
         thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let head = response_one(stream, response);
+            for mut stream in listener.incoming().flatten() {
+                // Recorded before the response goes out, so that a test that has the response sees the head.
+                let head = read_head(&mut stream);
                 seen.lock().expect("nobody panics with it").push(head);
+                // The proxy may have disconnected already.
+                let _ = stream.write_all(response.as_bytes());
             }
         });
         Self { address, heads }
@@ -32,13 +35,10 @@ impl Stub {
     }
 }
 
-/// Reads a request's head, writes the response, closes in good order; returns the head.
-fn response_one(mut stream: TcpStream, response: &str) -> String {
+fn read_head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
         head.push(byte[0]);
     }
-    // The proxy may have left already; then nobody is there to read it.
-    let _ = stream.write_all(response.as_bytes());
     String::from_utf8_lossy(&head).into_owned()
 }
