@@ -33,6 +33,10 @@ mod syscalls;
 mod table;
 mod work;
 
+/// The proxy's allocator, for [`work`]. How many instructions the system's takes depends on where the blocks happen to lie, and varied by a tenth from run to run.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     lab::error::exit("bench", app::main(cli::Cli::parse()))
 }
