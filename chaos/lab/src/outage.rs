@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn detection_rejection_and_recovery_are_told() {
+    fn detection_rejection_and_recovery_are_reported() {
         let (rows, moves) = story();
         let outage = Outage::read(&rows, &moves, 2.0, 4.0);
         assert!(close_to(outage.detected_after_ms, 100.0), "{outage:?}");

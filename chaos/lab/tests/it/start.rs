@@ -17,7 +17,7 @@ fn start_with(text: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn all_faults_of_a_configuration_are_told_at_once_with_exit_code_two() {
+fn all_faults_of_a_configuration_are_reported_at_once_with_exit_code_two() {
     let faulty = config("\"127.0.0.1:5001\"", "[upstreams.backend.retry]\nmax_attempts = 99\nattemps = 3\n")
         .replace("\"300ms\"", "\"300\"");
     let (code, stderr) = start_with(&faulty);

@@ -65,7 +65,7 @@ fn under_way(proxy: &Proxy) -> (f64, f64) {
 }
 
 #[test]
-fn who_leaves_while_nobody_takes_its_upload_is_noticed_and_its_attempt_cancelled() {
+fn a_client_that_disconnects_while_its_upload_is_stuck_is_noticed_and_its_attempt_cancelled() {
     let (release, held) = mpsc::channel::<()>();
     let (held, ended) = (Mutex::new(held), Arc::new(AtomicUsize::new(0)));
     let endings = Arc::clone(&ended);

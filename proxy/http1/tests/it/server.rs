@@ -110,7 +110,7 @@ async fn a_response_is_framed_for_its_request() {
 }
 
 #[tokio::test]
-async fn a_date_and_the_end_of_the_connection_are_told_when_asked_for() {
+async fn a_date_and_the_end_of_the_connection_are_announced_when_asked_for() {
     let (mut conn, far) = having(GET).await;
     head(&mut conn).await;
     let mut hints = ResponseHead::from_status(StatusCode::EARLY_HINTS);
