@@ -13,6 +13,7 @@ use outrigger::config::Config;
 use outrigger::exchange::forward;
 use outrigger::live::Live;
 use outrigger::telemetry::metrics::Metrics;
+use outrigger::upstream::resolve::Addresses;
 use outrigger_http1::head::{RequestHead, ResponseHead};
 use outrigger_http1::parse::{Heads, Limits, RequestKind};
 use outrigger_policy::balance;
@@ -197,7 +198,7 @@ fn live() -> Live {
         (0..ROUTES).map(|n| format!("[[upstreams.backend.routes]]\nname = \"r{n}\"\npath_prefix = \"/shop/r{n}\"\n"));
     let text = format!("[upstreams.backend]\nendpoints = [\"127.0.0.1:5001\"]\n{}", routes.collect::<String>());
     let config = Config::parse("bench.toml", &text).expect("it is valid");
-    Live::build(config, None, &Metrics::new(), Instant::now())
+    Live::build(config, None, &Addresses::new(), &Metrics::new(), Instant::now())
 }
 
 #[cfg(test)]

@@ -194,13 +194,14 @@ mod tests {
     use crate::config::Config;
     use crate::live::Live;
     use crate::telemetry::metrics::Metrics;
+    use crate::upstream::resolve::Addresses;
 
     /// The shared state of a proxy with this configuration.
     pub(super) fn shared(more: &str) -> Arc<Shared> {
         let text = format!("{more}\n[upstreams.backend]\nendpoints = [\"127.0.0.1:9\"]\n");
         let config = Config::parse("test.toml", &text).unwrap_or_else(|faults| panic!("{faults}"));
         let metrics = Metrics::new();
-        let live = Live::build(config, None, &metrics, clock::now());
+        let live = Live::build(config, None, &Addresses::new(), &metrics, clock::now());
         Arc::new(Shared::new(live, metrics, 1))
     }
 

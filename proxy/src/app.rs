@@ -13,6 +13,7 @@
 
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ use crate::shared::{Load, Shared};
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connect::Tcp;
+use crate::upstream::names::{Resolver, System};
 use crate::upstream::resolve;
 use crate::worker::{Order, Worker};
 use crate::{admin, clock};
@@ -101,10 +103,13 @@ impl App {
         let metrics = Metrics::new();
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
-            let live = Live::build(self.config.clone(), None, &metrics, clock::now());
+            let resolver = Resolver::new(Box::new(System));
+            let resolved = resolve::find(&resolver, &self.config.upstreams, LOOKUP_MAX).await;
+            let live = Live::build(self.config.clone(), None, &resolved.addresses, &metrics, clock::now());
             let shared = Arc::new(Shared::new(live, metrics, workers));
             report_panics(&shared);
-            self.control(shared, workers, commands).await
+            resolved.emit(shared.live().upstreams(), &shared.metrics);
+            self.control(shared, resolver, workers, commands).await
         });
         // A look-up that hangs in the system's resolver must not delay the exit.
         runtime.shutdown_background();
@@ -114,13 +119,13 @@ impl App {
     async fn control(
         self,
         shared: Arc<Shared>,
+        resolver: Rc<Resolver>,
         workers: usize,
         mut commands: mpsc::Receiver<Command>,
     ) -> io::Result<()> {
         let addresses = (self.app_address()?, self.admin_address()?);
         let mut threads = Workers::start(&shared, workers)?;
-        resolve::find(shared.live().upstreams(), &shared.metrics, LOOKUP_MAX).await.apply(clock::now());
-        let mut watches = watch_names(&shared);
+        let mut watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
         fit_to_descriptors(&shared);
         let mut listening = Listening::open(&shared, self.listeners, &threads)?;
         shared.emit(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
@@ -144,8 +149,8 @@ impl App {
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
             };
             let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
-            if file.reload(&shared).await {
-                watches = watch_names(&shared);
+            if file.reload(&shared, &resolver).await {
+                watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
             }
         }
         let drain = shared.live().config.drain;
@@ -301,15 +306,6 @@ fn worker_count(configured: usize) -> usize {
     }
 }
 
-/// One task per upstream that has names; aborted when dropped.
-fn watch_names(shared: &Arc<Shared>) -> JoinSet<()> {
-    let mut watches = JoinSet::new();
-    for upstream in shared.live().upstreams() {
-        watches.spawn_local(resolve::watch(Arc::clone(upstream), Arc::clone(&shared.metrics)));
-    }
-    watches
-}
-
 async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor, handoffs: Vec<mpsc::Sender<StdTcpStream>>) {
     while let Some(accepted) = acceptor.next().await {
         match accepted {
@@ -393,12 +389,13 @@ async fn stop_now(commands: &mut mpsc::Receiver<Command>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::resolve::Addresses;
 
     #[test]
     fn a_panic_of_any_thread_is_counted_and_a_worker_that_ends_by_one_is_lost() {
         let config = Config::parse("test.toml", "upstreams.a.endpoints = [\"127.0.0.1:1\"]").expect("valid");
         let metrics = Metrics::new();
-        let live = Live::build(config, None, &metrics, clock::now());
+        let live = Live::build(config, None, &Addresses::new(), &metrics, clock::now());
         let shared = Arc::new(Shared::new(live, metrics, 2));
         let before = panic::take_hook();
         report_panics(&shared);

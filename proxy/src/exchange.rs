@@ -157,7 +157,7 @@ impl Exchange<'_> {
                 Step::Reject(why) => {
                     // Its name may have got an address since it was last looked up.
                     if why == Rejection::NoEndpoints {
-                        sender.handle.upstream.endpoints.lookup.notify_one();
+                        sender.handle.upstream.endpoints.ask_for_lookup();
                     }
                     let error = ProxyError::rejected(why, sender.handle.breaker_scope, now);
                     return Err(Failure { error, class: Class::Neutral });

@@ -1,8 +1,10 @@
 //! One generation: the routes and upstreams of one configuration, ready to serve.
 //!
 //! A request takes one [`Live`] when it begins and keeps it to its end. A reload builds the next one beside it and swaps the pointer; it never edits a
-//! generation. State that outlives a generation (breakers, budgets, addresses, counts) is handed over here, and only here. It is found by name, and kept if its
-//! configuration did not change.
+//! generation. State that outlives a generation (breakers, budgets, endpoints, counts) is handed over here, and only here. It is found by name, that of an endpoint by
+//! host and address, and kept if its configuration did not change.
+//!
+//! A generation is whole when it is built, with the addresses of its endpoints: the swap is the only thing that puts any part of it in force.
 
 pub mod reload;
 pub mod route;
@@ -22,7 +24,8 @@ use self::route::{Own, Pattern, Route, Routes, Table};
 use crate::config::{self, Config};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
-use crate::upstream::endpoint::Endpoints;
+use crate::upstream::endpoint::{Endpoint, Endpoints, Former, Found, new_endpoint};
+use crate::upstream::resolve::{Addresses, locate};
 
 /// One generation.
 pub struct Live {
@@ -38,18 +41,26 @@ pub struct Live {
 const DEFAULT_ROUTE: &str = "default";
 
 impl Live {
-    /// Builds a generation from `config` and takes over from `before` what did not change. It starts with the addresses of `before`;
-    /// [`crate::upstream::resolve`] finds its own.
-    pub fn build(config: Config, before: Option<&Live>, metrics: &Metrics, now: Instant) -> Live {
+    /// Builds a generation from `config` and takes over from `before` what did not change. `addresses` are those of its names; it needs nothing else to serve.
+    pub fn build(
+        config: Config,
+        before: Option<&Live>,
+        addresses: &Addresses,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> Live {
         let mut hosts = FxHashMap::default();
         let mut routes = Vec::with_capacity(config.upstreams.len());
-        for (at, upstream) in config.upstreams.iter().enumerate() {
+        let generation = before.map_or(1, |live| live.generation + 1);
+        let before = before.map(Live::by_name).unwrap_or_default();
+        let endpoints = endpoints(&config, &before, addresses, now);
+        for (at, (upstream, endpoints)) in config.upstreams.iter().zip(endpoints).enumerate() {
             hosts.extend(upstream.hosts.iter().map(|host| (host.clone(), at)));
-            let old = before.and_then(|live| live.routes_of(&upstream.name));
-            routes.push(build_upstream(upstream, old, metrics, now));
+            let old = before.get(&*upstream.name).copied();
+            routes.push(build_upstream(upstream, old, Endpoints::new(endpoints), metrics, now));
         }
         let table = Table::new(routes, hosts, config.default_upstream);
-        Live { generation: before.map_or(1, |live| live.generation + 1), config, table }
+        Live { generation, config, table }
     }
 
     /// Every upstream.
@@ -57,15 +68,52 @@ impl Live {
         self.table.all().iter().map(|routes| &routes.default.upstream)
     }
 
-    fn routes_of(&self, upstream: &str) -> Option<&Routes> {
-        self.table.all().iter().find(|routes| &*routes.default.upstream.config.name == upstream)
+    fn by_name(&self) -> FxHashMap<&str, &Routes> {
+        self.table.all().iter().map(|routes| (&*routes.default.upstream.config.name, routes)).collect()
     }
 }
 
-fn build_upstream(config: &config::Upstream, old: Option<&Routes>, metrics: &Metrics, now: Instant) -> Routes {
+/// The endpoints of each upstream. An endpoint goes on with its breaker and its connections if its host and address are the same, in its own upstream or else in
+/// another one that does not keep it: an upstream that gets another name is still the same service.
+fn endpoints(
+    config: &Config,
+    before: &FxHashMap<&str, &Routes>,
+    addresses: &Addresses,
+    now: Instant,
+) -> Vec<Vec<Arc<Endpoint>>> {
+    let mut former = Former::default();
+    for (name, routes) in before {
+        former.add(name, &routes.default.upstream.endpoints.load());
+    }
+    // Every upstream chooses among its own before any chooses among the others'.
+    let mut chosen = Vec::with_capacity(config.upstreams.len());
+    for upstream in &config.upstreams {
+        let mut own = |found: &Found| former.take(found, upstream.endpoint_breaker, |name| *name == *upstream.name);
+        let found = locate(upstream, addresses).into_iter().map(|found| (own(&found), found));
+        chosen.push(found.collect::<Vec<_>>());
+    }
+    let mut endpoints = Vec::with_capacity(chosen.len());
+    for (upstream, chosen) in config.upstreams.iter().zip(chosen) {
+        let breaker = upstream.endpoint_breaker;
+        let chosen = chosen.into_iter().map(|(own, found)| {
+            let taken_over = own.or_else(|| former.take(&found, breaker, |_| true));
+            taken_over.unwrap_or_else(|| new_endpoint(&found, breaker, now))
+        });
+        endpoints.push(chosen.collect());
+    }
+    endpoints
+}
+
+fn build_upstream(
+    config: &config::Upstream,
+    old: Option<&Routes>,
+    endpoints: Endpoints,
+    metrics: &Metrics,
+    now: Instant,
+) -> Routes {
     let upstream = Arc::new(Upstream {
         config: config.clone(),
-        endpoints: old.map_or_else(Endpoints::empty, |old| Arc::clone(&old.default.upstream.endpoints)),
+        endpoints,
         in_flight: old.map_or_else(Arc::default, |old| Arc::clone(&old.default.upstream.in_flight)),
         metrics: metrics.upstream(&config.name),
     });

@@ -10,8 +10,10 @@ mod life;
 mod limits;
 mod matrix;
 pub(crate) mod multiplexed;
+mod names;
 mod net;
 mod refusals;
+mod reloads;
 mod requests;
 mod responses;
 mod retries;
@@ -21,7 +23,7 @@ mod uploads;
 
 use std::time::Duration;
 
-use self::net::{Bench, DialFault, Net, pass, paused, settle};
+use self::net::{Bench, DialFault, Net, Seen, pass, paused, settle};
 use crate::clock;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

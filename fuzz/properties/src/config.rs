@@ -4,6 +4,7 @@ use outrigger::clock;
 use outrigger::config::Config;
 use outrigger::live::Live;
 use outrigger::telemetry::metrics::Metrics;
+use outrigger::upstream::resolve::Addresses;
 
 /// Panics if the property does not hold for `bytes`, taken for a file.
 pub fn check(bytes: &[u8]) {
@@ -16,8 +17,8 @@ pub fn check(bytes: &[u8]) {
         }
     };
     let metrics = Metrics::new();
-    let live = Live::build(config, None, &metrics, clock::now());
+    let live = Live::build(config, None, &Addresses::new(), &metrics, clock::now());
     let again = Config::parse("fuzz.toml", text).unwrap_or_else(|faults| panic!("read once, not twice: {faults}"));
-    let next = Live::build(again, Some(&live), &metrics, clock::now());
+    let next = Live::build(again, Some(&live), &Addresses::new(), &metrics, clock::now());
     assert_eq!(next.upstreams().count(), live.upstreams().count());
 }

@@ -14,7 +14,7 @@ use outrigger::telemetry::metrics::Metrics;
 use outrigger::transport::ByteStream;
 use outrigger::upstream::connect::{Dial, Dialing};
 use outrigger::upstream::endpoint::Target;
-use outrigger::upstream::resolve;
+use outrigger::upstream::resolve::Addresses;
 use outrigger::worker::{Order, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -63,7 +63,7 @@ pub(crate) fn play(bytes: &[u8], size: usize, origin: Origin) -> Played {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build_local(LocalOptions::default());
     runtime.expect("a runtime").block_on(async {
         let received = Rc::default();
-        let worker = worker(Net { origin, received: Rc::clone(&received) }).await;
+        let worker = worker(Net { origin, received: Rc::clone(&received) });
         let (_orders, order) = watch::channel(Order::Serve);
         let (_handoff, connections) = mpsc::channel(1);
         tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
@@ -82,12 +82,11 @@ pub(crate) fn play(bytes: &[u8], size: usize, origin: Origin) -> Played {
     })
 }
 
-async fn worker(net: Net) -> Rc<Worker> {
+fn worker(net: Net) -> Rc<Worker> {
     let config = Config::parse("whole.toml", CONFIG).unwrap_or_else(|faults| panic!("{faults}"));
     let metrics = Metrics::new();
-    let live = Live::build(config, None, &metrics, clock::now());
+    let live = Live::build(config, None, &Addresses::new(), &metrics, clock::now());
     let shared = Arc::new(Shared::new(live, metrics, 1));
-    resolve::find(shared.live().upstreams(), &shared.metrics, Duration::ZERO).await.apply(clock::now());
     Worker::new(shared, 0, Box::new(net))
 }
 

@@ -155,6 +155,7 @@ impl Snapshot {
     /// Sets the gauges that mirror a state, and removes the series of what no longer exists.
     pub(super) fn mirror(&self, metrics: &Metrics) {
         metrics.reset_mirrors();
+        metrics.generation.set(i64::try_from(self.generation).unwrap_or(i64::MAX));
         metrics.connections.set(as_gauge(self.connections));
         metrics.tunnels.set(as_gauge(self.tunnels));
         metrics.replay_bytes.set(as_gauge(self.replay_bytes));

@@ -146,7 +146,7 @@ impl Sender {
         let result = connected.as_ref().map_or_else(|failure| failure.error.reason().word(), |_| "ok");
         self.context.shared.emit(&Event::Connected { upstream: &self.handle.upstream.config.name, result });
         if connected.is_err() {
-            self.handle.upstream.endpoints.lookup.notify_one();
+            self.handle.upstream.endpoints.ask_for_lookup();
         }
         let stream = connected?;
         if is_connect {

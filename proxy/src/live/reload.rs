@@ -8,7 +8,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Live;
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::{Config, Faults};
 use crate::shared::Shared;
 use crate::telemetry::events::Event;
+use crate::upstream::names::Resolver;
 use crate::upstream::resolve;
 
 /// The time between two checks of the file.
@@ -72,7 +73,7 @@ impl FileWatch {
     }
 
     /// Loads the file and applies it if it is valid; returns whether it was.
-    pub async fn reload(&mut self, shared: &Arc<Shared>) -> bool {
+    pub async fn reload(&mut self, shared: &Shared, resolver: &Rc<Resolver>) -> bool {
         self.acted_on = Stamp::read(&self.path);
         self.seen = self.acted_on;
         let loaded = match std::fs::metadata(&self.path) {
@@ -85,7 +86,7 @@ impl FileWatch {
         };
         match loaded {
             Ok(config) => {
-                swap(shared, config).await;
+                put_in_force(shared, resolver, config).await;
                 true
             }
             Err(faults) => {
@@ -97,7 +98,7 @@ impl FileWatch {
 }
 
 /// Puts `config` in force, except for what is fixed at start.
-async fn swap(shared: &Arc<Shared>, mut config: Config) {
+pub async fn put_in_force(shared: &Shared, resolver: &Rc<Resolver>, mut config: Config) {
     let before = shared.live();
     let mut needs_restart = Vec::new();
     if config.listen != before.config.listen {
@@ -109,12 +110,12 @@ async fn swap(shared: &Arc<Shared>, mut config: Config) {
         needs_restart.push("log.format or log.level");
         (config.log.format, config.log.level) = (old_log.format, old_log.level);
     }
-    let live = Live::build(config, Some(&before), &shared.metrics, clock::now());
-    let generation = live.generation;
     // Names first, so that the generation does not come into force without its addresses.
-    let found = resolve::find(live.upstreams(), &shared.metrics, LOOKUP_MAX).await;
+    let resolved = resolve::find(resolver, &config.upstreams, LOOKUP_MAX).await;
+    let live = Live::build(config, Some(&before), &resolved.addresses, &shared.metrics, clock::now());
+    let generation = live.generation;
     shared.swap(live);
-    found.apply(clock::now());
+    resolved.emit(shared.live().upstreams(), &shared.metrics);
     shared.emit(&Event::Reloaded { generation, needs_restart: &needs_restart });
 }
 

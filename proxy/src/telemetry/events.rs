@@ -54,7 +54,7 @@ pub enum Event<'a> {
         /// The name that was looked up.
         host: &'a str,
         /// The resolver's error, if the look-up failed.
-        result: Result<(), String>,
+        result: Result<(), &'a str>,
     },
     /// An upstream has other addresses than before.
     EndpointsChanged {
@@ -172,7 +172,6 @@ impl Event<'_> {
     pub fn emit(&self, metrics: &Metrics) {
         match self {
             Event::Ready { app, admin, workers } => {
-                metrics.generation.set(1);
                 metrics.reload_success_seconds.set(unix_seconds());
                 info!(%app, %admin, workers, generation = 1, version = env!("CARGO_PKG_VERSION"), "ready");
             }
@@ -198,7 +197,6 @@ impl Event<'_> {
                 metrics.reloads.with_label_values(&["accepted"]).inc();
                 metrics.reload_successful.set(1);
                 metrics.reload_success_seconds.set(unix_seconds());
-                metrics.generation.set(i64::try_from(*generation).unwrap_or(i64::MAX));
                 info!(generation, "config reloaded");
                 if !needs_restart.is_empty() {
                     warn!(keys = needs_restart.join(", "), "config keys changed that need a restart");

@@ -180,12 +180,12 @@ fn a_name_that_does_not_resolve_is_reported_and_trips_no_breaker() {
             "[upstreams.backend]\nendpoints = [\"backend.invalid:80\"]\nbreaker.consecutive_failures = 1\n",
         )
         .await;
+        let live = bench.shared.live();
+        let mut lookups = live.upstreams().next().expect("one").endpoints.lookups();
         for _ in 0..3 {
             let seen = bench.get("/").await;
             assert!(seen.status == 502 && seen.body.contains("no_endpoints"), "{seen:?}");
-            let live = bench.shared.live();
-            let upstream = live.upstreams().next().expect("one");
-            let asked_for = clock::until(clock::now(), upstream.endpoints.lookup.notified()).await;
+            let asked_for = clock::until(clock::now(), lookups.changed()).await;
             assert!(asked_for.is_some(), "the name is looked up again at once");
         }
     });

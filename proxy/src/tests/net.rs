@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,15 +16,18 @@ use rand::SeedableRng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::config::Config;
 use crate::live::Live;
+use crate::live::reload::{LOOKUP_MAX, put_in_force};
 use crate::shared::Shared;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::ByteStream;
 use crate::upstream::connect::{Dial, Dialing};
 use crate::upstream::endpoint::{Found, Target};
+use crate::upstream::names::{Ask, Asking, Resolver};
 use crate::upstream::resolve;
 use crate::worker::context::Context;
 use crate::worker::{Order, Worker};
@@ -46,6 +49,18 @@ struct Inner {
     arrived: RefCell<Vec<String>>,
     dialed: Cell<usize>,
     dial_faults: RefCell<VecDeque<DialFault>>,
+    names: RefCell<HashMap<String, Named>>,
+    /// Look-ups under way, and how many have begun.
+    look_ups: Cell<(usize, usize)>,
+}
+
+/// What the resolver says about a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Named {
+    /// It has these addresses, and the answer takes this time.
+    At(Vec<IpAddr>, Duration),
+    /// No server answers, and the resolver gives up after this time.
+    Silent(Duration),
 }
 
 /// What can go wrong with a connection before it carries a byte.
@@ -78,6 +93,8 @@ pub(super) struct Client {
 /// A running worker.
 pub(super) struct Bench {
     pub(super) shared: Arc<Shared>,
+    resolver: Rc<Resolver>,
+    watches: RefCell<JoinSet<()>>,
     worker: Rc<Worker>,
     orders: watch::Sender<Order>,
     _handoff: mpsc::Sender<std::net::TcpStream>,
@@ -184,6 +201,22 @@ impl Net {
         self.0.arrived.borrow().clone()
     }
 
+    /// From now on `name` resolves to `addresses`, and the answer takes `time`.
+    pub(super) fn name(&self, name: &str, addresses: &[&str], time: Duration) {
+        let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+        self.0.names.borrow_mut().insert(name.to_owned(), Named::At(addresses, time));
+    }
+
+    /// From now on no server answers for `name`; the resolver gives up after `time`.
+    pub(super) fn silent_name(&self, name: &str, time: Duration) {
+        self.0.names.borrow_mut().insert(name.to_owned(), Named::Silent(time));
+    }
+
+    /// How many look-ups are under way, and how many have begun.
+    pub(super) fn look_ups(&self) -> (usize, usize) {
+        self.0.look_ups.get()
+    }
+
     /// How many times the proxy has tried to connect.
     pub(super) fn dialed(&self) -> usize {
         self.0.dialed.get()
@@ -217,6 +250,30 @@ impl Dial for Net {
             }
         };
         Box::pin(async move { result })
+    }
+}
+
+impl Ask for Net {
+    fn ask(&self, host: &str) -> Asking {
+        let (net, named) = (self.clone(), self.0.names.borrow().get(host).cloned());
+        let (under_way, begun) = net.look_ups();
+        net.0.look_ups.set((under_way + 1, begun + 1));
+        Box::pin(async move {
+            let answer = match named {
+                Some(Named::At(addresses, time)) => {
+                    pass(time).await;
+                    Ok(addresses)
+                }
+                Some(Named::Silent(time)) => {
+                    pass(time).await;
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            let (under_way, begun) = net.look_ups();
+            net.0.look_ups.set((under_way - 1, begun));
+            answer
+        })
     }
 }
 
@@ -276,41 +333,40 @@ impl Peer {
 impl Bench {
     /// A worker for `config`, whose upstream endpoints are those of `net`.
     pub(super) async fn new(net: &Net, config: &str) -> Bench {
-        Bench::over(Box::new(net.clone()), config).await
+        Bench::start((Box::new(net.clone()), net), config, |_| {}).await
     }
 
     /// A worker for `config` that connects by `dial`.
     pub(super) async fn over(dial: Box<dyn Dial>, config: &str) -> Bench {
-        Bench::start(dial, config, |_| {}).await
+        Bench::start((dial, &Net::default()), config, |_| {}).await
     }
 
     /// A worker for `config`, whose upstream's policies `edit` then changes: not all of them have a key.
     pub(super) async fn edited(net: &Net, config: &str, edit: impl Fn(&mut Policies)) -> Bench {
-        Bench::start(Box::new(net.clone()), config, edit).await
+        Bench::start((Box::new(net.clone()), net), config, edit).await
     }
 
-    async fn start(dial: Box<dyn Dial>, config: &str, edit: impl Fn(&mut Policies)) -> Bench {
+    async fn start((dial, names): (Box<dyn Dial>, &Net), config: &str, edit: impl Fn(&mut Policies)) -> Bench {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
-        let metrics = Metrics::new();
-        let mut live = Live::build(config, None, &metrics, clock::now());
+        let (metrics, resolver) = (Metrics::new(), Resolver::new(Box::new(names.clone())));
+        let resolved = resolve::find(&resolver, &config.upstreams, LOOKUP_MAX).await;
+        let mut live = Live::build(config, None, &resolved.addresses, &metrics, clock::now());
         live.table.edit_policies(edit);
         let shared = Arc::new(Shared::new(live, metrics, 1));
-        resolve::find(shared.live().upstreams(), &shared.metrics, Duration::ZERO).await.apply(clock::now());
+        resolved.emit(shared.live().upstreams(), &shared.metrics);
         let worker = Worker::new(Arc::clone(&shared), 0, dial);
         let (orders, order) = watch::channel(Order::Serve);
         let (handoff, connections) = mpsc::channel(1);
         tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
-        Bench { shared, worker, orders, _handoff: handoff }
+        let watches = RefCell::new(resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics));
+        Bench { shared, resolver, watches, worker, orders, _handoff: handoff }
     }
 
     /// Applies another configuration, as a reload does.
     pub(super) async fn reload(&self, config: &str) {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
-        let before = self.shared.live();
-        let live = Live::build(config, Some(&before), &self.shared.metrics, clock::now());
-        let found = resolve::find(live.upstreams(), &self.shared.metrics, Duration::ZERO).await;
-        self.shared.swap(live);
-        found.apply(clock::now());
+        put_in_force(&self.shared, &self.resolver, config).await;
+        self.watches.replace(resolve::watch(&self.resolver, self.shared.live().upstreams(), &self.shared.metrics));
     }
 
     /// A connection of the app.

@@ -1,4 +1,4 @@
-//! The addresses of an upstream, with the state that outlives a configuration.
+//! The addresses of an upstream in one generation. The state of an endpoint outlives the generation: the next one takes it over.
 //!
 //! All workers share it. Its counters are relaxed atomics, because no other memory depends on their order.
 
@@ -11,7 +11,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use outrigger_policy::breaker::{self, Breaker};
-use tokio::sync::Notify;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, watch};
 
 /// An endpoint: what the policies know about it, and its address.
 pub type Endpoint = outrigger_policy::endpoint::Endpoint<Target>;
@@ -41,20 +42,19 @@ pub struct Found {
     pub authority: HeaderValue,
 }
 
-/// The endpoints of an upstream, replaced as a whole when names resolve to others.
+/// The endpoints of an upstream in one generation, replaced as a whole when names resolve to others.
 pub struct Endpoints {
     current: ArcSwap<Vec<Arc<Endpoint>>>,
-    /// Notified when a connection has failed, so that the names are looked up again.
-    pub lookup: Notify,
+    lookups: watch::Sender<()>,
     /// Notified when the endpoints have changed.
     pub changed: Notify,
 }
 
 impl Endpoints {
-    /// No addresses yet.
-    pub fn empty() -> Arc<Endpoints> {
-        let current = ArcSwap::from_pointee(Vec::new());
-        Arc::new(Endpoints { current, lookup: Notify::new(), changed: Notify::new() })
+    /// These endpoints.
+    pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Endpoints {
+        let current = ArcSwap::from_pointee(endpoints);
+        Endpoints { current, lookups: watch::Sender::new(()), changed: Notify::new() }
     }
 
     /// The current endpoints.
@@ -62,25 +62,31 @@ impl Endpoints {
         self.current.load()
     }
 
+    /// Asks for a look-up of the names, because a connection has failed or there was no endpoint.
+    pub fn ask_for_lookup(&self) {
+        self.lookups.send_replace(());
+    }
+
+    /// Tells of every request for a look-up from now on.
+    pub fn lookups(&self) -> watch::Receiver<()> {
+        self.lookups.subscribe()
+    }
+
     /// Replaces the endpoints. One that stays keeps its counts, and its breaker unless the breaker's configuration changed. Returns whether any came or went.
     pub fn replace(&self, wanted: &[Found], breaker: Option<breaker::Config>, now: Instant) -> bool {
         let before = self.current.load_full();
-        let keep = |found: &Found| {
-            let same = |endpoint: &&Arc<Endpoint>| {
-                endpoint.at.address == found.address
-                    && endpoint.at.authority == found.authority
-                    && endpoint.breaker.as_ref().map(|breaker| breaker.config()) == breaker
-            };
-            before.iter().find(same).cloned()
-        };
-        let mut after: Vec<Arc<Endpoint>> = Vec::with_capacity(wanted.len());
-        for found in wanted {
-            if after.iter().any(|endpoint| endpoint.at.address == found.address) {
-                continue; // two names with one address are one endpoint
-            }
-            after.push(keep(found).unwrap_or_else(|| Arc::new(new_endpoint(found, breaker, now))));
-        }
-        let is_same = after.len() == before.len() && after.iter().all(|a| before.iter().any(|b| Arc::ptr_eq(a, b)));
+        let mut former = Former::default();
+        former.add("", &before);
+        let mut kept = 0;
+        let after: Vec<Arc<Endpoint>> = wanted
+            .iter()
+            .map(|found| {
+                let same = former.take(found, breaker, |_| true);
+                kept += usize::from(same.is_some());
+                same.unwrap_or_else(|| new_endpoint(found, breaker, now))
+            })
+            .collect();
+        let is_same = kept == before.len() && kept == after.len();
         if !is_same {
             self.current.store(Arc::new(after));
             self.changed.notify_waiters();
@@ -89,11 +95,41 @@ impl Endpoints {
     }
 }
 
-fn new_endpoint(found: &Found, breaker: Option<breaker::Config>, now: Instant) -> Endpoint {
+/// The endpoints of the generation before, to be taken over by the next one. Each is taken once.
+#[derive(Default)]
+pub struct Former<'u>(FxHashMap<SocketAddr, Vec<(&'u str, Arc<Endpoint>)>>);
+
+impl<'u> Former<'u> {
+    /// Adds the endpoints of `upstream`.
+    pub fn add(&mut self, upstream: &'u str, endpoints: &[Arc<Endpoint>]) {
+        for endpoint in endpoints {
+            self.0.entry(endpoint.at.address).or_default().push((upstream, Arc::clone(endpoint)));
+        }
+    }
+
+    /// The endpoint for `found`, from an upstream that `is_from` admits. It has the same host and address, and a breaker with the same numbers.
+    pub fn take(
+        &mut self,
+        found: &Found,
+        breaker: Option<breaker::Config>,
+        is_from: impl Fn(&str) -> bool,
+    ) -> Option<Arc<Endpoint>> {
+        let here = self.0.get_mut(&found.address)?;
+        let at = here.iter().position(|(upstream, endpoint)| {
+            is_from(upstream)
+                && endpoint.at.authority == found.authority
+                && endpoint.breaker.as_ref().map(|breaker| breaker.config()) == breaker
+        })?;
+        Some(here.swap_remove(at).1)
+    }
+}
+
+/// An endpoint that has not been used yet.
+pub fn new_endpoint(found: &Found, breaker: Option<breaker::Config>, now: Instant) -> Arc<Endpoint> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(0);
     let Found { address, server_name, authority } = found.clone();
     let target = Target { address, server_name, authority, connections: AtomicU32::new(0), idle: AtomicU32::new(0) };
-    Endpoint::new(NEXT_ID.fetch_add(1, Relaxed), breaker.map(|config| Breaker::new(config, now)), target)
+    Arc::new(Endpoint::new(NEXT_ID.fetch_add(1, Relaxed), breaker.map(|config| Breaker::new(config, now)), target))
 }
 
 #[cfg(test)]
@@ -111,13 +147,10 @@ mod tests {
 
     #[test]
     fn an_address_that_stays_keeps_its_endpoint_and_one_that_left_is_gone() {
-        let (endpoints, now) = (Endpoints::empty(), crate::clock::now());
+        let (endpoints, now) = (Endpoints::new(Vec::new()), crate::clock::now());
         assert!(endpoints.replace(&wanted(&["10.0.0.1:1", "10.0.0.2:1"]), None, now));
         let before = endpoints.current.load_full();
-        assert!(
-            !endpoints.replace(&wanted(&["10.0.0.2:1", "10.0.0.1:1", "10.0.0.1:1"]), None, now),
-            "only the order changed"
-        );
+        assert!(!endpoints.replace(&wanted(&["10.0.0.2:1", "10.0.0.1:1"]), None, now), "only the order changed");
         assert!(endpoints.replace(&wanted(&["10.0.0.3:1", "10.0.0.2:1"]), None, now));
         let after = endpoints.current.load_full();
         assert_eq!(after.len(), 2);

@@ -1,133 +1,188 @@
-//! Looks up the names of endpoints, again and again while the proxy runs.
+//! From the endpoints of a configuration to addresses: before a generation comes into force, and again and again while it is.
 //!
-//! The proxy must find a backend that comes back under a new address without a restart. So each upstream with a name in its endpoints has one task that
-//! resolves all of its names every `resolve_interval`, and at once when a connection fails. A look-up that fails changes nothing, because the old address is a
-//! better guess than none. The task runs on the control thread; tokio calls the blocking resolver of the system on a thread of its own.
+//! The proxy must find a backend that comes back under a new address without a restart. So each name of an upstream has a task that looks it up every
+//! `resolve_interval`, and at once when a connection fails. No name waits for another one, and each answer is published as it comes. [`super::names`] makes the
+//! look-ups and bounds them.
+//!
+//! The tasks of a generation write into the endpoints of that generation alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::task::JoinSet;
 
-use super::{Upstream, endpoint};
+use super::Upstream;
+use super::endpoint::Found;
+use super::names::{Answer, Name, Resolver};
 use crate::clock;
-use crate::config::Address;
+use crate::config::{self, Address};
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Metrics;
 
-/// The least time between two look-ups, so that a burst of failed connections causes only one.
+/// The least time between two look-ups of a name, so that a burst of failed connections causes only one.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
-/// After this time without a result a look-up counts as failed.
+/// After this time without an answer a look-up counts as failed. It goes on, and its answer counts when it comes.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The last addresses of each name; `None` while a name has never been resolved.
-type Known = HashMap<String, Vec<IpAddr>>;
+/// The addresses of names. A name that has never been found is not in it.
+pub type Addresses = HashMap<String, Arc<[IpAddr]>>;
 
-/// The addresses of names that the endpoints of the generation before have.
-fn known_of(upstream: &Upstream) -> Known {
-    let mut known = Known::new();
-    for endpoint in upstream.endpoints.load().iter() {
-        known.entry(endpoint.at.server_name.to_string()).or_default().push(endpoint.at.address.ip());
-    }
-    known
+/// What is needed to build a generation: the addresses of its names.
+pub struct Resolved {
+    /// All that are known.
+    pub addresses: Addresses,
+    /// How the look-ups ended that were made for it.
+    answers: HashMap<String, Answer>,
 }
 
-/// The addresses of all upstreams of a generation that is not yet in force.
-pub struct Found(Vec<(Arc<Upstream>, Known)>);
-
-/// Looks up all names of `upstreams` once, but waits no longer than `at_most`. [`watch`] does what takes longer.
-pub async fn find<'u>(
-    upstreams: impl Iterator<Item = &'u Arc<Upstream>>,
-    metrics: &Arc<Metrics>,
-    at_most: Duration,
-) -> Found {
+/// The addresses for `upstreams`. A name that is known keeps its addresses and needs no look-up here. The others are looked up, all at once, and waited for, but
+/// no longer than `at_most`.
+pub async fn find(resolver: &Rc<Resolver>, upstreams: &[config::Upstream], at_most: Duration) -> Resolved {
     let until = clock::now() + at_most;
-    let mut look_ups = JoinSet::new();
-    for upstream in upstreams {
-        let (metrics, upstream) = (Arc::clone(metrics), Arc::clone(upstream));
-        look_ups.spawn_local(async move {
-            let mut known = known_of(&upstream);
-            for name in names_of(&upstream) {
-                // A name without a result in time keeps the addresses that are known.
-                let _in_time = clock::until(until, look_up(&metrics, &upstream, &name, &mut known)).await;
+    let hosts: BTreeSet<&str> = upstreams.iter().flat_map(names_of).collect();
+    let unknown = hosts.iter().map(|host| resolver.name(host)).filter(|name| name.known().is_none());
+    let looking_up: Vec<_> = unknown.map(|name| (resolver.look_up(&name), name)).collect();
+    let mut answers = HashMap::new();
+    for (answer, name) in looking_up {
+        if let Some(answer) = clock::until(until, answer).await {
+            answers.insert(name.host.clone(), answer);
+        }
+    }
+    Resolved { addresses: known(resolver, hosts.into_iter()), answers }
+}
+
+impl Resolved {
+    /// Counts and logs the look-ups that were made, for the upstreams that are built by now.
+    pub fn emit<'u>(&self, upstreams: impl Iterator<Item = &'u Arc<Upstream>>, metrics: &Metrics) {
+        for upstream in upstreams {
+            for host in names_of(&upstream.config) {
+                if let Some(answer) = self.answers.get(host) {
+                    emit(upstream, host, answer, metrics);
+                }
             }
-            (upstream, known)
-        });
-    }
-    Found(look_ups.join_all().await)
-}
-
-impl Found {
-    /// Puts the addresses in force, together with their generation.
-    pub fn apply(self, now: Instant) {
-        for (upstream, known) in &self.0 {
-            apply(upstream, known, now);
         }
     }
 }
 
-fn names_of(upstream: &Upstream) -> Vec<Address> {
-    upstream.config.endpoints.iter().filter(|address| address.host.parse::<IpAddr>().is_err()).cloned().collect()
+fn emit(upstream: &Upstream, host: &str, answer: &Answer, metrics: &Metrics) {
+    let result = answer.as_ref().copied().map_err(|reason| &**reason);
+    Event::NameLookedUp { upstream: &upstream.config.name, host, result }.emit(metrics);
 }
 
-/// Looks up the names of `upstream` for as long as it is polled.
-pub async fn watch(upstream: Arc<Upstream>, metrics: Arc<Metrics>) {
-    let names = names_of(&upstream);
-    if names.is_empty() {
-        return;
-    }
-    let mut known = known_of(&upstream);
-    loop {
-        clock::sleep(LOOKUP_PAUSE).await;
-        let pause = upstream.config.resolve_interval.saturating_sub(LOOKUP_PAUSE);
-        // A notification that comes during a look-up is kept for the next turn.
-        let _woken = clock::until(clock::now() + pause, upstream.endpoints.lookup.notified()).await;
-        for name in &names {
-            look_up(&metrics, &upstream, name, &mut known).await;
-        }
-        if apply(&upstream, &known, clock::now()) {
-            let addresses: Vec<_> = upstream.endpoints.load().iter().map(|endpoint| endpoint.at.address).collect();
-            Event::EndpointsChanged { upstream: &upstream.config.name, addresses: &addresses }.emit(&metrics);
-        }
-    }
+fn names_of(upstream: &config::Upstream) -> impl Iterator<Item = &str> {
+    upstream.endpoints.iter().map(|address| address.host.as_str()).filter(|host| host.parse::<IpAddr>().is_err())
 }
 
-async fn look_up(metrics: &Metrics, upstream: &Upstream, name: &Address, known: &mut Known) {
-    let asked = tokio::net::lookup_host((name.host.as_str(), name.port));
-    let result = match clock::until(clock::now() + LOOKUP_TIMEOUT, asked).await {
-        Some(Ok(found)) => {
-            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            known.insert(name.host.clone(), addresses);
-            Ok(())
-        }
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("the resolver did not respond".to_owned()),
-    };
-    Event::NameLookedUp { upstream: &upstream.config.name, host: &name.host, result }.emit(metrics);
+fn known<'h>(resolver: &Resolver, hosts: impl Iterator<Item = &'h str>) -> Addresses {
+    hosts.filter_map(|host| Some((host.to_owned(), resolver.name(host).known()?))).collect()
 }
 
-/// Sets the endpoints to the literal addresses and to the known addresses of the names. Returns whether any came or went.
-fn apply(upstream: &Upstream, known: &Known, now: Instant) -> bool {
-    let mut wanted = Vec::new();
-    for Address { host, port } in &upstream.config.endpoints {
+/// Where the endpoints of `upstream` are: its literal addresses, and the addresses of its names. Two names with one address are one endpoint.
+pub fn locate(upstream: &config::Upstream, addresses: &Addresses) -> Vec<Found> {
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
+    for Address { host, port } in &upstream.endpoints {
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let authority =
             HeaderValue::try_from(authority).expect("the configuration admits only hosts that fit a header");
         let server_name: Arc<str> = Arc::from(host.as_str());
-        let at = |ip| endpoint::Found {
-            address: SocketAddr::new(ip, *port),
-            server_name: Arc::clone(&server_name),
-            authority: authority.clone(),
-        };
-        match host.parse::<IpAddr>() {
-            Ok(ip) => wanted.push(at(ip)),
-            Err(_) => wanted.extend(known.get(host).into_iter().flatten().map(|ip| at(*ip))),
+        let literal = host.parse::<IpAddr>().ok();
+        let resolved = addresses.get(host).into_iter().flat_map(|ips| ips.iter().copied());
+        for ip in literal.into_iter().chain(resolved) {
+            let address = SocketAddr::new(ip, *port);
+            if seen.insert(address) {
+                let (server_name, authority) = (Arc::clone(&server_name), authority.clone());
+                found.push(Found { address, server_name, authority });
+            }
         }
     }
-    upstream.endpoints.replace(&wanted, upstream.config.endpoint_breaker, now)
+    found
+}
+
+/// Looks up the names of `upstreams`, the ones of a generation in force, until the set is dropped. Names that they do not need are forgotten.
+pub fn watch<'u>(
+    resolver: &Rc<Resolver>,
+    upstreams: impl Iterator<Item = &'u Arc<Upstream>>,
+    metrics: &Arc<Metrics>,
+) -> JoinSet<()> {
+    let (mut watches, mut needed) = (JoinSet::new(), BTreeSet::new());
+    for upstream in upstreams {
+        let hosts: BTreeSet<&str> = names_of(&upstream.config).collect();
+        let (resolver, metrics) = (Rc::clone(resolver), Arc::clone(metrics));
+        let watched = Rc::new(Watched { resolver, upstream: Arc::clone(upstream), metrics });
+        if !hosts.is_empty() {
+            // A look-up may have ended since the addresses of this generation were taken.
+            watched.publish();
+        }
+        for host in &hosts {
+            let name = watched.resolver.name(host);
+            watches.spawn_local(Rc::clone(&watched).follow(name));
+        }
+        needed.extend(hosts);
+    }
+    resolver.keep_only(&needed);
+    watches
+}
+
+/// An upstream whose names are looked up.
+struct Watched {
+    resolver: Rc<Resolver>,
+    upstream: Arc<Upstream>,
+    metrics: Arc<Metrics>,
+}
+
+impl Watched {
+    /// Looks up `name` for as long as it is polled, and publishes what becomes known of it.
+    async fn follow(self: Rc<Self>, name: Rc<Name>) {
+        let interval = self.upstream.config.resolve_interval;
+        let mut wanted = self.upstream.endpoints.lookups();
+        let (mut answers, mut published) = (name.answers(), name.known());
+        loop {
+            // A look-up that is under way, or that nobody has made yet, is due at once.
+            let last = name.answered_at();
+            if let Some(last) = last {
+                clock::sleep_until(last + LOOKUP_PAUSE).await;
+            }
+            let due = last.map_or_else(clock::now, |last| last + interval);
+            // Each branch only waits: a request for a look-up and an answer are kept until they are seen.
+            tokio::select! {
+                () = clock::sleep_until(due) => self.look_up(&name).await,
+                _ = wanted.changed() => self.look_up(&name).await,
+                // Another upstream has looked it up.
+                _ = answers.changed() => {}
+            }
+            answers.mark_unchanged();
+            let known = name.known();
+            if known != published {
+                published = known;
+                self.publish();
+            }
+        }
+    }
+
+    async fn look_up(&self, name: &Rc<Name>) {
+        let mut answer = pin!(self.resolver.look_up(name));
+        let in_time = clock::until(clock::now() + LOOKUP_TIMEOUT, answer.as_mut()).await;
+        let is_late = in_time.is_none();
+        let said = in_time.unwrap_or_else(|| Err("the resolver did not respond".into()));
+        emit(&self.upstream, &name.host, &said, &self.metrics);
+        if is_late && answer.await.is_ok() {
+            emit(&self.upstream, &name.host, &Ok(()), &self.metrics);
+        }
+    }
+
+    /// Sets the endpoints of the upstream to what is known.
+    fn publish(&self) {
+        let Watched { resolver, upstream, metrics } = self;
+        let addresses = known(resolver, names_of(&upstream.config));
+        let found = locate(&upstream.config, &addresses);
+        if upstream.endpoints.replace(&found, upstream.config.endpoint_breaker, clock::now()) {
+            let addresses: Vec<_> = upstream.endpoints.load().iter().map(|endpoint| endpoint.at.address).collect();
+            Event::EndpointsChanged { upstream: &upstream.config.name, addresses: &addresses }.emit(metrics);
+        }
+    }
 }

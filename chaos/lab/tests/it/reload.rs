@@ -103,6 +103,24 @@ fn a_hundred_reloads_under_load_fail_nothing_and_lose_no_breaker() {
 }
 
 #[test]
+fn an_upstream_that_gets_other_names_under_load_fails_nothing() {
+    let mut site = Site::new(&[], "");
+    let present = config(&format!("\"{}\"", site.backend.data), "");
+    let json = site.folder.file("client.json");
+    let mut client = start_client(&site.programs, &site.proxy, &json, &["--rate", "200", "--duration", "1m"]);
+    for generation in 2..=41 {
+        let name = format!("[upstreams.backend-{generation}]\nhosts = [\"backend\"]");
+        site.folder.write("config.toml", &present.replace("[upstreams.backend]", &name));
+        site.proxy.process.signal(Signal::HUP);
+        site.wait_for_generation(generation);
+    }
+    client.signal(Signal::INT);
+    client.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
+    let counts = Report::read(&json).expect("a report").counts;
+    assert!(counts.requests > 50 && counts.succeeded == counts.requests, "{counts:?}");
+}
+
+#[test]
 fn an_open_breaker_stays_open_through_an_unrelated_reload() {
     let policies =
         "[upstreams.backend.endpoint_breaker]\nconsecutive_failures = 3\nopen_base = \"1h\"\nopen_cap = \"1h\"\n";
