@@ -151,6 +151,7 @@ impl App {
             let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
             if file.reload(&shared, &resolver).await {
                 watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
+                threads.let_go();
             }
         }
         let drain = shared.live().config.drain;
@@ -238,6 +239,12 @@ impl Workers {
             handoffs.push(handoff);
         }
         Ok(Workers { handoffs, orders, ended, running: workers })
+    }
+
+    /// Has even idle workers let go of the generation that a reload has replaced.
+    fn let_go(&self) {
+        // The send fails only if every worker has ended already.
+        let _ = self.orders.send(Order::Serve);
     }
 
     /// Waits until every worker has ended.

@@ -106,7 +106,8 @@ impl Worker {
 
     fn obey(&self, order: Order) {
         match order {
-            Order::Serve => {}
+            // Given again after a reload. An idle worker would keep the former generation until its next look at the connections.
+            Order::Serve => drop(self.context.live()),
             Order::Finish => self.context.finish(),
             Order::CutOff => {
                 self.context.connections.cut_off();

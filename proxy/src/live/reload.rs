@@ -116,6 +116,7 @@ pub async fn put_in_force(shared: &Shared, resolver: &Rc<Resolver>, mut config: 
     let generation = live.generation;
     shared.swap(live);
     resolved.emit(shared.live().upstreams(), &shared.metrics);
+    shared.metrics.remove_unheld();
     shared.emit(&Event::Reloaded { generation, needs_restart: &needs_restart });
 }
 

@@ -1,10 +1,18 @@
 //! Every metric family, declared once.
 //!
-//! Names are `outrigger_<noun>_<unit>`, with base units. Label values come from enums or from names in the configuration, never from a request, so the
-//! configuration limits the number of series. Handles for a route are resolved when a generation is built ([`Metrics::route`]). Gauges that mirror a state
-//! (breakers, balances, connections) are set from a snapshot at each scrape.
+//! Names are `outrigger_<noun>_<unit>`, with base units. Label values come from enums or from names in the configuration, never from a request. Handles for a
+//! route are resolved when a generation is built ([`Metrics::route`]). Gauges that mirror a state (breakers, balances, connections) are set from a snapshot at
+//! each scrape.
+//!
+//! A series ends with what it names, so the configuration limits their number however often it is reloaded. The handles of an upstream or a route hold its name.
+//! A generation that keeps the name takes the same hold, and a request under way keeps it until it is counted. When nobody holds a name any more,
+//! [`Metrics::remove_unheld`] removes its series from every family that has an `upstream` label.
 
-use prometheus::core::Collector;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -17,6 +25,10 @@ const DURATION_BUCKETS: [f64; 14] =
 /// The families, and the registry that exposes them.
 pub struct Metrics {
     registry: Registry,
+    /// The families with an `upstream` label.
+    of_upstreams: Vec<Box<dyn OfUpstreams>>,
+    /// Written when a generation is built and when series are removed; no request takes this lock.
+    held: Mutex<Held>,
     pub(crate) requests: IntCounterVec,
     request_seconds: HistogramVec,
     pub(crate) attempts: IntCounterVec,
@@ -50,13 +62,22 @@ pub struct Metrics {
 pub struct RouteMetrics {
     pub(crate) seconds: Histogram,
     pub(crate) budget_exhausted: IntCounter,
+    _hold: Hold,
 }
 
 /// An upstream's handles.
 #[derive(Clone)]
 pub struct UpstreamMetrics {
     pub(crate) attempt_seconds: Histogram,
+    _hold: Hold,
 }
+
+/// Keeps the series of an upstream or a route.
+type Hold = Arc<()>;
+
+/// The names that may have series, as upstream and route. The route is empty for the upstream itself, which every route of it holds too.
+#[derive(Default)]
+struct Held(HashMap<String, HashMap<String, Weak<()>>>);
 
 impl Default for Metrics {
     fn default() -> Metrics {
@@ -69,7 +90,7 @@ impl Metrics {
     #[expect(clippy::too_many_lines, reason = "a table: each family once, one after the other")]
     pub fn new() -> Metrics {
         let registry = Registry::new();
-        let make = Maker { registry: &registry };
+        let make = Maker { registry: &registry, of_upstreams: RefCell::default() };
         let metrics = Metrics {
             requests: make.counters(
                 "requests_total",
@@ -152,6 +173,8 @@ impl Metrics {
             panics: make.counter("panics_total", "Panics, in whatever thread; any is a defect."),
             build_info: make.int_gauges("build_info", "1, with the build's version as a label.", &["version"]),
             registry: registry.clone(),
+            of_upstreams: make.of_upstreams.take(),
+            held: Mutex::default(),
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         for result in ["accepted", "rejected"] {
@@ -165,19 +188,43 @@ impl Metrics {
 
     /// The handles of a route.
     pub fn route(&self, upstream: &str, route: &str) -> RouteMetrics {
+        // Held first: from then on the series stay.
+        let hold = self.hold(upstream, route);
         RouteMetrics {
             seconds: self.request_seconds.with_label_values(&[upstream, route]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[upstream, route]),
+            _hold: hold,
         }
     }
 
     /// The handles of an upstream.
     pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
-        UpstreamMetrics { attempt_seconds: self.attempt_seconds.with_label_values(&[upstream]) }
+        let hold = self.hold(upstream, "");
+        UpstreamMetrics { attempt_seconds: self.attempt_seconds.with_label_values(&[upstream]), _hold: hold }
     }
 
-    /// Removes all series that mirror a state, so that the next scrape does not show what no longer exists.
+    fn hold(&self, upstream: &str, route: &str) -> Hold {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = held.0.entry(upstream.to_owned()).or_default().entry(route.to_owned()).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let hold = Hold::default();
+            *known = Arc::downgrade(&hold);
+            hold
+        })
+    }
+
+    /// Removes the series of upstreams and routes that nobody holds any more.
+    pub fn remove_unheld(&self) {
+        // Locked to the end, so that no generation takes a hold on a name whose series are about to go.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.forget_unheld() {
+            self.of_upstreams.iter().for_each(|family| family.keep_only(&held));
+        }
+    }
+
+    /// Removes all series that mirror a state, and all series that nobody holds, so that the next scrape does not show what no longer exists.
     pub fn reset_mirrors(&self) {
+        self.remove_unheld();
         self.budget_balance.reset();
         self.breaker_state.reset();
         self.in_flight.reset();
@@ -192,13 +239,56 @@ impl Metrics {
     }
 }
 
+impl Held {
+    /// Forgets the names that nobody holds. Returns whether there were any.
+    fn forget_unheld(&mut self) -> bool {
+        let mut is_any_gone = false;
+        self.0.retain(|_, routes| {
+            let before = routes.len();
+            routes.retain(|_, hold| hold.strong_count() > 0);
+            is_any_gone |= routes.len() < before;
+            !routes.is_empty()
+        });
+        is_any_gone
+    }
+
+    fn has(&self, upstream: &str, route: &str) -> bool {
+        self.0.get(upstream).is_some_and(|routes| routes.contains_key(route))
+    }
+}
+
+/// A family with an `upstream` label.
+trait OfUpstreams: Send + Sync {
+    /// Removes the series whose upstream or route is not `held`.
+    fn keep_only(&self, held: &Held);
+}
+
+impl<B: MetricVecBuilder> OfUpstreams for MetricVec<B> {
+    fn keep_only(&self, held: &Held) {
+        for family in Collector::collect(self) {
+            for series in family.get_metric() {
+                let labels = series.get_label().iter().map(|label| (label.name(), label.value()));
+                let labels: HashMap<&str, &str> = labels.collect();
+                let value = |label| labels.get(label).copied().unwrap_or_default();
+                let (upstream, route) = (value("upstream"), value("route"));
+                // Without an upstream: the request was refused before one was found.
+                if !upstream.is_empty() && !held.has(upstream, route) {
+                    // It fails only if the series is gone already.
+                    let _ = self.remove(&labels);
+                }
+            }
+        }
+    }
+}
+
 struct Maker<'a> {
     registry: &'a Registry,
+    of_upstreams: RefCell<Vec<Box<dyn OfUpstreams>>>,
 }
 
 impl Maker<'_> {
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.keep(IntCounterVec::new(opts(name, help), labels))
+        self.keep_all(IntCounterVec::new(opts(name, help), labels), labels)
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -206,7 +296,7 @@ impl Maker<'_> {
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.keep(GaugeVec::new(opts(name, help), labels))
+        self.keep_all(GaugeVec::new(opts(name, help), labels), labels)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Gauge {
@@ -214,7 +304,7 @@ impl Maker<'_> {
     }
 
     fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.keep(IntGaugeVec::new(opts(name, help), labels))
+        self.keep_all(IntGaugeVec::new(opts(name, help), labels), labels)
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
@@ -223,7 +313,19 @@ impl Maker<'_> {
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let opts = HistogramOpts { common_opts: opts(name, help), buckets: DURATION_BUCKETS.to_vec() };
-        self.keep(HistogramVec::new(opts, labels))
+        self.keep_all(HistogramVec::new(opts, labels), labels)
+    }
+
+    fn keep_all<B>(&self, made: prometheus::Result<MetricVec<B>>, labels: &[&str]) -> MetricVec<B>
+    where
+        B: MetricVecBuilder + 'static,
+        MetricVec<B>: Clone,
+    {
+        let family = self.keep(made);
+        if labels.contains(&"upstream") {
+            self.of_upstreams.borrow_mut().push(Box::new(family.clone()));
+        }
+        family
     }
 
     fn keep<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
@@ -239,4 +341,45 @@ fn opts(name: &str, help: &str) -> Opts {
 
 fn register(registry: &Registry, family: impl Collector + 'static) {
     registry.register(Box::new(family)).expect("each family is declared once");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_held_keeps_its_series_in_every_family() {
+        let metrics = Metrics::new();
+        let text = |word: &str| metrics.text().lines().filter(|line| line.contains(word)).count();
+        let (a, a_default, a_pay) = (metrics.upstream("a"), metrics.route("a", "default"), metrics.route("a", "pay"));
+        let (b, b_pay) = (metrics.upstream("b"), metrics.route("b", "pay"));
+        for (upstream, route) in [("a", "default"), ("a", "pay"), ("b", "pay"), ("", "")] {
+            metrics.requests.with_label_values(&[upstream, route, "GET", "2xx", "success"]).inc();
+            metrics.retries.with_label_values(&[upstream, route, "reset"]).inc();
+            metrics.connects.with_label_values(&[upstream, "ok"]).inc();
+            metrics.breaker_state.with_label_values(&[upstream, "route", route, ""]).set(2);
+            metrics.budget_balance.with_label_values(&[upstream, route]).set(1.0);
+        }
+        let all = text("outrigger_");
+        metrics.remove_unheld();
+        assert_eq!(text("outrigger_"), all, "everything is held");
+        drop(a_pay);
+        metrics.remove_unheld();
+        assert_eq!(text("upstream=\"a\"") + text("upstream=\"b\"") + text("upstream=\"\""), text("upstream="));
+        assert!(text("route=\"pay\",upstream=\"a\"") == 0 && text("route=\"pay\",upstream=\"b\"") > 17);
+        assert_eq!(metrics.requests.with_label_values(&["a", "default", "GET", "2xx", "success"]).get(), 1);
+        // As a reload that keeps the name, and then one that does not, while a request of the first generation is under way.
+        drop((a, a_default, metrics.route("b", "pay")));
+        metrics.remove_unheld();
+        assert_eq!(text("upstream=\"a\""), 0);
+        assert_eq!(
+            metrics.requests.with_label_values(&["b", "pay", "GET", "2xx", "success"]).get(),
+            1,
+            "it is still held"
+        );
+        assert_eq!(text("upstream=\"\""), 5, "what was refused before an upstream was found");
+        drop((b, b_pay));
+        metrics.remove_unheld();
+        assert_eq!((text("upstream=\"b\""), text("upstream=\"\"")), (0, 5));
+    }
 }

@@ -367,6 +367,7 @@ impl Bench {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
         put_in_force(&self.shared, &self.resolver, config).await;
         self.watches.replace(resolve::watch(&self.resolver, self.shared.live().upstreams(), &self.shared.metrics));
+        self.order(Order::Serve);
     }
 
     /// A connection of the app.

@@ -1,7 +1,8 @@
-//! A reload publishes a generation as a whole and hands over the endpoints.
+//! A reload publishes a generation as a whole, hands over the endpoints, and ends the series of what is gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
@@ -30,6 +31,20 @@ async fn get(bench: &Bench, host: &str, path: &str) -> Seen {
     let mut client = bench.connect();
     client.say(&format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
     client.response().await.expect("a response")
+}
+
+/// Requests that a scrape counts under these labels.
+fn requests(bench: &Bench, labels: &str) -> f64 {
+    let text = bench.shared.metrics.text();
+    let lines = text.lines().filter(|line| line.starts_with("outrigger_requests_total{") && line.contains(labels));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Series of the upstream in a scrape.
+fn series(bench: &Bench, upstream: &str) -> usize {
+    bench.shared.metrics.remove_unheld();
+    let text = bench.shared.metrics.text();
+    text.lines().filter(|line| line.contains(&format!("upstream=\"{upstream}\""))).count()
 }
 
 #[test]
@@ -170,5 +185,106 @@ fn what_a_name_resolves_to_after_a_reload_is_no_concern_of_the_generation_before
         pass(seconds(6)).await;
         let at = |live: &Live| endpoints(live, "a")[0].at.address.to_string();
         assert_eq!((at(&before), at(&bench.shared.live())), (A.to_owned(), B.to_owned()));
+    });
+}
+
+#[test]
+fn the_series_of_an_upstream_end_with_it_and_those_of_one_that_stays_go_on() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        let config = |n: usize| format!("{}{}", upstream("kept", A), upstream(&format!("u{n}"), A));
+        let bench = Bench::new(&net, &config(0)).await;
+        let mut sizes = Vec::new();
+        for n in 0..20 {
+            for (host, path) in [("kept", "/"), (&format!("u{n}"), "/"), (&format!("u{n}"), "/pay")] {
+                assert_eq!(get(&bench, host, path).await.status, 200);
+            }
+            settle().await;
+            assert!(series(&bench, &format!("u{n}")) > 40);
+            sizes.push(bench.shared.metrics.text().lines().count());
+            bench.reload(&config(n + 1)).await;
+            settle().await;
+            assert_eq!(series(&bench, &format!("u{n}")), 0, "generation {n}");
+        }
+        assert!(sizes[1..].iter().all(|size| *size == sizes[1]), "{sizes:?}");
+        assert_eq!(requests(&bench, "upstream=\"kept\""), 20.0, "no counter has restarted");
+        assert_eq!(requests(&bench, ""), 20.0);
+    });
+}
+
+#[test]
+fn the_series_of_a_route_end_with_it() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        let bench = Bench::new(&net, &upstream("backend", A)).await;
+        for path in ["/pay", "/"] {
+            assert_eq!(bench.get(path).await.status, 200);
+        }
+        settle().await;
+        let of_pay = || requests(&bench, "route=\"pay\"");
+        assert_eq!(of_pay(), 1.0);
+        bench.reload(upstream("backend", A).split("[[").next().expect("the upstream")).await;
+        settle().await;
+        bench.shared.metrics.remove_unheld();
+        assert_eq!(of_pay(), 0.0);
+        assert!(!bench.shared.metrics.text().contains("route=\"pay\""));
+        assert_eq!(requests(&bench, "route=\"default\""), 1.0);
+        assert_eq!(
+            bench.metric("outrigger_attempts_total", &[]),
+            2.0,
+            "the upstream's own series are those of both routes"
+        );
+    });
+}
+
+#[test]
+fn a_request_under_way_keeps_the_series_of_its_upstream_until_it_is_counted() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            pass(seconds(5)).await;
+            peer.say(OK).await;
+        });
+        net.responds(B, &[OK]);
+        let bench = Bench::new(&net, &upstream("old", A)).await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: old\r\n\r\n").await;
+        settle().await;
+        bench.reload(&upstream("new", B)).await;
+        assert_eq!(get(&bench, "new", "/").await.status, 200);
+        assert!(series(&bench, "old") > 0, "it is under way");
+        bench.reload(&upstream("newer", B)).await;
+        bench.reload(&format!("{}{}", upstream("newer", B), upstream("old", A))).await;
+        assert_eq!(client.response().await.expect("a response").status, 200);
+        settle().await;
+        let counted = || requests(&bench, "upstream=\"old\"");
+        assert_eq!(counted(), 1.0, "the name is back, and its count goes on");
+        assert_eq!(get(&bench, "old", "/").await.status, 200);
+        settle().await;
+        assert_eq!(counted(), 2.0);
+        bench.reload(&upstream("newer", B)).await;
+        settle().await;
+        assert_eq!(series(&bench, "old"), 0);
+        pass(seconds(2)).await;
+        assert_eq!(
+            (series(&bench, "old"), bench.shared.workers[0].ended.load(Relaxed)),
+            (0, 3),
+            "nothing makes them anew"
+        );
+    });
+}
+
+#[test]
+fn a_refusal_without_an_upstream_has_a_series_that_no_reload_ends() {
+    paused(async {
+        let bench = Bench::new(&Net::default(), &upstream("a", A)).await;
+        assert_eq!(bench.get("http://elsewhere/").await.status, 421);
+        bench.reload(&upstream("b", A)).await;
+        settle().await;
+        bench.shared.metrics.remove_unheld();
+        assert_eq!(requests(&bench, "upstream=\"\""), 1.0);
     });
 }

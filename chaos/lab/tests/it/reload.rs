@@ -103,7 +103,7 @@ fn a_hundred_reloads_under_load_fail_nothing_and_lose_no_breaker() {
 }
 
 #[test]
-fn an_upstream_that_gets_other_names_under_load_fails_nothing() {
+fn an_upstream_that_gets_other_names_under_load_fails_nothing_and_leaves_no_series() {
     let mut site = Site::new(&[], "");
     let present = config(&format!("\"{}\"", site.backend.data), "");
     let json = site.folder.file("client.json");
@@ -114,6 +114,10 @@ fn an_upstream_that_gets_other_names_under_load_fails_nothing() {
         site.proxy.process.signal(Signal::HUP);
         site.wait_for_generation(generation);
     }
+    let requests = |name: &str| site.count("outrigger_requests_total", &[("upstream", name)]);
+    wait_until("requests under the last name", || requests("backend-41") > 0);
+    wait_until("the end of the series of the name before", || requests("backend-40") == 0);
+    assert_eq!((requests("backend"), requests("backend-2")), (0, 0));
     client.signal(Signal::INT);
     client.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
     let counts = Report::read(&json).expect("a report").counts;
