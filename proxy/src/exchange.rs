@@ -43,7 +43,9 @@ use crate::upstream::pool::Reuse;
 use crate::worker::context::Context;
 use crate::worker::handle::RouteHandle;
 
-/// How much longer than the wait before the retry a superseded response may take to end.
+/// How long a superseded response may take to end. The request has its slot meanwhile, because the endpoint is still at work.
+const SUPERSEDED_MAX: Duration = Duration::from_secs(1);
+/// How much longer than the wait before the retry it may take.
 const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 
 /// Carries out one request.
@@ -141,9 +143,18 @@ impl Exchange<'_> {
                         self.ended(record, attempted);
                     }
                 }
-                // Boxed, because a wait is rare and would make the future of every request larger.
+                // Boxed, like all waits: they are rare and would make the future of every request larger.
                 Step::Wait { until } => {
-                    Box::pin(self.back_off(record, until.unwrap_or(now))).await;
+                    Box::pin(clock::sleep_until(until.unwrap_or(now))).await;
+                    now = clock::now();
+                }
+                Step::Supersede { until } => {
+                    Box::pin(self.supersede(record, until)).await;
+                    now = clock::now();
+                }
+                Step::Queue { until } => {
+                    // The loop is polled again in both cases.
+                    let _in_time = Box::pin(clock::until(until, poll_fn(|cx| self.call.poll_slot(cx)))).await;
                     now = clock::now();
                 }
                 Step::Hold { until } => {
@@ -195,18 +206,24 @@ impl Exchange<'_> {
         self.decide(record, at, |call, scene, cx| call.ended(number, outcome, scene, cx));
     }
 
-    /// Waits until `moment`. Meanwhile it reads the superseded response to its end, so that the connection can be reused. A response that was read whole is
-    /// kept as a possible result.
-    async fn back_off(&mut self, record: &mut Record, moment: Instant) {
-        self.sender.upload.cut_off_readers(clock::now());
-        if let Some((number, outcome, Ok(Received { head, body }))) = self.last.take()
-            && let Some(whole) = clock::until(moment + SUPERSEDED_GRACE, body.read_whole(record)).await.flatten()
-        {
-            let received = Received { head, body: Source::Whole(whole, outcome.class()) };
-            self.last = Some((number, outcome, Ok(received)));
+    /// Reads the superseded response to its end, so that the connection can be reused, but not for long and not beyond `retry_at`. A response that was read whole
+    /// is kept as a possible result, and so is a failure.
+    async fn supersede(&mut self, record: &mut Record, retry_at: Instant) {
+        let now = clock::now();
+        self.sender.upload.cut_off_readers(now);
+        let Some((number, outcome, result)) = self.last.take() else { return };
+        let kept = match result {
+            Err(error) => Some(Err(error)),
+            Ok(Received { head, body }) => {
+                let give_up_at = retry_at.min(now + SUPERSEDED_MAX) + SUPERSEDED_GRACE;
+                let whole = clock::until(give_up_at, body.read_whole(record)).await.flatten();
+                whole.map(|whole| Ok(Received { head, body: Source::Whole(whole, outcome.class()) }))
+            }
+        };
+        if let Some(result) = kept {
+            self.last = Some((number, outcome, result));
             self.call.kept(number);
         }
-        clock::sleep_until(moment).await;
     }
 
     /// Waits until `moment`, or until the endpoints change.

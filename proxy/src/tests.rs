@@ -20,6 +20,7 @@ mod retries;
 mod simulation;
 mod tunnels;
 mod uploads;
+mod waiting;
 
 use std::time::Duration;
 

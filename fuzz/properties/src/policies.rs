@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use outrigger::clock;
 use outrigger_policy::breaker::{self, Breaker, Permit, State};
-use outrigger_policy::budget::{self, Budget};
+use outrigger_policy::budget::{self, Budget, Withdrawal};
 use outrigger_policy::outcome::Class;
 use outrigger_policy::units::Ratio;
 use rand::SeedableRng;
@@ -27,7 +27,7 @@ fn check_budget(ratio: u8, floor: u8, operations: &[u8]) {
     let started = clock::now();
     let config =
         budget::Config { ratio: Ratio::from_f64(ratio).expect("below three"), floor_per_second: floor, window: WINDOW };
-    let (budget, mut now) = (Budget::new(config, started), started);
+    let (budget, mut now) = (Arc::new(Budget::new(config, started)), started);
     let (mut deposits, mut withdrawals) = (0_u32, 0_u32);
     for operation in operations {
         match operation % 4 {
@@ -36,7 +36,7 @@ fn check_budget(ratio: u8, floor: u8, operations: &[u8]) {
                 budget.deposit(now);
                 deposits += 1;
             }),
-            _ => withdrawals += u32::from(budget.withdraw(now).is_ok()),
+            _ => withdrawals += u32::from(budget.withdraw(now).map(Withdrawal::spend).is_ok()),
         }
         let time = now.duration_since(started) + WINDOW;
         let most = ratio * f64::from(deposits) + f64::from(floor) * time.as_secs_f64();

@@ -1,7 +1,8 @@
 //! The retry budget: limits the extra attempts to a share of the requests.
 //!
-//! Over the last `window`, withdrawals may not exceed `ratio × deposits + floor × window`. Every request deposits once, before it is sent (a
-//! hung upstream must not look unloaded); every extra attempt withdraws one.
+//! Over the last `window`, withdrawals may not exceed `ratio × deposits + floor × window`. Every request deposits once, right before its first attempt (a
+//! hung upstream must not look unloaded, and a request that the proxy answers itself is no load); every extra attempt withdraws one. A [`Withdrawal`] is made
+//! when a retry is decided. If the retry is never sent, it goes back.
 //!
 //! **The law.** The window that ends with a withdrawal allowed it. Walk back from the last withdrawal in disjoint windows: every
 //! withdrawal lies in one of them and each of them kept the limit, so over any time `T` it holds that
@@ -11,7 +12,7 @@
 //! **Cores.** A deposit is one atomic add. A withdrawal checks and subtracts under a mutex, so two cores cannot both spend the last token. Retries
 //! are too rare to queue for it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::units::{Epoch, Ratio};
@@ -36,6 +37,15 @@ pub struct Budget {
     window: Window,
     /// Held from the check to the subtraction of a withdrawal.
     withdrawing: Mutex<()>,
+}
+
+/// One extra attempt that has been taken out of a budget. Its drop gives it back, unless it was spent.
+#[derive(Debug)]
+#[must_use = "a withdrawal that is dropped unspent is given back"]
+pub struct Withdrawal {
+    /// `None` once it is spent.
+    from: Option<Arc<Budget>>,
+    at: Instant,
 }
 
 /// The budget has less than the one attempt that was to be withdrawn.
@@ -76,7 +86,7 @@ impl Budget {
     ///
     /// # Errors
     /// The budget has less than one.
-    pub fn withdraw(&self, now: Instant) -> Result<(), Exhausted> {
+    pub fn withdraw(self: &Arc<Self>, now: Instant) -> Result<Withdrawal, Exhausted> {
         // The lock guards no data, so a panic under it can have left nothing half done.
         let _guard = self.withdrawing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let balance = self.balance(now);
@@ -84,7 +94,7 @@ impl Budget {
             return Err(Exhausted { balance });
         }
         self.window.add(now, 0, 1);
-        Ok(())
+        Ok(Withdrawal { from: Some(Arc::clone(self)), at: now })
     }
 
     /// What could be withdrawn at `now`.
@@ -98,19 +108,38 @@ impl Budget {
     }
 }
 
+impl Withdrawal {
+    /// The extra attempt is sent.
+    pub fn spend(mut self) {
+        self.from = None;
+    }
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.from {
+            budget.window.take_back(self.at, 0, 1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn budget(ratio: f64, floor_per_second: u32) -> (Budget, Instant) {
+    fn budget(ratio: f64, floor_per_second: u32) -> (Arc<Budget>, Instant) {
         let now = Instant::now();
         let ratio = Ratio::from_f64(ratio).expect("a test's ratio is in range");
-        (Budget::new(Config { ratio, floor_per_second, window: Duration::from_secs(10) }, now), now)
+        (Arc::new(Budget::new(Config { ratio, floor_per_second, window: Duration::from_secs(10) }, now)), now)
     }
 
-    fn withdraw_all(budget: &Budget, now: Instant) -> u32 {
-        (0..100_000).take_while(|_| budget.withdraw(now).is_ok()).count() as u32
+    fn spend_one(budget: &Arc<Budget>, now: Instant) -> bool {
+        budget.withdraw(now).map(Withdrawal::spend).is_ok()
+    }
+
+    fn withdraw_all(budget: &Arc<Budget>, now: Instant) -> u32 {
+        (0..100_000).take_while(|_| spend_one(budget, now)).count() as u32
     }
 
     #[test]
@@ -134,7 +163,18 @@ mod tests {
     fn a_budget_of_nothing_gives_nothing() {
         let (budget, now) = budget(0.0, 0);
         budget.deposit(now);
-        assert_eq!(budget.withdraw(now), Err(Exhausted { balance: Balance(0) }));
+        assert_eq!(budget.withdraw(now).err(), Some(Exhausted { balance: Balance(0) }));
+    }
+
+    #[test]
+    fn a_withdrawal_goes_back_unless_it_is_spent() {
+        let (budget, now) = budget(0.0, 1);
+        let withdrawals: Vec<_> = (0..10).filter_map(|_| budget.withdraw(now).ok()).collect();
+        assert_eq!((withdrawals.len(), budget.balance(now).as_f64()), (10, 0.0));
+        for (n, withdrawal) in withdrawals.into_iter().enumerate() {
+            if n < 4 { withdrawal.spend() } else { drop(withdrawal) }
+        }
+        assert_eq!(budget.balance(now).as_f64(), 6.0);
     }
 
     #[test]
@@ -158,13 +198,16 @@ mod tests {
         ) {
             let start = Instant::now();
             let ratio = Ratio::from_ppm(ppm).expect("in range");
-            let budget = Budget::new(Config { ratio, floor_per_second: floor, window: Duration::from_secs(10) }, start);
-            let (mut now, mut deposits, mut withdrawals) = (start, 0u64, 0u64);
+            let config = Config { ratio, floor_per_second: floor, window: Duration::from_secs(10) };
+            let budget = Arc::new(Budget::new(config, start));
+            let (mut now, mut deposits, mut withdrawals, mut unspent) = (start, 0u64, 0u64, None);
             for (wait_ms, requests, wanted) in steps {
                 now += Duration::from_millis(wait_ms);
                 (0..requests).for_each(|_| budget.deposit(now));
                 deposits += u64::from(requests);
-                withdrawals += (0..wanted).filter(|_| budget.withdraw(now).is_ok()).count() as u64;
+                withdrawals += (0..wanted).filter(|_| spend_one(&budget, now)).count() as u64;
+                // One more is held for a step, and goes back.
+                unspent = budget.withdraw(now).ok().or(unspent);
                 let seconds = (now - start).as_secs_f64() + 10.0;
                 let allowed = ratio.as_f64() * deposits as f64 + f64::from(floor) * seconds;
                 prop_assert!(withdrawals as f64 <= allowed + 1e-6, "{} > {}", withdrawals, allowed);

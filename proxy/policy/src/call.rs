@@ -1,11 +1,11 @@
 //! One request, from its admission to the response that goes downstream: the loop in which every policy has its place.
 //!
 //! ```text
-//! slot ─▶ permit of the breaker of calls ─▶ deposit ─▶ endpoint and its breaker ─▶ attempt ─▶ outcome
-//!                                                          ▲         ▲                          │
-//!                                                          │         └── hold: none admits      ▼
-//!                                                          └────────── wait ◀── retry: condition, attempts, safety, body,
-//!                                                                               pushback, deadline, endpoint, budget
+//! slot ─▶ permit of the breaker of calls ─▶ endpoint and its breaker ─▶ deposit ─▶ attempt ─▶ outcome
+//!                                               ▲         ▲                                       │
+//!                                               │         └── hold: none admits                   ▼
+//!                                               └── slot ◀── wait ◀── retry: condition, attempts, safety, body, pushback,
+//!                                                                     deadline, endpoint, room to wait, budget
 //! ```
 //!
 //! A [`Call`] only decides: it never sleeps, sends or reads a clock. Its driver asks [`Call::poll`] for the next step, performs it, and
@@ -16,93 +16,34 @@
 //! candidate for a retry wins, and the other attempt is cancelled. **A request may be held.** With [`Policies::hold`] it
 //! waits for an endpoint when none admits. Without these two a call is a chain: attempt, wait, attempt.
 //!
-//! **Drops undo.** Slot and permit are an [`Admission`], and an endpoint in use is a [`Lease`]. Dropped at any time, they give back
-//! exactly what was taken. On the plain path (one attempt, with a response) nothing is allocated.
+//! **A request that waits holds no slot.** It has a place among the waiting requests instead, before a retry and while it is held. When it goes on, it gets a slot
+//! before any new request does; until one is free it queues ([`crate::limit`]).
+//!
+//! **Drops undo.** Slot and permit are an [`Admission`], an endpoint in use is a [`Lease`], a place to wait is a [`Waiting`], and a retry that is paid for and not
+//! sent yet is a [`Withdrawal`]. Dropped at any time, they give back exactly what was taken. On the plain path (one attempt, with a response) nothing is allocated.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod types;
+
+use std::task::{self, Poll};
+use std::time::Instant;
 
 use rand::Rng;
 
 use crate::balance::{self, Lease, NoEndpoint};
-use crate::breaker::{Breaker, Open, Permit};
-use crate::budget::Budget;
-use crate::deadline::{Deadline, Timeouts};
-use crate::endpoint::Endpoint;
-use crate::limit::{InFlight, Slot};
+use crate::breaker::{Open, Permit};
+use crate::budget::Withdrawal;
+use crate::deadline::Deadline;
+use crate::limit::{Slot, Waiting};
 use crate::observe::{Context, Decision, Observer, Scope};
 use crate::outcome::{Class, Outcome};
 use crate::rejection::Rejection;
-use crate::retry::{self, Ask, Refused, Verdict};
+use crate::retry::{Ask, Refused, Verdict};
 use crate::upload::Upload;
+
+pub use self::types::{Policies, Scene, Step};
 
 /// How many attempts may be in flight at once.
 const IN_FLIGHT_MAX: usize = 2;
-
-/// The policies of a route, with the state that its requests share.
-#[derive(Clone, Debug)]
-pub struct Policies {
-    /// How many requests may be in flight.
-    pub in_flight_max: u32,
-    /// The requests in flight.
-    pub in_flight: Arc<InFlight>,
-    /// The breaker of calls; `None` when switched off.
-    pub breaker: Option<Arc<Breaker>>,
-    /// The budget of extra attempts.
-    pub budget: Arc<Budget>,
-    /// The timeouts.
-    pub timeouts: Timeouts,
-    /// Which outcomes are retried, and when.
-    pub retry: retry::Config,
-    /// After this long without a response a second attempt begins beside the first, if the request may be repeated; `None` for never.
-    pub hedge: Option<Duration>,
-    /// How long a request waits for an endpoint when none admits; `None` for not at all.
-    pub hold: Option<Duration>,
-}
-
-/// The surroundings of a decision. The endpoints and the state of the body change during a request; the policies do not.
-pub struct Scene<'a, T> {
-    /// The policies of the route.
-    pub policies: &'a Policies,
-    /// The current endpoints of the upstream.
-    pub endpoints: &'a [Arc<Endpoint<T>>],
-    /// The current state of the request's body.
-    pub upload: Upload,
-}
-
-/// What the driver has to do next.
-#[derive(Debug)]
-pub enum Step<T> {
-    /// Send the request to this endpoint, and wait for a head until [`Timeouts::attempt_end`].
-    Attempt {
-        /// 1 is the first.
-        number: u32,
-        /// The endpoint, in use from now on.
-        lease: Lease<T>,
-    },
-    /// Wait until this moment or the end of an attempt; with `None` until the end of an attempt.
-    Wait {
-        /// When to poll again.
-        until: Option<Instant>,
-    },
-    /// No endpoint admits, so wait for one. Poll again at this moment, and as soon as the endpoints change.
-    Hold {
-        /// When to poll again.
-        until: Instant,
-    },
-    /// Cancel this attempt; its outcome is [`Outcome::Superseded`].
-    Cancel {
-        /// 1 is the first.
-        number: u32,
-    },
-    /// End the request with the result of this attempt.
-    Return {
-        /// 1 is the first.
-        number: u32,
-    },
-    /// Refuse the request, because no attempt can be made.
-    Reject(Rejection),
-}
 
 /// One request on its way through the policies.
 #[derive(Debug)]
@@ -117,7 +58,13 @@ pub struct Call {
     attempted: Vec<u64>,
     /// The attempt whose response can still be returned if no better one comes.
     kept: Option<u32>,
+    /// The place among the waiting requests: from the decision to wait until the next attempt.
+    waiting: Option<Waiting>,
+    /// What the budget pays for the retry that is due.
+    withdrawal: Option<Withdrawal>,
     held_since: Option<Instant>,
+    /// When a request that queues for a slot gives up.
+    queues_until: Option<Instant>,
     next: Next,
 }
 
@@ -125,7 +72,8 @@ pub struct Call {
 #[derive(Debug)]
 #[must_use = "an admission that is dropped unsettled says nothing about what happened"]
 pub struct Admission {
-    _slot: Slot,
+    /// `None` while the request waits, and after it if there was no slot again.
+    slot: Option<Slot>,
     permit: Option<Permit>,
 }
 
@@ -137,7 +85,7 @@ struct InFlightAttempt {
 
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// A retry has just been decided. The wait before it is a step even when it takes no time: meanwhile the response that the retry supersedes is given back.
+    /// A retry has just been decided. The response that it supersedes is given back first.
     Retry { at: Instant },
     /// An attempt is due at this moment.
     Attempt { at: Instant },
@@ -148,7 +96,7 @@ enum Next {
 }
 
 impl Call {
-    /// Admits a request: takes a slot and a permit of the breaker of calls, and makes the deposit. `is_idempotent` says that the request may be sent again
+    /// Admits a request: takes a slot and a permit of the breaker of calls. `is_idempotent` says that the request may be sent again
     /// although it may have been processed, by its method (RFC 9110 §9.2.2) or by the route's configuration.
     ///
     /// # Errors
@@ -159,7 +107,6 @@ impl Call {
         cx: &mut Context<'_, R, O>,
     ) -> Result<Call, Rejection> {
         let admission = Admission::new(policies, cx).inspect_err(|why| cx.emit(Decision::Rejected(why)))?;
-        policies.budget.deposit(cx.now);
         cx.emit(Decision::Admitted { is_probe: admission.is_probe() });
         Ok(Call {
             admission,
@@ -169,7 +116,10 @@ impl Call {
             in_flight: [None; IN_FLIGHT_MAX],
             attempted: Vec::new(),
             kept: None,
+            waiting: None,
+            withdrawal: None,
             held_since: None,
+            queues_until: None,
             next: Next::Attempt { at: cx.now },
         })
     }
@@ -179,10 +129,14 @@ impl Call {
         match self.next {
             Next::Retry { at } => {
                 self.next = Next::Attempt { at };
+                Step::Supersede { until: at }
+            }
+            Next::Attempt { at } if cx.now < at => {
+                self.admission.slot = None;
                 Step::Wait { until: Some(at) }
             }
-            Next::Attempt { at } if cx.now < at => Step::Wait { until: Some(at) },
-            Next::Attempt { .. } => self.attempt(scene, cx),
+            Next::Attempt { .. } if self.has_slot() => self.attempt(scene, cx),
+            Next::Attempt { .. } => self.resume(scene, cx),
             Next::Outcome { hedge_at: Some(at) } if cx.now >= at => self.hedge(scene, cx),
             Next::Outcome { hedge_at } => Step::Wait { until: hedge_at },
             Next::Return { number } => match self.take_in_flight() {
@@ -215,6 +169,8 @@ impl Call {
             self.next = Next::Outcome { hedge_at: None }; // the other attempt may still have a better result
             return;
         }
+        let waiting_max = scene.policies.waiting_max(&outcome);
+        let waiting = scene.policies.in_flight.wait(waiting_max);
         let ask = Ask {
             outcome,
             attempts: self.attempts,
@@ -222,6 +178,7 @@ impl Call {
             is_replayable: scene.upload.is_replayable,
             deadline: self.deadline(scene.policies, &scene.upload, cx.now),
             has_endpoint: scene.endpoints.iter().any(|endpoint| endpoint.admits(cx.now)),
+            waiting_limit: waiting.is_none().then_some(waiting_max),
         };
         self.next = match scene.policies.retry.decide(&ask, &scene.policies.budget, cx.now, cx.rng) {
             Verdict::Return => Next::Return { number },
@@ -229,13 +186,19 @@ impl Call {
                 cx.emit(Decision::NoRetry { number, why });
                 Next::Return { number }
             }
-            Verdict::Retry { wait, reason } => {
+            Verdict::Retry { wait, reason, withdrawal } => {
                 cx.emit(Decision::Retry { number, reason, wait });
                 self.attempted.push(endpoint);
                 self.kept = None;
+                (self.waiting, self.withdrawal) = (waiting, Some(withdrawal));
                 Next::Retry { at: cx.now + wait }
             }
         };
+    }
+
+    /// Ready when a request that queues for a slot ([`Step::Queue`]) has one.
+    pub fn poll_slot(&self, cx: &mut task::Context<'_>) -> Poll<()> {
+        self.waiting.as_ref().map_or(Poll::Ready(()), |waiting| waiting.poll_slot(cx))
     }
 
     /// The response of attempt `number` was to be superseded by a retry and has been kept whole. If no endpoint admits the retry, it is returned instead of a
@@ -264,25 +227,56 @@ impl Call {
         self.admission
     }
 
+    fn has_slot(&self) -> bool {
+        self.admission.slot.is_some()
+    }
+
+    /// Goes on after a wait, with a slot. If there is none, the request queues for one until its deadline.
+    fn resume<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
+        let is_over = self.queues_until.is_some_and(|until| until <= cx.now);
+        if !is_over {
+            let max = scene.policies.in_flight_max;
+            self.admission.slot = self.waiting.as_mut().and_then(|waiting| waiting.resume(max));
+        }
+        if self.has_slot() {
+            self.queues_until = None;
+            return self.attempt(scene, cx);
+        }
+        let deadline = self.deadline(scene.policies, &scene.upload, cx.now).at();
+        // The deadline of a request whose body still arrives moves. The end of the queue does not.
+        let until = *self.queues_until.get_or_insert(deadline);
+        if cx.now < until {
+            cx.emit(Decision::Queued { until });
+            return Step::Queue { until };
+        }
+        self.give_up(Rejection::InFlightLimit { max: scene.policies.in_flight_max }, cx)
+    }
+
     fn attempt<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
         match balance::choose(scene.endpoints, &self.attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),
             Err(none) => {
                 if let Some(until) = self.hold_until(none, scene, cx.now) {
                     cx.emit(Decision::Held { until });
+                    self.admission.slot = None;
                     return Step::Hold { until };
-                }
-                if let Some(number) = self.kept {
-                    return Step::Return { number };
                 }
                 let why = match none {
                     NoEndpoint::Unknown => Rejection::NoEndpoints,
                     NoEndpoint::AllOpen(open) => Rejection::AllEndpointsOpen(open),
                 };
-                cx.emit(Decision::Rejected(&why));
-                Step::Reject(why)
+                self.give_up(why, cx)
             }
         }
+    }
+
+    /// No further attempt can be made: returns what was kept of an earlier one, or else rejects the request.
+    fn give_up<T, R: Rng, O: Observer<T>>(&mut self, why: Rejection, cx: &mut Context<'_, R, O>) -> Step<T> {
+        if let Some(number) = self.kept {
+            return Step::Return { number };
+        }
+        cx.emit(Decision::Rejected(&why));
+        Step::Reject(why)
     }
 
     fn send<T, R: Rng, O: Observer<T>>(
@@ -291,6 +285,13 @@ impl Call {
         scene: &Scene<'_, T>,
         cx: &mut Context<'_, R, O>,
     ) -> Step<T> {
+        if self.attempts == 0 {
+            scene.policies.budget.deposit(cx.now);
+        }
+        if let Some(withdrawal) = self.withdrawal.take() {
+            withdrawal.spend();
+        }
+        self.waiting = None;
         self.attempts += 1;
         let (number, is_hedge) = (self.attempts, self.in_flight.iter().any(Option::is_some));
         let attempt = InFlightAttempt { number, endpoint: lease.endpoint().id };
@@ -316,7 +317,13 @@ impl Call {
         } else if !others {
             Some(Refused::NoEndpoint)
         } else {
-            scene.policies.budget.withdraw(cx.now).err().map(Refused::Budget)
+            match scene.policies.budget.withdraw(cx.now) {
+                Ok(withdrawal) => {
+                    self.withdrawal = Some(withdrawal);
+                    None
+                }
+                Err(exhausted) => Some(Refused::Budget(exhausted)),
+            }
         };
         if let Some(why) = refused {
             cx.emit(Decision::NoHedge { number, why });
@@ -326,11 +333,14 @@ impl Call {
         match balance::choose(scene.endpoints, &self.attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),
             // No permit can be had, so the attempt in flight goes on alone.
-            Err(_) => Step::Wait { until: None },
+            Err(_) => {
+                self.withdrawal = None;
+                Step::Wait { until: None }
+            }
         }
     }
 
-    /// Until when a request is held for an endpoint; `None` if it is not.
+    /// Until when a request is held for an endpoint; `None` if it is not. One that is held has a place to wait.
     fn hold_until<T>(&mut self, none: NoEndpoint, scene: &Scene<'_, T>, now: Instant) -> Option<Instant> {
         let hold = scene.policies.hold?;
         let since = *self.held_since.get_or_insert(now);
@@ -339,7 +349,13 @@ impl Call {
             NoEndpoint::Unknown => last,
             NoEndpoint::AllOpen(open) => open.retry_at.min(last),
         };
-        (next > now).then_some(next)
+        if next <= now {
+            return None;
+        }
+        if self.waiting.is_none() {
+            self.waiting = Some(scene.policies.in_flight.wait(scene.policies.in_flight_max)?);
+        }
+        Some(next)
     }
 
     fn take_in_flight(&mut self) -> Option<InFlightAttempt> {
@@ -351,11 +367,11 @@ impl Admission {
     fn new<T, R: Rng, O: Observer<T>>(policies: &Policies, cx: &mut Context<'_, R, O>) -> Result<Admission, Rejection> {
         let max = policies.in_flight_max;
         let slot = policies.in_flight.enter(max).ok_or(Rejection::InFlightLimit { max })?;
-        let Some(breaker) = &policies.breaker else { return Ok(Admission { _slot: slot, permit: None }) };
+        let Some(breaker) = &policies.breaker else { return Ok(Admission { slot: Some(slot), permit: None }) };
         let admission = breaker.try_acquire(cx.now, cx.rng);
         cx.moved(Scope::Calls, admission.moved);
         match admission.permit {
-            Ok(permit) => Ok(Admission { _slot: slot, permit: Some(permit) }),
+            Ok(permit) => Ok(Admission { slot: Some(slot), permit: Some(permit) }),
             Err(refusal) => {
                 let open = Open { retry_at: refusal.retry_at, ..breaker.open(cx.now) };
                 Err(Rejection::BreakerOpen(open))

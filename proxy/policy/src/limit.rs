@@ -1,74 +1,192 @@
-//! The limit on the requests that an upstream has in flight.
+//! The limit on the requests that an upstream has in flight, and on those that wait.
 //!
-//! All cores and all generations of configuration share one atomic count. A reload changes the limit but not the count. Only the limit at the moment of
-//! entering matters: a request that has a slot keeps it.
+//! A request that sleeps before a retry, or waits for an endpoint, is not at the upstream, so it holds no slot. It exchanges its [`Slot`] for a place among the
+//! waiting requests ([`Waiting`]), which have a limit of their own. When it goes on, it needs a slot again. If none is free, it queues for one: every
+//! slot that is given back goes to the queue in the order of arrival, and a new request finds one only if there is one for everybody in the queue too.
+//!
+//! All cores and all generations of configuration share the counts. A reload changes the limit but not the counts. Only the limit at the moment of
+//! entering or queueing matters: a request that has a slot keeps it.
+//!
+//! **Cores.** A request that does not wait takes and gives back its slot with one atomic step each. The mutex is locked only by requests that have waited, and by
+//! one that gives its slot back while the queue is not empty. Nothing here waits: whoever queues leaves a [`Waker`].
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-/// Requests in flight.
+/// One slot, and one request in the queue, in [`InFlight::counts`].
+const SLOT: u64 = 1;
+const QUEUED: u64 = 1 << 32;
+
+/// Requests in flight, and requests that wait.
 #[derive(Debug, Default)]
-pub struct InFlight(AtomicU32);
+pub struct InFlight {
+    /// Slots in the lower half, requests in the queue in the upper one: a new request has to see both at once.
+    counts: AtomicU64,
+    /// Requests that wait, those in the queue included.
+    waiting: AtomicU32,
+    /// Changes together with its count in `counts`, under this lock.
+    queue: Mutex<Queue>,
+}
+
+/// Requests that have waited and need a slot again, in the order in which they asked.
+#[derive(Debug, Default)]
+struct Queue {
+    next: u64,
+    entries: BTreeMap<u64, Queued>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    max: u32,
+    waker: Waker,
+}
 
 /// A place among the requests in flight. Its drop gives it back.
 #[derive(Debug)]
 #[must_use = "a slot that is dropped is given back at once"]
 pub struct Slot(Arc<InFlight>);
 
+/// A place among the requests that wait. Its drop gives it back, and with it the place in the queue, or a slot that was granted and not taken.
+#[derive(Debug)]
+#[must_use = "a place that is dropped is given back at once"]
+pub struct Waiting {
+    of: Arc<InFlight>,
+    /// The place in the queue. A slot has been granted when the queue does not have it any more.
+    ticket: Option<u64>,
+}
+
 impl InFlight {
-    /// Takes a place, unless `max` places are taken.
+    /// Takes a slot, unless `max` are taken or due to the requests in the queue.
     pub fn enter(self: &Arc<Self>, max: u32) -> Option<Slot> {
-        // Add first, then compare, so that two cores cannot both take the last place.
-        if self.0.fetch_add(1, Relaxed) >= max {
-            self.0.fetch_sub(1, Relaxed);
-            return None;
-        }
-        Some(Slot(Arc::clone(self)))
+        let is_free = |counts: u64| slots(counts).saturating_add(queued(counts)) < max;
+        let entered = self.counts.fetch_update(Relaxed, Relaxed, |counts| is_free(counts).then_some(counts + SLOT));
+        entered.ok().map(|_| Slot(Arc::clone(self)))
+    }
+
+    /// Takes a place among the waiting requests, unless `max` are taken.
+    pub fn wait(self: &Arc<Self>, max: u32) -> Option<Waiting> {
+        let entered = self.waiting.fetch_update(Relaxed, Relaxed, |waiting| (waiting < max).then_some(waiting + 1));
+        entered.ok().map(|_| Waiting { of: Arc::clone(self), ticket: None })
     }
 
     /// Requests in flight now.
     pub fn count(&self) -> u32 {
-        self.0.load(Relaxed)
+        slots(self.counts.load(Relaxed))
+    }
+
+    /// Requests that wait now, those in the queue for a slot included.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Adds a request to the queue; its ticket.
+    fn queue_up(&self, max: u32) -> u64 {
+        let mut queue = self.queue();
+        let ticket = queue.next;
+        queue.next += 1;
+        queue.entries.insert(ticket, Queued { max, waker: Waker::noop().clone() });
+        self.counts.fetch_add(QUEUED, Relaxed);
+        ticket
+    }
+
+    /// Removes a request from the queue. False if it is not there any more, because it was granted a slot.
+    fn leave_queue(&self, ticket: u64) -> bool {
+        let mut queue = self.queue();
+        let was_queued = queue.entries.remove(&ticket).is_some();
+        if was_queued {
+            self.counts.fetch_sub(QUEUED, Relaxed);
+        }
+        was_queued
+    }
+
+    /// Gives the free slots to the first requests in the queue.
+    fn grant(&self) {
+        while let Some(waker) = self.grant_one() {
+            waker.wake(); // without the lock
+        }
+    }
+
+    fn grant_one(&self) -> Option<Waker> {
+        let mut queue = self.queue();
+        let first = queue.entries.first_entry()?;
+        let max = first.get().max;
+        let granted = self.counts.fetch_update(Relaxed, Relaxed, |counts| {
+            (slots(counts) < max).then(|| counts + SLOT - QUEUED) // it leaves the queue with its slot
+        });
+        granted.ok().map(|_| first.remove().waker)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // No panic can come between two changes under the lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Takes a slot, if one is free and nobody else has waited for it longer. Without one, the request is in the queue from now on; [`Waiting::poll_slot`] says when
+    /// to ask again. `max` is the limit on slots, and counts when the request first asks.
+    pub fn resume(&mut self, max: u32) -> Option<Slot> {
+        if self.ticket.is_none() {
+            self.ticket = Some(self.of.queue_up(max));
+            self.of.grant();
+        }
+        if self.is_queued() {
+            return None;
+        }
+        self.ticket = None;
+        Some(Slot(Arc::clone(&self.of)))
+    }
+
+    /// Ready when [`Waiting::resume`] gives a slot. A request that has not asked for one is never ready.
+    pub fn poll_slot(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(ticket) = self.ticket else { return Poll::Pending };
+        match self.of.queue().entries.get_mut(&ticket) {
+            None => Poll::Ready(()),
+            Some(queued) => {
+                queued.waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_queued(&self) -> bool {
+        self.ticket.is_some_and(|ticket| self.of.queue().entries.contains_key(&ticket))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        let before = self.0.counts.fetch_sub(SLOT, Relaxed);
+        if queued(before) > 0 {
+            self.0.grant();
+        }
     }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.of.waiting.fetch_sub(1, Relaxed);
+        let Some(ticket) = self.ticket else { return };
+        if self.of.leave_queue(ticket) {
+            // The next in the queue may have another limit.
+            self.of.grant();
+        } else {
+            // The slot that was granted goes to the next in the queue.
+            drop(Slot(Arc::clone(&self.of)));
+        }
+    }
+}
+
+fn slots(counts: u64) -> u32 {
+    counts as u32 // the lower half
+}
+
+fn queued(counts: u64) -> u32 {
+    (counts >> 32) as u32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_place_is_taken_once_and_a_dropped_slot_gives_it_back() {
-        let in_flight = Arc::new(InFlight::default());
-        let slots: Vec<_> = (0..3).filter_map(|_| in_flight.enter(2)).collect();
-        assert_eq!((slots.len(), in_flight.count()), (2, 2));
-        drop(slots);
-        assert_eq!(in_flight.count(), 0);
-        assert!(in_flight.enter(0).is_none());
-    }
-
-    #[test]
-    fn no_place_is_lost_or_taken_twice_between_cores() {
-        let in_flight = Arc::new(InFlight::default());
-        let most = AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..5_000 {
-                        let Some(_slot) = in_flight.enter(3) else { continue };
-                        // A refused core may have added itself for an instant, but at most three slots are held.
-                        most.fetch_max(Arc::strong_count(&in_flight) as u32 - 1, Relaxed);
-                    }
-                });
-            }
-        });
-        assert_eq!(in_flight.count(), 0);
-        assert!((1..=3).contains(&most.load(Relaxed)), "{most:?} slots at once");
-    }
-}
+mod tests;

@@ -77,7 +77,7 @@ pub enum Decision<'a, T> {
         /// How the attempt ended.
         outcome: Outcome,
     },
-    /// A retry will be made. The budget has paid for it.
+    /// A retry will be made. The budget pays for it when it is sent.
     Retry {
         /// The attempt that is retried.
         number: u32,
@@ -103,6 +103,11 @@ pub enum Decision<'a, T> {
     /// No endpoint admits; the request waits for one, at most until this moment.
     Held {
         /// The end of the hold.
+        until: Instant,
+    },
+    /// The request has waited, and no slot is free; it queues for one, at most until this moment.
+    Queued {
+        /// The end of the wait.
         until: Instant,
     },
     /// An attempt in flight is cancelled, because another one was faster.

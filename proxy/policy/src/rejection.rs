@@ -5,7 +5,7 @@ use crate::breaker::Open;
 /// Why a request is refused without another attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rejection {
-    /// The upstream has as many requests in flight as its limit allows.
+    /// The upstream has as many requests in flight as its limit allows: when the request arrived, or from the moment when it was to go on until its deadline.
     InFlightLimit {
         /// The limit.
         max: u32,

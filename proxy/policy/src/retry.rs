@@ -1,15 +1,16 @@
 //! Decides whether a failed attempt is retried, and after which wait.
 //!
 //! The checks have a fixed order, and the first one that fails is the reason why there is no retry:
-//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → endpoint → budget. The budget comes last, because it is the
+//! condition → attempts → safety (RFC 9110 §9.2.2) → body → pushback → deadline → endpoint → room to wait → budget. The budget comes last, because it is the
 //! only step that spends something. So nothing is withdrawn for a retry that another check forbids.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
 use crate::backoff::{Backoff, draw_up_to};
-use crate::budget::{Budget, Exhausted};
+use crate::budget::{Budget, Exhausted, Withdrawal};
 use crate::deadline::Deadline;
 use crate::outcome::{Outcome, Processed, Pushback};
 
@@ -75,23 +76,30 @@ pub enum Refused {
     },
     /// No endpoint admits another attempt.
     NoEndpoint,
+    /// As many requests wait as may wait.
+    WaitingLimit {
+        /// The limit.
+        max: u32,
+    },
     /// The budget is exhausted.
     Budget(Exhausted),
 }
 
 /// The decision.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Verdict {
     /// Return this outcome downstream, because it is no candidate for a retry.
     Return,
     /// Return this outcome downstream, although it was a candidate.
     Refuse(Refused),
-    /// Wait, then retry. The budget has paid for it.
+    /// Wait, then retry.
     Retry {
         /// The wait before the next attempt.
         wait: Duration,
         /// Why the attempt is retried.
         reason: Reason,
+        /// What the budget pays for it.
+        withdrawal: Withdrawal,
     },
 }
 
@@ -110,6 +118,8 @@ pub struct Ask {
     pub deadline: Deadline,
     /// Whether some endpoint would admit another attempt.
     pub has_endpoint: bool,
+    /// The limit on waiting requests, if it is reached.
+    pub waiting_limit: Option<u32>,
 }
 
 impl Reason {
@@ -135,6 +145,7 @@ impl Refused {
             Refused::Pushback => "pushback",
             Refused::Deadline { .. } => "deadline",
             Refused::NoEndpoint => "no_endpoint",
+            Refused::WaitingLimit { .. } => "waiting_limit",
             Refused::Budget(_) => "budget",
         }
     }
@@ -147,7 +158,7 @@ impl Config {
     }
 
     /// Decides about one attempt that has ended. With [`Verdict::Retry`] one attempt has been withdrawn from `budget`.
-    pub fn decide(&self, ask: &Ask, budget: &Budget, now: Instant, rng: &mut impl Rng) -> Verdict {
+    pub fn decide(&self, ask: &Ask, budget: &Arc<Budget>, now: Instant, rng: &mut impl Rng) -> Verdict {
         let Some(reason) = self.on.reason(&ask.outcome).filter(|_| self.max_attempts > 1) else {
             return Verdict::Return;
         };
@@ -172,8 +183,11 @@ impl Config {
         if !ask.has_endpoint {
             return Verdict::Refuse(Refused::NoEndpoint);
         }
+        if let Some(max) = ask.waiting_limit {
+            return Verdict::Refuse(Refused::WaitingLimit { max });
+        }
         match budget.withdraw(now) {
-            Ok(()) => Verdict::Retry { wait, reason },
+            Ok(withdrawal) => Verdict::Retry { wait, reason, withdrawal },
             Err(exhausted) => Verdict::Refuse(Refused::Budget(exhausted)),
         }
     }
@@ -226,6 +240,7 @@ mod tests {
             is_replayable: true,
             deadline,
             has_endpoint: true,
+            waiting_limit: None,
         };
         Case { config: config(), ask, floor: 1 }
     }
@@ -236,13 +251,13 @@ mod tests {
         change(&mut case);
         let budget =
             budget::Config { ratio: Ratio::ZERO, floor_per_second: case.floor, window: Duration::from_secs(1) };
-        let budget = Budget::new(budget, now);
+        let budget = Arc::new(Budget::new(budget, now));
         let verdict = case.config.decide(&case.ask, &budget, now, &mut StdRng::seed_from_u64(1));
-        assert_eq!(case.config.is_candidate(&case.ask.outcome), verdict != Verdict::Return);
+        assert_eq!(case.config.is_candidate(&case.ask.outcome), !matches!(verdict, Verdict::Return));
         let spent = f64::from(case.floor) - budget.balance(now).as_f64();
-        match (verdict, expected) {
-            (Verdict::Retry { reason, .. }, Ok(wanted)) => assert_eq!((reason, spent), (wanted, 1.0)),
-            (Verdict::Refuse(refused), Err(Some(wanted))) => assert_eq!((refused, spent), (wanted, 0.0)),
+        match (&verdict, expected) {
+            (Verdict::Retry { reason, .. }, Ok(wanted)) => assert_eq!((*reason, spent), (wanted, 1.0)),
+            (Verdict::Refuse(refused), Err(Some(wanted))) => assert_eq!((*refused, spent), (wanted, 0.0)),
             (Verdict::Return, Err(None)) => assert_eq!(spent, 0.0),
             (verdict, expected) => panic!("{verdict:?} where {expected:?} was expected"),
         }
@@ -274,6 +289,8 @@ mod tests {
         check(|c| (c.ask.is_idempotent, c.ask.outcome) = (false, Outcome::Unsent), Ok(Reason::Unsent));
         check(|c| c.ask.is_replayable = false, Err(Some(Refused::BodyNotBuffered)));
         check(|c| c.ask.has_endpoint = false, Err(Some(Refused::NoEndpoint)));
+        let full = Some(Refused::WaitingLimit { max: 7 });
+        check(|c| (c.floor, c.ask.waiting_limit) = (0, Some(7)), Err(full));
         check(|c| c.floor = 0, Err(Some(Refused::Budget(Exhausted { balance: Balance::default() }))));
         check(|c| (c.floor, c.ask.attempts) = (0, 3), Err(Some(Refused::Attempts { max: 3 })));
     }
@@ -289,20 +306,20 @@ mod tests {
         check(|c| c.ask.outcome = asking(Pushback::After(Duration::from_secs(1))), Ok(Reason::Status));
         let now = Instant::now();
         let ask = Ask { outcome: asking(Pushback::After(Duration::from_secs(30))), ..case(now).ask };
-        let budget = Budget::new(
+        let budget = Arc::new(Budget::new(
             budget::Config { ratio: Ratio::ZERO, floor_per_second: 1, window: Duration::from_secs(1) },
             now,
-        );
+        ));
         let verdict = config().decide(&ask, &budget, now, &mut StdRng::seed_from_u64(1));
         let Verdict::Refuse(Refused::Deadline { wait, left }) = verdict else { panic!("{verdict:?}") };
         assert!(wait >= left && left == Duration::from_secs(30), "{wait:?} of {left:?}");
         check(|c| c.ask.outcome = asking(Pushback::Unreadable), Err(Some(Refused::Pushback)));
         let now = Instant::now();
         let ask = Ask { outcome: asking(Pushback::After(Duration::from_secs(2))), ..case(now).ask };
-        let budget = Budget::new(
+        let budget = Arc::new(Budget::new(
             budget::Config { ratio: Ratio::ZERO, floor_per_second: 100, window: Duration::from_secs(1) },
             now,
-        );
+        ));
         for seed in 0..50 {
             let verdict = config().decide(&ask, &budget, now, &mut StdRng::seed_from_u64(seed));
             let Verdict::Retry { wait, .. } = verdict else { panic!("{verdict:?}") };

@@ -57,6 +57,17 @@ impl Window {
         });
     }
 
+    /// Takes back what was added at `then`, if its bucket is still there. It may have been reused, for a later time.
+    pub(crate) fn take_back(&self, then: Instant, first: u32, second: u32) {
+        let number = self.number(then);
+        let (tick, slot) = (number & TICK_MASK, &self.buckets[(number % BUCKETS) as usize]);
+        // `Err` means that nothing is left to take back.
+        let _expired = slot.fetch_update(Relaxed, Relaxed, |word| {
+            let bucket = Bucket::unpack(word);
+            (bucket.tick == tick).then(|| bucket.minus(first, second).pack())
+        });
+    }
+
     /// The sums over the live buckets: the last 0.9 to 1.0 spans before `now`.
     pub(crate) fn sums(&self, now: Instant) -> Sums {
         let tick = self.number(now) & TICK_MASK;
@@ -106,6 +117,11 @@ impl Bucket {
         let (first, second) = (self.first + u64::from(first), self.second + u64::from(second));
         (first <= COUNT_MASK && second <= COUNT_MASK).then_some(Bucket { first, second, ..self })
     }
+
+    fn minus(self, first: u32, second: u32) -> Bucket {
+        let (first, second) = (self.first.saturating_sub(first.into()), self.second.saturating_sub(second.into()));
+        Bucket { first, second, ..self }
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +141,18 @@ mod tests {
         for (after_ms, alive) in [(0, 1), (9_999, 1), (10_000, 0), (25_000, 0)] {
             assert_eq!(window.sums(origin + Duration::from_millis(after_ms)).first, alive, "{after_ms} ms");
         }
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_its_own_bucket_and_no_later_one() {
+        let (window, origin) = window(Duration::from_secs(10));
+        window.add(origin, 2, 2);
+        window.take_back(origin, 0, 1);
+        assert_eq!(window.sums(origin), Sums { first: 2, second: 1 });
+        let later = origin + Duration::from_secs(10); // the same slot of the ring
+        window.add(later, 1, 1);
+        window.take_back(origin, 0, 1);
+        assert_eq!(window.sums(later), Sums { first: 1, second: 1 });
     }
 
     #[test]

@@ -35,6 +35,7 @@ struct UpstreamStatus {
     name: String,
     hosts: Vec<String>,
     in_flight: u32,
+    waiting: u32,
     in_flight_max: u32,
     response: ResponseLimits,
     routes: Vec<RouteStatus>,
@@ -162,6 +163,7 @@ impl Snapshot {
         for upstream in &self.upstreams {
             let name = upstream.name.as_str();
             metrics.in_flight.with_label_values(&[name]).set(i64::from(upstream.in_flight));
+            metrics.waiting.with_label_values(&[name]).set(i64::from(upstream.waiting));
             for route in &upstream.routes {
                 if let Some(budget) = &route.budget {
                     metrics.budget_balance.with_label_values(&[name, &route.name]).set(budget.balance);
@@ -194,6 +196,7 @@ impl UpstreamStatus {
             name: upstream.config.name.to_string(),
             hosts: upstream.config.hosts.clone(),
             in_flight: upstream.in_flight.count(),
+            waiting: upstream.in_flight.waiting(),
             in_flight_max: upstream.config.in_flight_max,
             response: ResponseLimits::new(&upstream.config.response),
             routes: routes.all().map(|route| RouteStatus::take(route, clocks)).collect(),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use http::Method;
 use outrigger_policy::observe::{self, Decision, Observer, Scope};
 use outrigger_policy::outcome::Outcome;
-use outrigger_policy::retry::Refused;
+use outrigger_policy::retry::{Reason, Refused};
 use outrigger_policy::upload::Side;
 
 use crate::clock::{self, Rng};
@@ -35,6 +35,8 @@ pub(super) struct Record {
     handle: Option<Rc<RouteHandle>>,
     method: MethodLabel,
     attempts: Attempts,
+    /// Why a retry is due that has been decided and not sent. It counts when it is sent.
+    due_retry: Option<Reason>,
     retry_refused: Option<Refused>,
     status: u16,
     /// How the exchange ended, and when.
@@ -76,6 +78,7 @@ impl Record {
             handle: None,
             method: method.map_or(MethodLabel::Other, MethodLabel::of),
             attempts: Attempts::default(),
+            due_retry: None,
             retry_refused: None,
             status: 0,
             outcome: None,
@@ -191,16 +194,20 @@ impl Observer<Target> for Record {
                 shared.emit(&Event::BreakerMoved { upstream, route, scope, endpoint, transition });
             }
             Decision::Attempt { endpoint, .. } => {
+                if let Some(reason) = self.due_retry.take() {
+                    handle.count_retry(&shared.metrics, reason);
+                }
                 self.attempts.push(Attempt { endpoint: endpoint.at.address, began: now, ended: None });
             }
             Decision::Ended { number, outcome } => self.end_attempt(number, outcome, now),
             Decision::Cancelled { number } => self.end_attempt(number, Outcome::Superseded, now),
-            Decision::Retry { reason, .. } => handle.count_retry(&shared.metrics, reason),
+            Decision::Retry { reason, .. } => self.due_retry = Some(reason),
             Decision::NoRetry { why, .. } => {
                 handle.count_retry_refused(&shared.metrics, &why);
                 self.retry_refused = Some(why);
             }
-            Decision::Admitted { .. } | Decision::Rejected(_) | Decision::NoHedge { .. } | Decision::Held { .. } => {}
+            Decision::Admitted { .. } | Decision::Rejected(_) | Decision::NoHedge { .. } => {}
+            Decision::Held { .. } | Decision::Queued { .. } => {}
         }
     }
 }

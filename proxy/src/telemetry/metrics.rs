@@ -41,6 +41,7 @@ pub struct Metrics {
     pub(crate) breaker_transitions: IntCounterVec,
     pub(crate) breaker_state: IntGaugeVec,
     pub(crate) in_flight: IntGaugeVec,
+    pub(crate) waiting: IntGaugeVec,
     pub(crate) endpoint_connections: IntGaugeVec,
     pub(crate) connects: IntCounterVec,
     pub(crate) name_lookups: IntCounterVec,
@@ -148,6 +149,7 @@ impl Metrics {
                 &["upstream", "scope", "route", "endpoint"],
             ),
             in_flight: make.int_gauges("in_flight", "Requests in flight.", &["upstream"]),
+            waiting: make.int_gauges("waiting", "Requests that wait before a retry, or for a slot.", &["upstream"]),
             endpoint_connections: make.int_gauges(
                 "endpoint_connections",
                 "Open connections to an endpoint.",
@@ -228,6 +230,7 @@ impl Metrics {
         self.budget_balance.reset();
         self.breaker_state.reset();
         self.in_flight.reset();
+        self.waiting.reset();
         self.endpoint_connections.reset();
     }
 

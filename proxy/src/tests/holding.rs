@@ -15,7 +15,7 @@ async fn holding(net: &Net, config: &str) -> Bench {
 /// Nothing was sent, nobody is blamed, and nothing is left.
 async fn check_never_sent(bench: &Bench, outcome: &str) {
     settle().await;
-    assert_eq!((bench.under_way(), bench.shared.replay.kept()), ((0, 0), 0));
+    assert_eq!((bench.under_way(), bench.waiting(), bench.shared.replay.kept()), ((0, 0), 0, 0));
     assert_eq!(bench.metric("outrigger_requests_total", &[outcome]), 1.0);
     assert_eq!(bench.metric("outrigger_requests_total", &[]), 1.0);
     assert_eq!(bench.metric("outrigger_attempts_total", &[]), 0.0);
@@ -31,7 +31,8 @@ fn a_held_request_is_sent_as_soon_as_there_is_an_endpoint() {
         let mut caller = bench.connect();
         caller.say("PUT / HTTP/1.1\r\nhost: backend\r\ncontent-length: 2\r\n\r\nhi").await;
         pass(seconds(1)).await;
-        assert_eq!((bench.under_way(), net.dialed()), ((1, 0), 0), "it holds its place, and nothing else");
+        assert_eq!((bench.under_way(), net.dialed()), ((0, 0), 0), "it holds no slot");
+        assert_eq!(bench.waiting(), 1);
         let started = clock::now();
         bench.replace_endpoints(&[B]);
         let seen = caller.response().await.expect("an answer");
@@ -93,7 +94,7 @@ fn a_caller_that_leaves_while_its_request_is_held_leaves_nothing_behind() {
         let mut caller = bench.connect();
         caller.say(GET).await;
         pass(seconds(1)).await;
-        assert_eq!(bench.under_way(), (1, 0));
+        assert_eq!((bench.under_way(), bench.waiting()), ((0, 0), 1));
         drop(caller);
         check_never_sent(&bench, "downstream_disconnect").await;
         bench.replace_endpoints(&[A]);

@@ -452,6 +452,16 @@ impl Bench {
         Rc::clone(self.worker.context())
     }
 
+    /// Requests that wait: before a retry, for an endpoint, or for a slot.
+    pub(super) fn waiting(&self) -> u32 {
+        self.shared.live().upstreams().next().expect("one upstream").in_flight.waiting()
+    }
+
+    /// What the upstream's budget would pay for now.
+    pub(super) fn balance(&self) -> f64 {
+        self.shared.live().table.all()[0].default.policies.budget.balance(clock::now()).as_f64()
+    }
+
     /// Requests under way on the upstream, attempts under way on its endpoints.
     pub(super) fn under_way(&self) -> (u32, u32) {
         let live = self.shared.live();

@@ -1,6 +1,7 @@
 //! Laws for every list of events: nothing is lost, nothing is sent twice that must not be, and every request ends.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -83,7 +84,8 @@ fn play(world: &mut World, is_idempotent: bool, acts: &[Act]) -> Result<bool, Te
                 prop_assert!(in_flight.is_empty());
                 return Ok(true);
             }
-            Step::Hold { until } => world.now = until,
+            Step::Supersede { until } => prop_assert!(until >= world.now),
+            Step::Queue { until } | Step::Hold { until } => world.now = until,
             Step::Wait { until } => match acts.next() {
                 Some(Act::End { is_oldest, outcome }) if !in_flight.is_empty() => {
                     let (number, lease) = in_flight.remove(if *is_oldest { 0 } else { in_flight.len() - 1 });
@@ -152,5 +154,109 @@ proptest! {
         // Withdrawals that have left the window are not in the balance any more.
         let spent = before - world.policies.budget.balance(begun).as_f64();
         prop_assert!(spent <= paid as f64, "{} withdrawn, {} paid for", spent, paid);
+    }
+}
+
+/// What happens to one of several requests.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Begins,
+    /// It is polled, as its driver may do at any time.
+    Polled(usize),
+    /// Its attempt in flight ends.
+    Ends(usize, Outcome),
+    /// Its downstream disconnects.
+    Leaves(usize),
+    Passes(u64),
+}
+
+/// A request, and the endpoint that it has in use.
+struct Flight {
+    call: Call,
+    lease: Option<(u32, Lease<&'static str>)>,
+    /// Whether its last step was to wait for something else than an attempt.
+    is_waiting: bool,
+}
+
+impl Flight {
+    /// Polls once; whether it goes on.
+    fn poll(&mut self, world: &mut World) -> bool {
+        match world.poll(&mut self.call) {
+            Step::Attempt { number, lease } => self.lease = Some((number, lease)),
+            Step::Wait { .. } | Step::Hold { .. } | Step::Queue { .. } if self.lease.is_none() => {
+                self.is_waiting = true;
+                return true;
+            }
+            Step::Wait { .. } | Step::Hold { .. } | Step::Queue { .. } | Step::Supersede { .. } => {}
+            Step::Return { .. } | Step::Reject(_) | Step::Cancel { .. } => return false,
+        }
+        self.is_waiting = false;
+        true
+    }
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let pushback = prop::sample::select(vec![Pushback::None, Pushback::After(Duration::from_secs(2))]);
+    let status = prop::sample::select(vec![200, 503, 503]);
+    let outcome = (status, pushback).prop_map(|(status, pushback)| Outcome::Response { status, pushback });
+    let event = prop_oneof![
+        3 => Just(Event::Begins),
+        5 => any::<usize>().prop_map(Event::Polled),
+        4 => (any::<usize>(), outcome).prop_map(|(n, outcome)| Event::Ends(n, outcome)),
+        1 => any::<usize>().prop_map(Event::Leaves),
+        2 => (0u64..3_000).prop_map(Event::Passes),
+    ];
+    prop::collection::vec(event, 1..150)
+}
+
+proptest! {
+    /// Who waits holds no slot, there are never more slots than the limit, nor more who wait, and everything comes back.
+    #[test]
+    fn slots_belong_to_requests_that_are_not_waiting(
+        events in events(),
+        in_flight_max in 1u32..4,
+        endpoints in 0usize..3,
+        hold_ms in prop::option::of(1u64..3_000),
+    ) {
+        let mut world = World::new(&["a", "b"][..endpoints]);
+        (world.policies.in_flight_max, world.policies.hold) = (in_flight_max, hold_ms.map(Duration::from_millis));
+        let mut flights: Vec<Flight> = Vec::new();
+        for event in events {
+            match event {
+                Event::Begins => {
+                    let begun = world.begin(true);
+                    flights.extend(begun.map(|call| Flight { call, lease: None, is_waiting: false }));
+                }
+                Event::Polled(n) if !flights.is_empty() => {
+                    let n = n % flights.len();
+                    if !flights[n].poll(&mut world) {
+                        flights.swap_remove(n);
+                    }
+                }
+                Event::Ends(n, outcome) if !flights.is_empty() => {
+                    let n = n % flights.len();
+                    if let Some((number, lease)) = flights[n].lease.take() {
+                        world.ended(&mut flights[n].call, number, lease, outcome);
+                    }
+                }
+                Event::Leaves(n) if !flights.is_empty() => drop(flights.swap_remove(n % flights.len())),
+                Event::Passes(millis) => world.now += Duration::from_millis(millis),
+                _ => {}
+            }
+            let waiting = flights.iter().filter(|flight| flight.is_waiting).count() as u32;
+            let in_flight = &world.policies.in_flight;
+            prop_assert!(in_flight.count() <= in_flight_max && in_flight.waiting() <= in_flight_max);
+            prop_assert!(in_flight.waiting() >= waiting, "somebody waits without a place");
+            // One in the queue may have been granted a slot that it has not taken yet.
+            let others = flights.len() as u32 - waiting;
+            let granted = flights.iter().filter(|flight| {
+                flight.is_waiting && flight.call.admission.slot.is_none()
+                    && flight.call.poll_slot(&mut task::Context::from_waker(task::Waker::noop())).is_ready()
+            });
+            prop_assert_eq!(in_flight.count(), others + granted.count() as u32, "{:?}", world.log.0);
+        }
+        drop(flights);
+        let in_flight = &world.policies.in_flight;
+        prop_assert_eq!((in_flight.count(), in_flight.waiting()), (0, 0));
     }
 }

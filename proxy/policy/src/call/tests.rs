@@ -1,15 +1,20 @@
 //! The loop step by step: which steps it asks for, and which decisions it emits.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
 use crate::backoff::Backoff;
-use crate::breaker;
-use crate::budget;
+use crate::breaker::{self, Breaker};
+use crate::budget::{self, Budget, Withdrawal};
+use crate::deadline::Timeouts;
+use crate::endpoint::Endpoint;
 use crate::outcome::Pushback;
+use crate::retry;
 use crate::units::Ratio;
 
 const OK: Outcome = Outcome::Response { status: 200, pushback: Pushback::None };
@@ -46,6 +51,7 @@ impl Observer<&'static str> for Log {
             Decision::NoRetry { number, why } => format!("{number} not again: {why:?}"),
             Decision::NoHedge { number, why } => format!("{number} goes on alone: {why:?}"),
             Decision::Held { .. } => "held".to_owned(),
+            Decision::Queued { .. } => "queued".to_owned(),
             Decision::Cancelled { number } => format!("{number} cancelled"),
         });
     }
@@ -119,7 +125,15 @@ impl World {
 
     /// Lets the time of the call's wait pass.
     fn wait(&mut self, call: &mut Call) -> Duration {
-        let (Step::Wait { until: Some(until) } | Step::Hold { until }) = self.poll(call) else { panic!("no wait") };
+        let until = match self.poll(call) {
+            Step::Supersede { until } | Step::Wait { until: Some(until) } => until,
+            Step::Queue { until } | Step::Hold { until } => until,
+            step => panic!("{step:?} is no wait"),
+        };
+        if until > self.now {
+            // The wait itself: a superseded response has ended at once.
+            let _wait = self.poll(call);
+        }
         let wait = until - self.now;
         self.now = until;
         wait
@@ -170,7 +184,7 @@ fn a_refused_retry_is_emitted_with_its_numbers_and_the_failure_is_returned() {
         let last = loop {
             match world.poll(&mut call) {
                 Step::Attempt { number, lease } => world.ended(&mut call, number, lease, FAILED),
-                Step::Wait { until: Some(until) } => world.now = until,
+                Step::Wait { until: Some(until) } | Step::Supersede { until } => world.now = until,
                 Step::Return { number } => break number,
                 step => panic!("{step:?}"),
             }
@@ -218,6 +232,93 @@ fn a_request_is_refused_at_the_limit_and_by_an_open_breaker_and_holds_nothing() 
     world.now = open.retry_at;
     let _call = world.begin(true).expect("the breaker's open time is over");
     assert_eq!(world.log.0.last().map(String::as_str), Some("admitted as a probe"));
+}
+
+#[test]
+fn a_request_holds_its_slot_until_it_waits_and_gets_one_again_before_its_next_attempt() {
+    let mut world = World::new(&["a", "b"]);
+    world.policies.in_flight_max = 1;
+    let mut call = world.begin(true).expect("admitted");
+    let (_, lease) = world.attempt(&mut call);
+    world.ended(&mut call, 1, lease, FAILED);
+    let Step::Supersede { until } = world.poll(&mut call) else { panic!("the failed response comes first") };
+    assert_eq!((world.policies.in_flight.count(), world.policies.in_flight.waiting()), (1, 1));
+    assert!(matches!(world.poll(&mut call), Step::Wait { .. }));
+    assert_eq!(world.policies.in_flight.count(), 0);
+    let other = world.begin(true).expect("there is a slot");
+    world.now = until;
+    let Step::Queue { until } = world.poll(&mut call) else { panic!("the slot is taken") };
+    assert_eq!(until, call.begun() + Duration::from_secs(30), "until the deadline");
+    drop(other);
+    assert!(world.begin(true).is_err(), "a new request does not overtake it");
+    let (_, lease) = world.attempt(&mut call);
+    assert_eq!((world.policies.in_flight.count(), world.policies.in_flight.waiting()), (1, 0));
+    drop((call, lease));
+    assert_eq!(world.policies.in_flight.count(), 0);
+}
+
+#[test]
+fn a_request_whose_turn_does_not_come_returns_what_was_kept_or_is_refused() {
+    for is_kept in [true, false] {
+        let mut world = World::new(&["a", "b"]);
+        world.policies.in_flight_max = 1;
+        let mut call = world.begin(true).expect("admitted");
+        let (_, lease) = world.attempt(&mut call);
+        world.ended(&mut call, 1, lease, FAILED);
+        world.wait(&mut call);
+        let _other = world.begin(true).expect("there is a slot");
+        if is_kept {
+            call.kept(1);
+        }
+        world.wait(&mut call);
+        match world.poll(&mut call) {
+            Step::Return { number: 1 } => assert!(is_kept),
+            Step::Reject(Rejection::InFlightLimit { max: 1 }) => assert!(!is_kept),
+            step => panic!("{step:?}"),
+        }
+        drop(call);
+        assert_eq!(world.policies.in_flight.waiting(), 0);
+    }
+}
+
+#[test]
+fn a_retry_is_refused_when_too_many_requests_wait_and_a_long_wait_finds_half_of_the_places() {
+    let later = Outcome::Response { status: 503, pushback: Pushback::After(Duration::from_secs(9)) };
+    for (waiting, outcome, refused) in [
+        (3, FAILED, None),
+        (4, FAILED, Some("1 not again: WaitingLimit { max: 4 }")),
+        (1, later, None),
+        (2, later, Some("1 not again: WaitingLimit { max: 2 }")),
+    ] {
+        let mut world = World::new(&["a", "b"]);
+        world.policies.in_flight_max = 4;
+        let _others: Vec<_> = (0..waiting).filter_map(|_| world.policies.in_flight.wait(4)).collect();
+        let mut call = world.begin(true).expect("admitted");
+        let (_, lease) = world.attempt(&mut call);
+        world.ended(&mut call, 1, lease, outcome);
+        let last = world.log.0.last().expect("a decision");
+        assert_eq!(last == "1 again: Status", refused.is_none(), "{waiting} wait: {last}");
+        assert!(refused.is_none_or(|refused| last == refused), "{waiting} wait: {last}");
+    }
+}
+
+#[test]
+fn a_request_that_is_not_sent_deposits_nothing_and_a_retry_that_is_not_sent_costs_nothing() {
+    let mut world = World::new(&["a", "b"]);
+    let budget = budget::Config { ratio: Ratio::ONE, floor_per_second: 0, window: Duration::from_secs(10) };
+    world.policies.budget = Arc::new(Budget::new(budget, world.now));
+    let endpoints = std::mem::take(&mut world.endpoints);
+    let mut call = world.begin(true).expect("admitted");
+    assert!(matches!(world.poll(&mut call), Step::Reject(Rejection::NoEndpoints)));
+    assert_eq!(world.policies.budget.balance(world.now).as_f64(), 0.0);
+    world.endpoints = endpoints;
+    let mut call = world.begin(true).expect("admitted");
+    let (_, lease) = world.attempt(&mut call);
+    assert_eq!(world.policies.budget.balance(world.now).as_f64(), 1.0);
+    world.ended(&mut call, 1, lease, FAILED);
+    assert_eq!(world.policies.budget.balance(world.now).as_f64(), 0.0);
+    drop(call);
+    assert_eq!(world.policies.budget.balance(world.now).as_f64(), 1.0);
 }
 
 #[test]
@@ -299,7 +400,7 @@ fn a_hedge_is_paid_for_and_not_sent_where_a_retry_would_not_be() {
         match what {
             "attempts" => world.policies.retry.max_attempts = 1,
             "body" => world.upload.is_replayable = false,
-            "budget" => while world.policies.budget.withdraw(world.now).is_ok() {},
+            "budget" => while world.policies.budget.withdraw(world.now).map(Withdrawal::spend).is_ok() {},
             _ => {}
         }
         let mut call = world.begin(what != "idempotent").expect("admitted");

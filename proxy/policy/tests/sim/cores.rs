@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use outrigger_policy::breaker::{Breaker, Config, Permit, State, Transition};
-use outrigger_policy::budget::{self, Budget};
+use outrigger_policy::budget::{self, Budget, Withdrawal};
 use outrigger_policy::outcome::Class;
 use outrigger_policy::units::Ratio;
 use rand::SeedableRng;
@@ -72,7 +72,8 @@ fn with_all_cores_at_work_a_budget_of_a_fifth_stays_a_fifth() {
     const REQUESTS: u32 = 40_000;
     let ratio = Ratio::from_f64(0.2).expect("in range");
     let window = Duration::from_secs(10);
-    let budget = Budget::new(budget::Config { ratio, floor_per_second: 0, window }, Instant::now());
+    let config = budget::Config { ratio, floor_per_second: 0, window };
+    let budget = Arc::new(Budget::new(config, Instant::now()));
     let (deposits, withdrawals) = (AtomicU32::new(0), AtomicU32::new(0));
     let work = |_: &mut StdRng, step: u32, now| {
         if step.is_multiple_of(2) {
@@ -80,7 +81,7 @@ fn with_all_cores_at_work_a_budget_of_a_fifth_stays_a_fifth() {
                 budget.deposit(now);
             }
         } else {
-            while budget.withdraw(now).is_ok() {
+            while budget.withdraw(now).map(Withdrawal::spend).is_ok() {
                 withdrawals.fetch_add(1, Relaxed);
             }
         }

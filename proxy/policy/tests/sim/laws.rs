@@ -48,7 +48,7 @@ pub(crate) fn check(world: &World, now: Instant) {
     check_moves_form_a_chain(report);
 }
 
-/// All attempts are first attempts or paid retries, each counted once. A paid retry is missing only where it could not be sent after its wait.
+/// All attempts are first attempts or paid retries, each counted once. A paid retry is missing only where a task got stuck with it.
 fn check_attempts_add_up(report: &Report) {
     let firsts = report.sent.iter().filter(|sent| sent.attempt == 1).count();
     let retries = report.sent.len() - firsts;

@@ -38,6 +38,9 @@ pub(crate) struct Settings {
     pub(crate) hold: Option<Duration>,
 }
 
+/// How often a request in the queue asks whether it has a slot. The simulation has no wakers.
+const QUEUE_LOOK: Duration = Duration::from_millis(1);
+
 pub(crate) struct Sidecar {
     pub(crate) settings: Settings,
     pub(crate) policies: Policies,
@@ -98,7 +101,8 @@ pub(crate) struct Stage<'a> {
 pub(crate) struct Observed {
     pub(crate) moves: Vec<(Level, Transition)>,
     pub(crate) refused: Vec<Refused>,
-    pub(crate) is_admitted: bool,
+    /// Requests of which a first attempt was sent.
+    pub(crate) deposits: u32,
     /// Extra attempts that the budget has paid for.
     pub(crate) withdrawals: u32,
     is_retry_due: Option<bool>,
@@ -111,8 +115,8 @@ impl Observer<usize> for Observed {
             Decision::BreakerMoved { scope: Scope::Endpoint(endpoint), transition } => {
                 self.moves.push((Level::Attempts(endpoint.at), transition));
             }
-            Decision::Admitted { .. } => self.is_admitted = true,
-            Decision::Attempt { is_hedge, .. } => {
+            Decision::Attempt { number, is_hedge, .. } => {
+                self.deposits += u32::from(number == 1);
                 self.withdrawals += u32::from(is_hedge);
                 self.is_retry_due = Some(false);
             }
@@ -122,7 +126,7 @@ impl Observer<usize> for Observed {
             }
             Decision::NoRetry { why, .. } => self.refused.push(why),
             Decision::Rejected(_) | Decision::Ended { .. } | Decision::Cancelled { .. } => {}
-            Decision::NoHedge { .. } | Decision::Held { .. } => {}
+            Decision::Admitted { .. } | Decision::NoHedge { .. } | Decision::Held { .. } | Decision::Queued { .. } => {}
         }
     }
 }
@@ -233,7 +237,9 @@ impl Sidecar {
                     let (until, _) = timeouts.attempt_end(begun, stage.now, &Upload::NONE, Duration::ZERO);
                     Next::Send { endpoint, attempt: number, until, is_probe }
                 }
+                Step::Supersede { .. } => continue, // a response is whole with its head
                 Step::Wait { until } => Next::Wait { until },
+                Step::Queue { until } => Next::Wait { until: Some(until.min(stage.now + QUEUE_LOOK)) },
                 Step::Hold { until } => Next::Wait { until: Some(until) },
                 Step::Cancel { number } => {
                     flight.leases.retain(|(attempt, _)| *attempt != number);

@@ -226,11 +226,14 @@ impl World {
         let (begun, ended) = (flight.call.begun() - self.start, self.elapsed());
         let attempts = flight.call.attempts();
         self.report.ended.push(Ended { client: flight.client, begun, ended, attempts, ending });
-        self.report.unused += usize::from(flight.is_retry_due);
+        let sidecar = self.clients[flight.client].sidecar;
+        let is_retry_due = flight.is_retry_due;
         if ending == Ending::Lost {
+            self.report.unused += usize::from(is_retry_due);
             return self.lost.push(flight);
         }
-        let sidecar = self.clients[flight.client].sidecar;
+        // What was withdrawn for a retry that is never sent goes back.
+        self.report.withdrawals[sidecar] -= u32::from(is_retry_due);
         self.on_stage(sidecar, |sidecar, stage| sidecar.end(flight, ending, stage));
     }
 
@@ -242,12 +245,12 @@ impl World {
     fn on_stage<T>(&mut self, sidecar: usize, act: impl FnOnce(&Sidecar, &mut Stage<'_>) -> T) -> T {
         let mut stage = Stage { now: self.now, rng: &mut self.rng, observed: Observed::default() };
         let done = act(&self.sidecars[sidecar], &mut stage);
-        let Observed { moves, refused, is_admitted, withdrawals, .. } = stage.observed;
+        let Observed { moves, refused, deposits, withdrawals, .. } = stage.observed;
         let at = self.now - self.start;
         let moves = moves.into_iter().map(|(level, to)| Moved { at, sidecar, level, moved: to });
         self.report.moves.extend(moves);
         self.report.refused.extend(refused);
-        self.report.deposits[sidecar] += u32::from(is_admitted);
+        self.report.deposits[sidecar] += deposits;
         self.report.withdrawals[sidecar] += withdrawals;
         done
     }
