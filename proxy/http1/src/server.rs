@@ -160,13 +160,19 @@ impl<S: Transport> ServerConn<S> {
         }
     }
 
-    /// Ready when the client has disconnected. Poll it while a response is made, once the request has been read whole.
+    /// Whether bytes of the client lie before the end of what it sends: a part of the body, or the beginning of the next request. Nobody reads past them while a
+    /// response is made, so [`ServerConn::poll_disconnected`] cannot see the end. Call [`ServerConn::is_disconnected`] now and then instead.
+    pub fn has_unread(&self) -> bool {
+        !self.body.has_ended() || !self.incoming.is_empty()
+    }
+
+    /// Ready when the client has disconnected. Poll it while a response is made.
     ///
     /// A client that only ends its sending side still gets its response. [`ServerConn::has_shut_down`] shows that. From then on call
     /// [`ServerConn::is_disconnected`] now and then, because nothing wakes the task any more.
     pub fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // The reader of the body sees its bytes. Behind the body this reads once and no more.
-        if !self.body.has_ended() || !self.incoming.is_empty() {
+        // Behind the body this reads once and no more.
+        if self.has_unread() {
             return Poll::Pending;
         }
         let mut room = [MaybeUninit::uninit(); READ_BYTES];

@@ -72,24 +72,22 @@ impl Connection {
 
     /// Whether the client has disconnected during its exchange. Also writes informational responses that wait.
     fn has_left(&self, cx: &mut Cx<'_>) -> bool {
-        let mut conn = self.conn.borrow_mut();
-        if matches!(conn.poll_flush(cx), Poll::Ready(Err(_))) {
-            return true;
-        }
-        // While the endpoint does not read the body, nothing reads from the client, so this checks now and then whether it is still there.
-        let is_due = self.downstream.progress.ticks_still() >= TICKS_PER_LOOK;
-        let is_gone = is_due && !conn.has_body_ended() && conn.is_disconnected(cx);
-        drop(conn);
-        is_gone || self.poll_disconnected(cx).is_ready()
+        let is_broken = matches!(self.conn.borrow_mut().poll_flush(cx), Poll::Ready(Err(_)));
+        is_broken || self.poll_disconnected(cx).is_ready()
     }
 
-    /// Ready when the client has disconnected after its request. A client that only shuts down its sending side still gets its response.
+    /// Ready when the client has disconnected, whatever it sent before. A client that only shuts down its sending side still gets its response.
     fn poll_disconnected(&self, cx: &mut Cx<'_>) -> Poll<()> {
         let mut conn = self.conn.borrow_mut();
+        let progress = &self.downstream.progress;
         let gone = conn.poll_disconnected(cx);
-        // After the client has shut down its sending side, nothing wakes this task when it closes.
-        if conn.has_shut_down() {
-            self.downstream.progress.set_watched();
+        // Nothing wakes this task when the client closes, so the worker's tick does, and this checks without reading.
+        if conn.has_unread() || conn.has_shut_down() {
+            progress.set_watched();
+        }
+        let is_due = progress.ticks_still() >= TICKS_PER_LOOK;
+        if gone.is_pending() && is_due && conn.has_unread() && conn.is_disconnected(cx) {
+            return Poll::Ready(());
         }
         gone
     }

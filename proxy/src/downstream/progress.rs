@@ -103,10 +103,11 @@ impl Progress {
     /// Leaves an exchange. `is_uploading`: the request's body has not arrived whole, so the next bytes are not a head.
     pub fn leave(&self, is_uploading: bool) {
         self.is_uploading.set(is_uploading);
+        self.is_watched.set(false);
         self.enter(Phase::Idle);
     }
 
-    /// Makes the worker's tick wake the task, because nothing else does when the downstream disconnects.
+    /// Makes the worker's tick wake the task until the exchange ends, because nothing else does when the downstream disconnects.
     pub fn set_watched(&self) {
         self.is_watched.set(true);
     }

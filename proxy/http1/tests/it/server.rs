@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,6 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::trailers;
 
 type Server = ServerConn<DuplexStream>;
+
+/// Longer than it takes until a close over loopback is seen.
+const NOTICED: Duration = Duration::from_millis(400);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -200,6 +204,59 @@ async fn a_client_that_only_ends_its_sending_side_still_gets_its_response() {
             respond(&mut conn, BodyLength::None).await;
             let text = written(conn, far.expect("it is there")).await;
             assert_eq!(text, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    }
+}
+
+/// How a client that has sent everything it wants to send goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    Stays,
+    /// It sends no more, and reads.
+    ShutsDown,
+    Closes,
+    Resets,
+}
+
+/// Over TCP, where the end of what a client sends can be seen without reading up to it.
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed_whatever_lies_unread_and_one_that_only_sends_no_more_is_not_gone() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let upload = "POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 5\r\n\r\n12";
+    for sent in [format!("{GET}\r\n"), format!("{GET}{GET}"), format!("{GET}GET /"), upload.to_owned()] {
+        for then in [Then::Stays, Then::ShutsDown, Then::Closes, Then::Resets] {
+            let mut far = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            let (near, _) = listener.accept().await.expect("a connection");
+            let mut conn = ServerConn::new(near, Limits::default());
+            far.write_all(sent.as_bytes()).await.expect("room");
+            let first = poll_fn(|cx| conn.poll_request(cx)).await;
+            assert!(matches!(first, Next::Request(_)), "{first:?}");
+            assert!(conn.has_unread(), "{sent:?}");
+            assert!(!poll_fn(|cx| Poll::Ready(conn.is_disconnected(cx))).await, "{sent:?}: it is still there");
+            let far = match then {
+                Then::Stays => Some(far),
+                Then::ShutsDown => {
+                    far.shutdown().await.expect("it is open");
+                    Some(far)
+                }
+                Then::Closes => {
+                    drop(far);
+                    None
+                }
+                Then::Resets => {
+                    far.set_zero_linger().expect("a socket");
+                    drop(far);
+                    None
+                }
+            };
+            let is_gone = tokio::time::timeout(NOTICED, async {
+                while !poll_fn(|cx| Poll::Ready(conn.is_disconnected(cx))).await {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+            assert_eq!(is_gone.await.is_ok(), far.is_none(), "{sent:?}, then {then:?}");
+            assert_eq!(conn.has_shut_down(), then != Then::Stays, "{sent:?}, then {then:?}");
         }
     }
 }
