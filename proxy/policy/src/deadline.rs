@@ -32,9 +32,15 @@ impl Timeouts {
         }
     }
 
-    /// When the attempt that began at `started` times out, by the current state of the body, and with which outcome. `lag` is the scheduling lag since the attempt
-    /// began; time for which the process stood still counts against neither side.
-    pub fn attempt_end(&self, begun: Instant, started: Instant, upload: &Upload, lag: Duration) -> (Instant, Outcome) {
+    /// When the attempt that began at `started` times out, by the current state of the body, and with which outcome. `forgiven` is what
+    /// [`crate::lag::Forgiveness`] says of the scheduling lag since the attempt began.
+    pub fn attempt_end(
+        &self,
+        begun: Instant,
+        started: Instant,
+        upload: &Upload,
+        forgiven: Duration,
+    ) -> (Instant, Outcome) {
         let within = |since: Instant| Deadline::after(since.max(started), self.attempt);
         let (end, outcome) = match upload.state {
             State::Ended(_) | State::Broken => {
@@ -45,7 +51,7 @@ impl Timeouts {
             State::AwaitingEndpoint(since) => (within(since), Outcome::AttemptTimedOut),
             State::AwaitingDownstream(since) => (Deadline::after(since, self.idle_body), Outcome::DownstreamError),
         };
-        let end = end.0 + lag;
+        let end = end.0 + forgiven;
         match upload.too_slow {
             Some(slow) if slow.at < end && slow.by == Side::Downstream => (slow.at, Outcome::DownstreamError),
             Some(slow) if slow.at < end => (slow.at, Outcome::AttemptTimedOut),
@@ -136,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn scheduling_lag_moves_the_end_of_an_attempt_and_not_the_moment_at_which_its_body_is_too_slow() {
+    fn forgiven_lag_moves_the_end_of_an_attempt_and_not_the_moment_at_which_its_body_is_too_slow() {
         let begun = Instant::now();
         let at = |secs| begun + Duration::from_secs(secs);
         let slow_at = |secs| Some(crate::upload::TooSlow { at: at(secs), by: Side::Endpoint });

@@ -22,6 +22,7 @@ pub mod budget;
 pub mod call;
 pub mod deadline;
 pub mod endpoint;
+pub mod lag;
 pub mod limit;
 pub mod observe;
 pub mod outcome;

@@ -2,9 +2,11 @@
 //!
 //! Only time in which the proxy waited for the downstream counts against the least rate, because an endpoint that does not read slows its downstream down. The
 //! whole body has a time limit. When that is over, the side for which the proxy waited longer is to blame. Time for which the whole process stood still (its
-//! scheduling lag) counts against neither.
+//! scheduling lag) counts against neither, within a bound ([`crate::lag`]).
 
 use std::time::{Duration, Instant};
+
+use crate::lag::{Forgiveness, Lag};
 
 /// The rate is checked only after this much waiting, because a body begins with a single packet.
 const RATE_FROM: Duration = Duration::from_secs(10);
@@ -63,8 +65,8 @@ pub enum Side {
 pub struct Pace {
     /// When the request's head had arrived.
     began: Instant,
-    /// The total scheduling lag at that moment.
-    lag_before: Duration,
+    /// The scheduling lag since then, as far as it is forgiven.
+    forgiveness: Forgiveness,
     whole: Duration,
     bytes_per_second_min: u64,
     /// The time spent waiting for the downstream, without the current wait.
@@ -73,16 +75,20 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For a body whose request's head arrived at `began`, when the total scheduling lag was `lag_before`. It must arrive within `whole`, at
-    /// `bytes_per_second_min` or faster.
-    pub fn new(began: Instant, lag_before: Duration, whole: Duration, bytes_per_second_min: usize) -> Pace {
+    /// For a body whose request's head arrived at `began`. It must arrive within `whole`, at `bytes_per_second_min` or faster.
+    pub fn new(began: Instant, forgiveness: Forgiveness, whole: Duration, bytes_per_second_min: usize) -> Pace {
         let bytes_per_second_min = bytes_per_second_min as u64;
-        Pace { began, lag_before, whole, bytes_per_second_min, awaited: Duration::ZERO, bytes: 0 }
+        Pace { began, forgiveness, whole, bytes_per_second_min, awaited: Duration::ZERO, bytes: 0 }
     }
 
     /// When the request's head had arrived.
     pub fn began(&self) -> Instant {
         self.began
+    }
+
+    /// Takes note of the scheduling lag of this moment.
+    pub fn notice(&mut self, lag: Lag) {
+        self.forgiveness.notice(lag);
     }
 
     /// Adds a wait for the downstream.
@@ -95,20 +101,20 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
-    /// When the whole body must have arrived. `lag` is the total scheduling lag now.
-    pub fn whole_by(&self, lag: Duration) -> Instant {
-        self.began + self.whole + lag.saturating_sub(self.lag_before)
+    /// When the whole body must have arrived.
+    pub fn whole_by(&self) -> Instant {
+        self.began + self.whole + self.forgiveness.forgiven()
     }
 
     /// When the body becomes too slow if nothing more arrives. `awaited_since` is the beginning of the current wait for the downstream, if there is one.
-    pub fn too_slow(&self, awaited_since: Option<Instant>, lag: Duration) -> TooSlow {
-        let whole_by = self.whole_by(lag);
+    pub fn too_slow(&self, awaited_since: Option<Instant>) -> TooSlow {
+        let whole_by = self.whole_by();
         let awaited = awaited_since.map_or(Duration::ZERO, |since| whole_by.saturating_duration_since(since));
         let is_awaited = self.awaited.saturating_add(awaited) >= whole_by.saturating_duration_since(self.began) / 2;
         let by_whole = TooSlow { at: whole_by, by: if is_awaited { Side::Downstream } else { Side::Endpoint } };
         let (Some(since), Some(earned)) = (awaited_since, self.earned()) else { return by_whole };
         let left = earned.saturating_sub(self.awaited);
-        let by_rate = since.checked_add(left).map(|at| at + lag.saturating_sub(self.lag_before));
+        let by_rate = since.checked_add(left).map(|at| at + self.forgiveness.forgiven());
         match by_rate {
             Some(at) if at < by_whole.at => TooSlow { at, by: Side::Downstream },
             _ => by_whole,
@@ -146,10 +152,10 @@ mod tests {
             (1_000_000, 10, Some(100), 300),
             (usize::MAX, 10, Some(100), 300),
         ] {
-            let mut pace = Pace::new(began, Duration::ZERO, WHOLE, 100);
+            let mut pace = Pace::new(began, Forgiveness::new(Lag::default(), WHOLE), WHOLE, 100);
             pace.came(bytes);
             pace.waited(Duration::from_secs(waited));
-            let too_slow = pace.too_slow(since.map(after), Duration::ZERO);
+            let too_slow = pace.too_slow(since.map(after));
             assert_eq!(too_slow.at, after(expected), "{bytes} bytes, {waited} s, {since:?}");
             assert!(too_slow.by == Side::Downstream || expected == 300, "{bytes} bytes, {waited} s, {since:?}");
         }
@@ -158,9 +164,9 @@ mod tests {
     #[test]
     fn a_rate_of_zero_is_none() {
         let began = Instant::now();
-        let pace = Pace::new(began, Duration::ZERO, WHOLE, 0);
+        let pace = Pace::new(began, Forgiveness::new(Lag::default(), WHOLE), WHOLE, 0);
         let expected = TooSlow { at: began + WHOLE, by: Side::Downstream };
-        assert_eq!(pace.too_slow(Some(began), Duration::ZERO), expected);
+        assert_eq!(pace.too_slow(Some(began)), expected);
     }
 
     #[test]
@@ -172,19 +178,25 @@ mod tests {
             (0, Some(149), Side::Downstream),
             (0, Some(151), Side::Endpoint),
         ] {
-            let mut pace = Pace::new(began, Duration::ZERO, WHOLE, 0);
+            let mut pace = Pace::new(began, Forgiveness::new(Lag::default(), WHOLE), WHOLE, 0);
             pace.waited(Duration::from_secs(waited));
             let since = since.map(|since| began + Duration::from_secs(since));
-            assert_eq!(pace.too_slow(since, Duration::ZERO), TooSlow { at: began + WHOLE, by });
+            assert_eq!(pace.too_slow(since), TooSlow { at: began + WHOLE, by });
         }
     }
 
     #[test]
-    fn scheduling_lag_counts_against_neither_side() {
+    fn scheduling_lag_counts_against_neither_side_up_to_its_bound() {
         let began = Instant::now();
-        let (before, now) = (Duration::from_secs(7), Duration::from_secs(60));
-        let pace = Pace::new(began, before, WHOLE, 100);
-        assert_eq!(pace.whole_by(now), began + WHOLE + Duration::from_secs(53));
-        assert_eq!(pace.too_slow(Some(began), now).at, began + Duration::from_secs(63));
+        let forgiveness = Forgiveness::new(Lag::default(), Duration::from_secs(200));
+        let mut pace = Pace::new(began, forgiveness, WHOLE, 100);
+        let mut lag = Lag::default();
+        // Standstills of 53 s; when the body has to be there, and when it is too slow.
+        for (whole_by, too_slow) in [(353, 63), (400, 110), (400, 110)] {
+            lag.add(Duration::from_secs(53));
+            pace.notice(lag);
+            assert_eq!(pace.whole_by(), began + Duration::from_secs(whole_by));
+            assert_eq!(pace.too_slow(Some(began)).at, began + Duration::from_secs(too_slow));
+        }
     }
 }

@@ -10,12 +10,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use outrigger_http1::encode::BodyLength;
+use outrigger_policy::lag::Lag;
 use outrigger_policy::upload::{self, Pace, State, TooSlow};
 
 use super::memory::ReplayMemory;
@@ -151,15 +152,16 @@ impl Upload {
         }
     }
 
-    /// The state of the upload for the policies. `lag` is the worker's total scheduling lag.
-    pub fn standing(&self, lag: Duration) -> upload::Upload {
+    /// The state of the upload for the policies. `lag` is the worker's scheduling lag.
+    pub fn standing(&self, lag: Lag) -> upload::Upload {
         let Some(source) = &self.0 else { return upload::Upload::NONE };
-        let source = source.borrow();
+        let mut source = source.borrow_mut();
+        source.pace.notice(lag);
         upload::Upload {
             state: source.state,
             is_replayable: source.is_replayable(),
-            too_slow: source.too_slow(lag),
-            whole_by: source.is_coming().then(|| source.pace.whole_by(lag)),
+            too_slow: source.too_slow(),
+            whole_by: source.is_coming().then(|| source.pace.whole_by()),
         }
     }
 
@@ -220,13 +222,13 @@ impl Source {
         self.state != State::Broken && (self.is_whole || !self.was_read)
     }
 
-    fn too_slow(&self, lag: Duration) -> Option<TooSlow> {
+    fn too_slow(&self) -> Option<TooSlow> {
         let awaited_since = match self.state {
             State::Ended(_) | State::Broken => return None,
             State::AwaitingDownstream(since) => Some(since),
             State::AwaitingEndpoint(_) => None,
         };
-        Some(self.pace.too_slow(awaited_since, lag))
+        Some(self.pace.too_slow(awaited_since))
     }
 
     fn is_coming(&self) -> bool {

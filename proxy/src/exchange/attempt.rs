@@ -3,6 +3,7 @@
 //! Two attempts may be in flight; they know nothing of each other. [`outrigger_policy::deadline`] decides how long one may take. It measures the endpoint: time
 //! that the downstream or this process loses does not count.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use outrigger_http1::encode::BodyLength;
 use outrigger_http1::head::{RequestHead, ResponseHead};
 use outrigger_http1::traits::{RequestTraits, requested_upgrade, switched_protocol};
 use outrigger_policy::balance::Lease;
+use outrigger_policy::lag::Forgiveness;
 use outrigger_policy::outcome::{Outcome, Pushback};
 use outrigger_policy::retry;
 use outrigger_policy::upload::Pace;
@@ -96,7 +98,9 @@ impl Sender {
     ) -> Sender {
         let (context, downstream) = (Rc::clone(&record.context), Rc::clone(&record.downstream));
         let (config, begun) = (&handle.config, record.started);
-        let pace = Pace::new(begun, context.lag(), config.timeouts.upload, config.timeouts.upload_bytes_per_second_min);
+        let timeouts = &config.timeouts;
+        let forgiveness = Forgiveness::new(context.lag(), timeouts.request);
+        let pace = Pace::new(begun, forgiveness, timeouts.upload, timeouts.upload_bytes_per_second_min);
         // Bodies of requests that are not repeatable are kept too: an attempt that provably sent nothing may be retried.
         let upload = Upload::new(&downstream.stream, config.repeat.replay_bytes_max, &context.shared.replay, pace);
         if let Some(left) = forward::max_forwards(&head) {
@@ -119,7 +123,8 @@ impl Sender {
         started: Instant,
         alarm: AttemptAlarm,
     ) -> Attempted {
-        let timer = Timer { sender: self, alarm, started, lag_before: self.context.lag() };
+        let forgiveness = Forgiveness::new(self.context.lag(), self.handle.policies.timeouts.request);
+        let timer = Timer { sender: self, alarm, started, forgiveness: Cell::new(forgiveness) };
         let sent = self.send(lease.endpoint(), &timer).await;
         let at = clock::now();
         let (outcome, result) = match sent {
@@ -241,8 +246,8 @@ struct Timer<'a> {
     sender: &'a Sender,
     alarm: AttemptAlarm,
     started: Instant,
-    /// The worker's total scheduling lag when the attempt began.
-    lag_before: Duration,
+    /// The worker's scheduling lag since the attempt began, as far as it is forgiven.
+    forgiveness: Cell<Forgiveness>,
 }
 
 impl Timer<'_> {
@@ -264,8 +269,10 @@ impl Timer<'_> {
         // Computed anew each time, because the endpoint's time begins when the upload has ended.
         let outcome = loop {
             let lag = context.lag();
-            let (end, outcome) =
-                timeouts.attempt_end(*begun, self.started, &upload.standing(lag), lag - self.lag_before);
+            let mut forgiveness = self.forgiveness.get();
+            let forgiven = forgiveness.notice(lag);
+            self.forgiveness.set(forgiveness);
+            let (end, outcome) = timeouts.attempt_end(*begun, self.started, &upload.standing(lag), forgiven);
             ready!(alarm.poll_until(end, cx));
             // The alarm may have rung before the tick noticed the lag.
             context.notice_lag(clock::now());

@@ -92,6 +92,62 @@ fn time_for_which_the_worker_stood_still_counts_against_neither_side() {
     });
 }
 
+/// Lets the worker run for a moment in each of so many stretches of 450 ms, in which it otherwise stands still.
+async fn starve(stretches: u32) {
+    for _ in 0..stretches {
+        tokio::time::advance(Duration::from_millis(400)).await;
+        settle().await;
+        pass(Duration::from_millis(50)).await;
+        settle().await;
+    }
+}
+
+#[test]
+fn a_request_ends_within_twice_its_time_although_the_worker_hardly_runs() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            peer.closed().await;
+        });
+        let timeouts = "[upstreams.backend.timeouts]\nrequest = \"1s\"\nupload = \"2s\"\nidle_body = \"1s\"\n";
+        let bench = Bench::new(&net, &format!("{ONE}{timeouts}")).await;
+        let silent = "GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
+        let uploading = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 9\r\n\r\nhi";
+        for (request, status) in [(silent, 504), (uploading, 408)] {
+            let started = clock::now();
+            let mut client = bench.connect();
+            client.say(request).await;
+            settle().await;
+            tokio::select! {
+                seen = client.response() => assert_eq!(seen.expect("a response").status, status),
+                () = starve(20) => panic!("it does not end: {status}"),
+            }
+            let took = clock::now() - started;
+            assert!(took >= seconds(1) && took < seconds(2), "{status}: {took:?}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_idles_is_ended_in_time_although_the_worker_hardly_runs_and_no_standstill_ends_it_at_once() {
+    paused(async {
+        let bench = Bench::new(&Net::default(), &format!("listen.idle_timeout = \"10s\"\n{ONE}")).await;
+        let mut client = bench.connect();
+        settle().await;
+        tokio::time::advance(seconds(300)).await;
+        settle().await;
+        assert_eq!(bench.shared.connections(), 1, "the worker has not looked for what came meanwhile");
+        let started = clock::now();
+        tokio::select! {
+            end = client.piece() => assert!(end.is_none()),
+            () = starve(60) => panic!("it does not end"),
+        }
+        let took = clock::now() - started;
+        assert!(took >= seconds(8) && took < seconds(12), "{took:?}");
+    });
+}
+
 #[test]
 fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
     paused(async {

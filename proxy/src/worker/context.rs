@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use outrigger_policy::lag::Lag;
 use rustc_hash::FxHashMap;
 
 use super::connections::{Connections, TICK, TICKS_PER_LOOK};
@@ -39,10 +40,12 @@ pub struct Context {
     /// Routes of the generation in force that have been used here.
     handles: RefCell<FxHashMap<u32, Rc<RouteHandle>>>,
     tick: Rc<Cell<u32>>,
+    /// The moment up to which `tick` counts.
+    ticked_at: Cell<Instant>,
     /// When this thread was last known to run.
     awake_at: Cell<Instant>,
-    /// For how long it did not run, in all.
-    lag: Cell<Duration>,
+    /// For how long it did not run.
+    lag: Cell<Lag>,
     is_finishing: Cell<bool>,
 }
 
@@ -59,6 +62,7 @@ impl Context {
             rng: RefCell::new(clock::rng()),
             handles: RefCell::default(),
             tick: Rc::default(),
+            ticked_at: Cell::new(clock::now()),
             awake_at: Cell::new(clock::now()),
             lag: Cell::default(),
             is_finishing: Cell::new(false),
@@ -118,8 +122,8 @@ impl Context {
         &self.shared.workers[self.number]
     }
 
-    /// The total scheduling lag: for how long this worker was stopped or starved, as far as it has noticed.
-    pub fn lag(&self) -> Duration {
+    /// The scheduling lag: for how long this worker was stopped or starved, as far as it has noticed.
+    pub fn lag(&self) -> Lag {
         self.lag.get()
     }
 
@@ -127,7 +131,10 @@ impl Context {
     pub fn notice_lag(&self, now: Instant) {
         let since = now.saturating_duration_since(self.awake_at.replace(now));
         if since > LAG_MIN {
-            self.lag.set(self.lag.get() + since);
+            let mut lag = self.lag.get();
+            // A tick would have been enough.
+            lag.add(since - TICK);
+            self.lag.set(lag);
         }
     }
 
@@ -150,17 +157,29 @@ impl Context {
 
     /// Does the work of one tick.
     pub fn on_tick(&self) {
-        let tick = self.tick.get().wrapping_add(1);
+        let now = clock::now();
+        let before = self.tick.get();
+        let tick = before.wrapping_add(self.ticks_since(now));
         self.tick.set(tick);
         self.unflushed.flush();
-        let now = clock::now();
         self.notice_lag(now);
         self.pool.reap(now);
         if self.is_finishing() {
             self.connections.wake_all();
         }
-        if tick.is_multiple_of(TICKS_PER_LOOK) {
+        if tick / TICKS_PER_LOOK != before / TICKS_PER_LOOK {
             self.connections.look(&self.live().config.listen);
         }
+    }
+
+    /// How many ticks the coarse clock goes on at `now`. A starved worker's clock keeps up with time, or nothing would ever be overdue. A long standstill counts as
+    /// no more than a second, because what connections sent meanwhile has not been read.
+    fn ticks_since(&self, now: Instant) -> u32 {
+        let ticked_at = self.ticked_at.get();
+        let since = now.saturating_duration_since(ticked_at);
+        let ticks = u32::try_from(since.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX).clamp(1, TICKS_PER_LOOK);
+        // Parts of a tick count at the next one.
+        self.ticked_at.set(if ticks < TICKS_PER_LOOK { ticked_at + TICK * ticks } else { now });
+        ticks
     }
 }
