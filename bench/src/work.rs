@@ -24,7 +24,7 @@ use outrigger_policy::deadline::Deadline;
 use outrigger_policy::endpoint::Endpoint;
 use outrigger_policy::observe::Context;
 use outrigger_policy::outcome::{Class, Outcome, Pushback};
-use outrigger_policy::retry::Ask;
+use outrigger_policy::retry::{Ask, Verdict};
 use outrigger_policy::upload::Upload;
 use rand::SeedableRng as _;
 
@@ -60,11 +60,13 @@ pub(crate) const ALL: &[Function] = &[
         stage.repeat(times, |now, _| budget.deposit(now));
     }),
     ("budget_deposit_and_withdraw", |mut stage, times| {
-        let budget = Budget::new(stage.policies().budget, stage.now);
+        let budget = Arc::new(Budget::new(stage.policies().budget, stage.now));
         stage.repeat(times, |now, _| {
             budget.deposit(now);
             // The budget allows only its share of them, as in an outage.
-            let _ = black_box(budget.withdraw(now));
+            if let Ok(withdrawal) = black_box(budget.withdraw(now)) {
+                withdrawal.spend();
+            }
         });
     }),
     ("choose_of_three", |mut stage, times| {
@@ -165,7 +167,8 @@ impl Stage {
 }
 
 fn decide(mut stage: Stage, times: u32, status: u16) {
-    let (retry, budget) = (stage.policies().retry.clone(), Budget::new(stage.policies().budget, stage.now));
+    let retry = stage.policies().retry.clone();
+    let budget = Arc::new(Budget::new(stage.policies().budget, stage.now));
     stage.repeat(times, |now, rng| {
         let ask = Ask {
             outcome: Outcome::Response { status, pushback: Pushback::None },
@@ -174,10 +177,13 @@ fn decide(mut stage: Stage, times: u32, status: u16) {
             is_replayable: true,
             deadline: Deadline::after(now, Duration::from_secs(30)),
             has_endpoint: true,
+            waiting_limit: None,
         };
         // So that the budget has what a retry costs.
         (0..6).for_each(|_| budget.deposit(now));
-        black_box(retry.decide(black_box(&ask), &budget, now, rng));
+        if let Verdict::Retry { withdrawal, .. } = black_box(retry.decide(black_box(&ask), &budget, now, rng)) {
+            withdrawal.spend();
+        }
     });
 }
 
