@@ -12,6 +12,7 @@ mod sending;
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -23,9 +24,9 @@ pub use self::request::{OutgoingRequest, SendError, SendErrorKind};
 use self::sending::{Cut, Sending};
 use crate::head::ResponseHead;
 use crate::parse::{BodyError, Decoder, Heads, Limits, RequestKind};
-use crate::reading::poll_head;
+use crate::reading::{poll_head, read_bytes};
 use crate::traits::says_close;
-use crate::transport::Transport;
+use crate::transport::{Room, Transport};
 
 /// Room for what is read of a long body, in bytes.
 const READ_BYTES_MAX: usize = 32 * 1024;
@@ -33,6 +34,8 @@ const READ_BYTES_MAX: usize = 32 * 1024;
 /// A connection for requests with bodies of type `B`. Dropping it closes it at once. It has a few hundred bytes, so box it where it is moved often.
 pub struct ClientConn<S, B> {
     stream: S,
+    /// Says how much of a body may be read at once.
+    room: Option<Rc<dyn Room>>,
     sending: Sending<B>,
     /// Bytes that were read and not parsed yet.
     incoming: BytesMut,
@@ -61,6 +64,7 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
     pub fn new(stream: S) -> ClientConn<S, B> {
         ClientConn {
             stream,
+            room: None,
             sending: Sending::default(),
             incoming: BytesMut::new(),
             heads: Heads::responses(Limits::default()), // each request brings its own
@@ -69,6 +73,11 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
             is_reused: false,
             is_last: false,
         }
+    }
+
+    /// From now on `room` says how much of a body may be read at once.
+    pub fn set_room(&mut self, room: Rc<dyn Room>) {
+        self.room = Some(room);
     }
 
     /// Begins a request; nothing is written before [`ClientConn::poll_response`]. The connection must be new or [reusable](ClientConn::is_reusable).
@@ -203,9 +212,9 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
 
     /// Reads the bytes of a body that have arrived.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let most = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
         if self.incoming.capacity() == self.incoming.len() {
-            self.incoming.reserve(most.unwrap_or(READ_BYTES_MAX).clamp(1, READ_BYTES_MAX));
+            let rest = self.body.size_hint().exact().unwrap_or(u64::MAX);
+            self.incoming.reserve(read_bytes(rest, READ_BYTES_MAX, self.room.as_ref()));
         }
         pin!(self.stream.read_buf(&mut self.incoming)).poll(cx)
     }

@@ -10,6 +10,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -20,9 +21,9 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use crate::encode::{BodyLength, Framing, WriteBuf, WrongLength, write_framing, write_response};
 use crate::head::{RequestHead, ResponseHead, write_field};
 use crate::parse::{BodyError, Decoder, Heads, Limits, Refusal};
-use crate::reading::{READ_BYTES, poll_head};
+use crate::reading::{READ_BYTES, poll_head, read_bytes};
 use crate::traits::RequestTraits;
-use crate::transport::Transport;
+use crate::transport::{Room, Transport};
 
 /// Room for what is read of a long body, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -32,6 +33,8 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A connection that requests come over.
 pub struct ServerConn<S> {
     stream: S,
+    /// Says how much of a body may be read at once.
+    room: Option<Rc<dyn Room>>,
     /// Read and not yet taken.
     incoming: BytesMut,
     heads: Heads,
@@ -79,6 +82,7 @@ impl<S: Transport> ServerConn<S> {
     pub fn new(stream: S, limits: Limits) -> ServerConn<S> {
         ServerConn {
             stream,
+            room: None,
             incoming: BytesMut::new(),
             heads: Heads::requests(limits),
             body: Decoder::Ended,
@@ -89,6 +93,11 @@ impl<S: Transport> ServerConn<S> {
             outgoing: WriteBuf::default(),
             framing: Framing::Length(0),
         }
+    }
+
+    /// From now on `room` says how much of a body may be read at once.
+    pub fn set_room(&mut self, room: Rc<dyn Room>) {
+        self.room = Some(room);
     }
 
     /// Polls for the next request. The body of the one before must have been read to its end.
@@ -104,6 +113,11 @@ impl<S: Transport> ServerConn<S> {
     /// Whether a part of the next request has come, after [`ServerConn::poll_request`] was pending. This is when the time for a head begins.
     pub fn has_partial_head(&self) -> bool {
         !self.incoming.is_empty()
+    }
+
+    /// The memory for what has been read and not taken, in bytes.
+    pub fn buffered(&self) -> usize {
+        self.incoming.capacity()
     }
 
     /// What the request under way says about the connection and the response.
@@ -149,9 +163,9 @@ impl<S: Transport> ServerConn<S> {
                 // The rest goes out with the next write, which also reports a failure.
                 let _ = self.outgoing.poll_write(cx, &mut self.stream);
             }
-            let rest = self.body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
             if self.incoming.capacity() == self.incoming.len() {
-                self.incoming.reserve(rest.unwrap_or(READ_BYTES).clamp(1, READ_BYTES_MAX));
+                let rest = self.body.size_hint().exact().unwrap_or(READ_BYTES as u64);
+                self.incoming.reserve(read_bytes(rest, READ_BYTES_MAX, self.room.as_ref()));
             }
             match ready!(pin!(self.stream.read_buf(&mut self.incoming)).poll(cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Truncated))),

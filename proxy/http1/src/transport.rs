@@ -9,6 +9,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
 
+/// Says how much of a long body may be read at once. Its user can lend less memory when many connections want some.
+pub trait Room {
+    /// How many bytes may be read at once where `wanted` would be useful; never none. Asked only for more than a few KiB.
+    fn read_bytes(&self, wanted: usize) -> usize;
+}
+
 /// A byte stream that can carry HTTP/1.1.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// From now on, dropping the stream must look like a failure to the peer, never like a clean end. A stream without such an end does nothing.
