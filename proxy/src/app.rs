@@ -11,6 +11,8 @@
 //! 3. Requests under way finish, and no new connections are accepted.
 //! 4. What is left is cut off.
 
+mod limits;
+
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,12 +21,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use std::{io, panic, thread};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::limits::SystemLimits;
 use crate::config::{Config, Drain};
 use crate::downstream::h1::CONNECTIONS_MAX;
 use crate::downstream::listeners::{Acceptor, Listeners, Successor};
@@ -43,8 +45,8 @@ use crate::{admin, clock};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How many connections may queue on their way to a worker.
 const HANDOFF_MAX: usize = 1024;
-/// Descriptors that the proxy needs besides two for each downstream connection: listeners, runtimes, files, admin connections.
-const OWN_DESCRIPTORS: u64 = 128;
+/// How often the limits are fitted to what the system grants.
+const FIT_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the workers may take to reset the last connections before the process ends.
 const CUT_OFF_MAX: Duration = Duration::from_millis(200);
 /// How often the drain checks whether it is over.
@@ -124,14 +126,17 @@ impl App {
         mut commands: mpsc::Receiver<Command>,
     ) -> io::Result<()> {
         let addresses = (self.app_address()?, self.admin_address()?);
+        let mut limits = SystemLimits::find(&self.config.listen);
         let mut threads = Workers::start(&shared, workers)?;
         let mut watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
-        fit_to_descriptors(&shared);
+        limits.fit(&shared);
         let mut listening = Listening::open(&shared, self.listeners, &threads)?;
         shared.emit(&Event::Ready { app: addresses.0, admin: addresses.1, workers });
 
         let mut file = self.path.map(FileWatch::new);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
+        let mut fit = tokio::time::interval(FIT_INTERVAL);
+        fit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // Each branch only waits, so dropping it loses nothing. What it brings is handled to the end before the next turn.
             let is_reload = tokio::select! {
@@ -147,6 +152,10 @@ impl App {
                 // Only a panic ends an acceptor. A proxy that accepts no connections must not look alive.
                 _ = listening.tasks.join_next() => return Err(io::Error::other("no connections are accepted any more")),
                 _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
+                _ = fit.tick() => {
+                    limits.fit(&shared);
+                    false
+                }
             };
             let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
             if file.reload(&shared, &resolver).await {
@@ -281,26 +290,6 @@ fn report_panics(shared: &Arc<Shared>) {
     }));
 }
 
-/// Lowers the number of connections to what the descriptors allow. So a connection too many gets a 503 instead of waiting in the accept queue.
-fn fit_to_descriptors(shared: &Shared) {
-    let Some(descriptors) = raise_descriptor_limit() else { return };
-    let carried = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 2).max(descriptors / 4).max(1);
-    let carried = usize::try_from(carried).unwrap_or(usize::MAX);
-    if carried < shared.connections_max() {
-        shared.lower_connections_max(carried);
-        shared.emit(&Event::FewDescriptors { descriptors, connections_max: carried });
-    }
-}
-
-/// Raises the descriptor limit as far as the system allows and returns it. The usual soft limit of 1024 is a tenth of the default `connections_max`.
-fn raise_descriptor_limit() -> Option<u64> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // If this is not permitted, the old limit stays, and the second reading returns it.
-    let _ = setrlimit(Resource::Nofile, limit);
-    getrlimit(Resource::Nofile).current
-}
-
 fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
@@ -323,6 +312,8 @@ async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor, handoffs: Vec<mpsc:
             }
             Ok(tcp) => hand_over(&shared, tcp, &handoffs).await,
             Err(error) => {
+                // An idle connection to an endpoint may have the descriptor that is missing.
+                shared.sockets.ask();
                 shared.emit(&Event::AcceptFailed(&error));
                 clock::sleep(ACCEPT_PAUSE).await;
             }

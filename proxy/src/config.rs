@@ -13,7 +13,9 @@ mod resolve;
 mod settings;
 
 pub use fault::{Fault, Faults};
-pub use settings::{Address, Config, Drain, Listen, Log, LogFormat, Policies, Pool, Repeat, Route, Timeouts, Upstream};
+pub use settings::{
+    Address, Config, Drain, Listen, Log, LogFormat, MemoryMax, Policies, Pool, Repeat, Route, Timeouts, Upstream,
+};
 
 impl Config {
     /// Reads the text of a configuration file. Messages call the file `name`.

@@ -46,6 +46,9 @@ pub enum ProxyError {
         /// The limit.
         max: u32,
     },
+    /// The proxy uses as much memory as it may.
+    #[error("the proxy uses as much memory as it may")]
+    MemoryLimit,
     /// The breaker that counts calls is open.
     #[error("{0}")]
     BreakerOpen(Box<OpenBreaker>),
@@ -181,6 +184,7 @@ table! {
     MaxForwardsReached: 200, "proxy_internal_response", "max_forwards_reached", Proxy;
     UnknownHost: 421, "destination_not_found", "unknown_host", Downstream;
     InFlightLimit: 503, "connection_limit_reached", "in_flight_limit", Proxy;
+    MemoryLimit: 503, "proxy_internal_error", "memory_limit", Proxy;
     BreakerOpen: 503, "destination_unavailable", "breaker_open", Proxy;
     AllEndpointsOpen: 503, "destination_unavailable", "all_endpoints_open", Proxy;
     NoLocalSocket: 503, "connection_limit_reached", "no_local_socket", Proxy;

@@ -91,6 +91,9 @@ struct Failure {
 
 /// Finds the route, and asks its policies.
 fn admit(record: &mut Record, head: &RequestHead) -> Result<Admitted, ProxyError> {
+    if !record.context.has_memory() {
+        return Err(ProxyError::MemoryLimit);
+    }
     let (handle, is_by_name) = find_route(&record.context, head)?;
     record.routed(&handle);
     if forward::max_forwards(head) == Some(0) {

@@ -16,10 +16,16 @@ pub mod downstream;
 pub mod error;
 pub mod exchange;
 pub mod live;
+pub mod memory;
 pub mod shared;
 pub mod transport;
 pub mod upstream;
 pub mod worker;
+
+/// The program's own allocator, whose counts `memory` reads.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,10 @@ use tokio::sync::Notify;
 
 use crate::downstream::memory::ReplayMemory;
 use crate::live::Live;
+use crate::memory::Memory;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::sockets::Sockets;
 
 /// The shared state; one per process.
 pub struct Shared {
@@ -19,8 +21,12 @@ pub struct Shared {
     generation: AtomicU64,
     /// All families of metrics.
     pub metrics: Arc<Metrics>,
-    /// The limit of downstream connections. The control thread lowers it at most once, before the first connection.
+    /// The limit of downstream connections, which the control thread fits to the system.
     connections_max: AtomicUsize,
+    /// The memory of the process.
+    pub memory: Arc<Memory>,
+    /// The connections to endpoints.
+    pub sockets: Arc<Sockets>,
     /// The memory of all replay buffers.
     pub replay: Arc<ReplayMemory>,
     /// One per worker, written by that worker and by the acceptor.
@@ -45,9 +51,10 @@ pub struct Load {
 }
 
 impl Shared {
-    /// The state with `live` as the first generation.
+    /// The state with `live` as the first generation. Memory and sockets have no limit yet.
     pub fn new(live: Live, metrics: Metrics, workers: usize) -> Shared {
-        let replay = Arc::new(ReplayMemory::new(live.config.replay_memory_bytes_max));
+        let memory = Arc::new(Memory::new(usize::MAX, workers));
+        let replay = Arc::new(ReplayMemory::new(live.config.replay_memory_bytes_max, &memory));
         let workers = (0..workers).map(|_| Load::default()).collect();
         let generation = AtomicU64::new(live.generation);
         let connections_max = AtomicUsize::new(live.config.listen.connections_max);
@@ -56,6 +63,8 @@ impl Shared {
             generation,
             connections_max,
             metrics: Arc::new(metrics),
+            memory,
+            sockets: Sockets::new(usize::MAX),
             replay,
             workers,
             draining: AtomicBool::new(false),
@@ -117,9 +126,10 @@ impl Shared {
         self.connections_max.load(Relaxed)
     }
 
-    /// Lowers the limit of downstream connections to what the system allows.
-    pub fn lower_connections_max(&self, max: usize) {
-        self.connections_max.fetch_min(max, Relaxed);
+    /// Sets the limits of connections to what the system allows.
+    pub fn fit_connections(&self, downstream: usize, upstream: usize) {
+        self.connections_max.store(downstream, Relaxed);
+        self.sockets.set_max(upstream);
     }
 
     /// Open downstream connections.

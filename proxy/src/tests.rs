@@ -9,6 +9,7 @@ mod informational;
 mod life;
 mod limits;
 mod matrix;
+mod memory;
 pub(crate) mod multiplexed;
 mod names;
 mod net;

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod names;
 pub mod pool;
 pub mod resolve;
+pub mod sockets;
 pub mod stream;
 
 use std::sync::Arc;

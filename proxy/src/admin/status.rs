@@ -21,6 +21,10 @@ pub(super) struct Snapshot {
     state: &'static str,
     connections: usize,
     connections_max: usize,
+    upstream_connections: usize,
+    upstream_connections_max: usize,
+    heap_bytes: usize,
+    heap_bytes_max: usize,
     requests_max: u32,
     limits: RequestLimits,
     requests_total: u64,
@@ -136,6 +140,10 @@ impl Snapshot {
             state: if shared.is_draining() { "draining" } else { "serving" },
             connections: shared.connections(),
             connections_max: shared.connections_max(),
+            upstream_connections: shared.sockets.open(),
+            upstream_connections_max: shared.sockets.max(),
+            heap_bytes: shared.memory.used(),
+            heap_bytes_max: shared.memory.max(),
             requests_max: live.config.listen.requests_max,
             limits: RequestLimits::new(&live.config.listen.limits),
             requests_total,
@@ -160,6 +168,8 @@ impl Snapshot {
         metrics.connections.set(as_gauge(self.connections));
         metrics.tunnels.set(as_gauge(self.tunnels));
         metrics.replay_bytes.set(as_gauge(self.replay_bytes));
+        metrics.heap_bytes.set(as_gauge(self.heap_bytes));
+        metrics.heap_bytes_max.set(as_gauge(self.heap_bytes_max));
         for upstream in &self.upstreams {
             let name = upstream.name.as_str();
             metrics.in_flight.with_label_values(&[name]).set(i64::from(upstream.in_flight));

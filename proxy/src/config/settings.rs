@@ -40,6 +40,8 @@ pub struct Listen {
     pub reuse_port: bool,
     /// Worker threads, 1 to 64; 0 derives the number from the machine's cores.
     pub workers: usize,
+    /// Memory that the process may use.
+    pub memory_max: MemoryMax,
     /// Open downstream connections: 1 to 1 000 000.
     pub connections_max: usize,
     /// From the first byte of a request head to its last: 100 ms to 5 min.
@@ -50,6 +52,15 @@ pub struct Listen {
     pub idle_timeout: Duration,
     /// Requests over one downstream connection, up to 1 000 000; 0 is no limit.
     pub requests_max: u32,
+}
+
+/// How much memory the process may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryMax {
+    /// As much as its container, or a share of the machine's.
+    OfContainer,
+    /// So many bytes: 32 MiB to 64 GiB.
+    Bytes(usize),
 }
 
 /// `[drain]`.

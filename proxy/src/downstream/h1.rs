@@ -23,6 +23,7 @@ use crate::clock::{self, Alarm};
 use crate::exchange;
 use crate::exchange::received::{BrokenOff, Unfinished};
 use crate::exchange::response::{Reply, Response, ResponseBody};
+use crate::memory::Meter;
 use crate::telemetry::events::Event;
 use crate::transport::ByteStream;
 use crate::worker::connections::{Entry, TICK, TICKS_PER_LOOK};
@@ -32,6 +33,8 @@ use crate::worker::context::Context;
 const LAST_CHANCE_TICKS: u32 = 2;
 /// The response to a head that did not arrive in time. The connection ends with it.
 const HEADER_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: outrigger; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
+/// The response to a head that has not come whole when memory is needed for others. The connection ends with it.
+const MEMORY_LIMIT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=proxy_internal_error; details=\"memory_limit\"\r\n\r\n";
 /// The response to a connection beyond `listen.connections_max`. The acceptor sends it, because the connection never reaches a worker.
 pub const CONNECTIONS_MAX: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=connection_limit_reached; details=\"connections_max\"\r\n\r\n";
 /// How long a client may take to read its last response while it is still sending.
@@ -53,7 +56,9 @@ impl Connection {
     fn new(context: &Rc<Context>, stream: ByteStream, progress: Rc<Progress>) -> Connection {
         let limits = context.live().config.listen.limits;
         let watched = Watched::new(stream, Rc::clone(&progress));
-        let conn = Rc::new(RefCell::new(ServerConn::new(watched, limits)));
+        let mut conn = ServerConn::new(watched, limits);
+        conn.set_room(Rc::<Meter>::clone(context.memory()));
+        let conn = Rc::new(RefCell::new(conn));
         let stream = Stream::Http1(Rc::clone(&conn));
         let downstream = Rc::new(Downstream { progress, alarm: Alarm::default(), stream });
         Connection { context: Rc::clone(context), conn, downstream }
@@ -64,8 +69,12 @@ impl Connection {
         let mut conn = self.conn.borrow_mut();
         let next = conn.poll_request(cx);
         let progress = &self.downstream.progress;
-        if next.is_pending() && conn.has_partial_head() && progress.phase() == Phase::Idle {
-            progress.enter(Phase::Head);
+        if next.is_pending() && conn.has_partial_head() {
+            if progress.phase() == Phase::Idle {
+                progress.enter(Phase::Head);
+            }
+            progress.set_head_bytes(conn.buffered());
+            self.context.has_memory();
         }
         next
     }
@@ -136,6 +145,11 @@ pub async fn serve(context: Rc<Context>, stream: ByteStream) {
             conn.borrow_mut().put_raw(HEADER_TIMEOUT);
             let _ = clock::until(clock::now() + TICK, poll_fn(|cx| conn.borrow_mut().poll_flush(cx))).await;
         }
+        Some(Ending::MemoryLimit) if !is_midway => {
+            drop(conn.borrow_mut().take_early());
+            conn.borrow_mut().put_raw(MEMORY_LIMIT);
+            let _ = clock::until(clock::now() + TICK, poll_fn(|cx| conn.borrow_mut().poll_flush(cx))).await;
+        }
         // A reader must not take a part of a response for the whole.
         _ if is_midway => conn.borrow().abort(),
         Some(Ending::BodyIdleTimeout(_) | Ending::Truncated | Ending::CutOff | Ending::TunnelIdle) => {
@@ -144,7 +158,7 @@ pub async fn serve(context: Rc<Context>, stream: ByteStream) {
         None if matches!(end, Some(End::Refused | End::Unread)) => {
             let _ = clock::until(clock::now() + LINGER, poll_fn(|cx| conn.borrow_mut().poll_linger(cx))).await;
         }
-        None | Some(Ending::Idle | Ending::HeaderTimeout) => {}
+        None | Some(Ending::Idle | Ending::HeaderTimeout | Ending::MemoryLimit) => {}
     }
 }
 
@@ -335,6 +349,7 @@ fn reason(ending: Option<Ending>, end: Option<End>) -> (&'static str, &'static s
         Some(Ending::Truncated) => ("truncated", ""),
         Some(Ending::CutOff) => ("cut_off", ""),
         Some(Ending::TunnelIdle) => ("tunnel_idle", ""),
+        Some(Ending::MemoryLimit) => ("memory_limit", ""),
     }
 }
 
@@ -355,7 +370,7 @@ impl Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.context.connections.leave(&self.entry);
+        self.context.connections.leave(&self.entry, self.context.memory());
         self.context.load().connections.fetch_sub(1, Relaxed);
         if std::thread::panicking() {
             self.reason = "panic";

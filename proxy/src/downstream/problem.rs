@@ -72,6 +72,9 @@ pub fn response(
     if let Some(open) = breaker {
         head.fields.append("retry-after", retry_after_seconds(open.retry_after).to_string().as_bytes());
     }
+    if matches!(error, ProxyError::MemoryLimit) {
+        head.fields.append("retry-after", b"1");
+    }
     if matches!(error, ProxyError::MethodNotAllowed | ProxyError::MaxForwardsReached) {
         head.fields.append("allow", METHODS);
     }

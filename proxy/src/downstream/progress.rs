@@ -45,6 +45,8 @@ pub enum Ending {
     CutOff,
     /// Nothing has passed through a tunnel for too long.
     TunnelIdle,
+    /// The proxy uses as much memory as it may, and others deserve theirs more.
+    MemoryLimit,
 }
 
 /// The progress of a connection or exchange. It belongs to one thread: its own task writes it, and the worker's tick reads it.
@@ -55,6 +57,8 @@ pub struct Progress {
     moved_at: Cell<u32>,
     /// Ticks that a body or a tunnel may stand still; set when it begins.
     body_limit: Cell<u32>,
+    /// Memory of a head that has not come whole, in bytes.
+    head_bytes: Cell<usize>,
     /// Whether the endpoint had no more of the body at the last poll.
     awaits_endpoint: Cell<bool>,
     /// Whether the network did not accept everything that was to be written, because the downstream does not read.
@@ -75,6 +79,7 @@ impl Progress {
             ending: Cell::new(None),
             moved_at: Cell::new(tick.get()),
             body_limit: Cell::new(u32::MAX),
+            head_bytes: Cell::new(0),
             awaits_endpoint: Cell::new(false),
             is_blocked: Cell::new(false),
             is_uploading: Cell::new(false),
@@ -143,6 +148,16 @@ impl Progress {
     /// Ticks that the body or the tunnel may stand still.
     pub fn body_limit_ticks(&self) -> u32 {
         self.body_limit.get()
+    }
+
+    /// Memory of a head that has not come whole, in bytes; it counts in [`Phase::Head`].
+    pub fn head_bytes(&self) -> usize {
+        self.head_bytes.get()
+    }
+
+    /// Notes the memory of a head that has not come whole.
+    pub fn set_head_bytes(&self, bytes: usize) {
+        self.head_bytes.set(bytes);
     }
 
     /// Notes whether the endpoint had no more of the body at the last poll.

@@ -34,6 +34,27 @@ pub enum Event<'a> {
         /// The number of connections that this limit allows.
         connections_max: usize,
     },
+    /// There is less memory than the allowed connections may need.
+    LittleMemory {
+        /// Bytes that the process may use.
+        memory: usize,
+        /// The number of connections that they allow.
+        connections_max: usize,
+    },
+    /// The heap has reached its limit: from now on connections end and requests are refused.
+    MemoryFull {
+        /// Bytes that are in use.
+        used: usize,
+        /// Bytes that may be.
+        max: usize,
+    },
+    /// The heap has room again.
+    MemoryFree {
+        /// Bytes that are in use.
+        used: usize,
+        /// Bytes that may be.
+        max: usize,
+    },
     /// A breaker changed its state.
     BreakerMoved {
         /// The name of the upstream.
@@ -178,6 +199,11 @@ impl Event<'_> {
             Event::FewDescriptors { descriptors, connections_max } => {
                 warn!(descriptors, connections_max, "connections_max lowered: descriptor limit");
             }
+            Event::LittleMemory { memory, connections_max } => {
+                warn!(memory, connections_max, "connections_max lowered: memory limit");
+            }
+            Event::MemoryFull { used, max } => warn!(used, max, "memory limit reached"),
+            Event::MemoryFree { used, max } => info!(used, max, "memory limit no longer reached"),
             Event::BreakerMoved { upstream, route, scope, endpoint, transition } => {
                 let (from, to, reason) = (transition.from.word(), transition.to.word(), transition.reason.word());
                 metrics.breaker_transitions.with_label_values(&[*upstream, scope, from, to, reason]).inc();

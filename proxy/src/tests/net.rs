@@ -70,6 +70,8 @@ pub(super) enum DialFault {
     Unreachable,
     /// No reply comes, neither yes nor no.
     Silent,
+    /// The process has as many descriptors as it may.
+    NoDescriptor,
     /// The connection opens and is gone before anything can be written.
     DeadOnArrival,
     /// Connecting panics, as a defect in the proxy would.
@@ -230,6 +232,7 @@ impl Dial for Net {
         match inner.dial_faults.borrow_mut().pop_front() {
             Some(DialFault::Refused) => return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) }),
             Some(DialFault::Unreachable) => return Box::pin(async { Err(io::ErrorKind::HostUnreachable.into()) }),
+            Some(DialFault::NoDescriptor) => return Box::pin(async { Err(rustix::io::Errno::MFILE.into()) }),
             Some(DialFault::Silent) => return Box::pin(std::future::pending()),
             // The other end is dropped here.
             Some(DialFault::DeadOnArrival) => {

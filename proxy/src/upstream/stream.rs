@@ -4,6 +4,7 @@
 //! connection. [`SendFailure`] is the one place that maps an error of the codec to an outcome for the policies and an error for the downstream.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -13,10 +14,11 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use outrigger_http1::client::{ClientConn, OutgoingRequest, ResponseEvent, SendError, SendErrorKind};
 use outrigger_http1::parse::{BodyError, Refusal};
-use outrigger_http1::transport::Transport;
+use outrigger_http1::transport::{Room, Transport};
 use outrigger_policy::outcome::Outcome;
 
 use super::endpoint::Endpoint;
+use super::sockets::Socket;
 use crate::downstream::stream::Stream as Downstream;
 use crate::downstream::upload::Replay;
 use crate::error::ProxyError;
@@ -32,6 +34,7 @@ pub enum Stream {
 pub struct Http1 {
     conn: ClientConn<ByteStream, Replay>,
     endpoint: Counted,
+    _socket: Socket,
     born: Instant,
 }
 
@@ -44,9 +47,18 @@ pub struct SendFailure {
 }
 
 impl Stream {
-    /// A stream over `bytes`, a new connection to `endpoint`.
-    pub fn http1(bytes: ByteStream, endpoint: &Arc<Endpoint>, born: Instant) -> Stream {
-        Stream::Http1(Box::new(Http1 { conn: ClientConn::new(bytes), endpoint: Counted::new(endpoint), born }))
+    /// A stream over `bytes`, a new connection to `endpoint` with its `socket`.
+    pub fn http1(bytes: ByteStream, endpoint: &Arc<Endpoint>, socket: Socket, born: Instant) -> Stream {
+        let (conn, endpoint) = (ClientConn::new(bytes), Counted::new(endpoint));
+        Stream::Http1(Box::new(Http1 { conn, endpoint, _socket: socket, born }))
+    }
+
+    /// The same stream; `room` says how much it may read at once.
+    #[must_use]
+    pub fn reading(mut self, room: &Rc<dyn Room>) -> Stream {
+        let Stream::Http1(http1) = &mut self;
+        http1.conn.set_room(Rc::clone(room));
+        self
     }
 
     /// The endpoint at the other end.

@@ -13,11 +13,18 @@ use outrigger_policy::upload::Side;
 
 use crate::config::Listen;
 use crate::downstream::progress::{Ending, Phase, Progress};
+use crate::memory::{Level, Meter};
 
 /// Length of a tick.
 pub const TICK: Duration = Duration::from_millis(100);
 /// The list is checked once a second: its limits are seconds, and there may be ten thousand entries.
 pub const TICKS_PER_LOOK: u32 = 10;
+/// What the end of a connection frees at least, in bytes: its task, its buffers where it has some.
+const CONNECTION_BYTES: usize = 4 * 1024;
+/// At most this share of the connections loses its exchange at once: if something else has the memory, others must go on.
+const EXCHANGES_SHARE: usize = 16;
+/// What the end of an exchange frees, or of a connection whose client does not read: pieces of bodies on their way.
+const EXCHANGE_BYTES: usize = 32 * 1024;
 
 /// The list of open connections.
 #[derive(Default)]
@@ -32,6 +39,8 @@ pub struct Entry {
     progress: Rc<Progress>,
     /// Wakes its task, so that it notices what was decided about it.
     waker: RefCell<Option<Waker>>,
+    /// Bytes that its end was counted as, if memory asked for its end.
+    promised: Cell<usize>,
 }
 
 impl Connections {
@@ -39,14 +48,37 @@ impl Connections {
     pub fn enter(&self, progress: Rc<Progress>) -> Rc<Entry> {
         let number = self.next.get();
         self.next.set(number + 1);
-        let entry = Rc::new(Entry { number, progress, waker: RefCell::new(None) });
+        let entry = Rc::new(Entry { number, progress, waker: RefCell::new(None), promised: Cell::new(0) });
         self.entries.borrow_mut().insert(number, Rc::clone(&entry));
         entry
     }
 
     /// Removes an entry.
-    pub fn leave(&self, entry: &Entry) {
+    pub fn leave(&self, entry: &Entry, memory: &Meter) {
         self.entries.borrow_mut().remove(&entry.number);
+        memory.keep_promise(entry.promised.take());
+    }
+
+    /// Ends the connections that deserve their memory least, until enough is promised or none of them is left.
+    ///
+    /// First heads that have not come whole, the largest first. Then connections whose clients do not read, and idle ones, each by how long they have stood still. A
+    /// [`Level::Critical`] ends exchanges as well.
+    pub fn shed(&self, memory: &Meter, level: Level) {
+        let entries = self.entries.borrow();
+        let mut ranked: Vec<_> =
+            entries.values().filter_map(|entry| Some((merit(&entry.progress, level)?, entry))).collect();
+        ranked.sort_unstable_by_key(|(merit, _)| *merit);
+        let mut exchanges = entries.len().div_ceil(EXCHANGES_SHARE);
+        for (Merit { class, bytes, .. }, entry) in ranked {
+            if memory.excess() == 0 || class == Class::Exchange && exchanges == 0 {
+                return;
+            }
+            exchanges -= usize::from(class == Class::Exchange);
+            entry.progress.end(Ending::MemoryLimit);
+            entry.promised.set(bytes);
+            memory.promise(bytes);
+            entry.wake();
+        }
     }
 
     /// Wakes every task, so that it checks whether it has to end.
@@ -89,6 +121,47 @@ impl Entry {
             waker.wake_by_ref();
         }
     }
+}
+
+/// How much a connection deserves its memory; the least ends first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Merit {
+    class: Class,
+    /// Within a class.
+    rank: std::cmp::Reverse<usize>,
+    /// What its end frees.
+    bytes: usize,
+}
+
+/// From the one that ends first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// A long head that has not come whole.
+    PartialHead,
+    /// Its client does not read.
+    Blocked,
+    /// Between requests, or with little of a head.
+    Idle,
+    /// An exchange that moves.
+    Exchange,
+}
+
+/// What the connection deserves; `None` if memory at this `level` does not end it.
+fn merit(progress: &Progress, level: Level) -> Option<Merit> {
+    let still = progress.ticks_still() as usize;
+    let (class, rank, bytes) = match progress.phase() {
+        _ if progress.ending().is_some() => return None,
+        Phase::Head if progress.head_bytes() > CONNECTION_BYTES => {
+            (Class::PartialHead, progress.head_bytes(), progress.head_bytes())
+        }
+        _ if progress.is_blocked() => (Class::Blocked, still, EXCHANGE_BYTES),
+        Phase::Head | Phase::Idle => (Class::Idle, still, CONNECTION_BYTES),
+        Phase::Exchange | Phase::Body | Phase::Tunnel if level == Level::Critical => {
+            (Class::Exchange, still, EXCHANGE_BYTES)
+        }
+        Phase::Exchange | Phase::Body | Phase::Tunnel => return None,
+    };
+    Some(Merit { class, rank: std::cmp::Reverse(rank), bytes })
 }
 
 /// Why the connection has to end now, if it has to.

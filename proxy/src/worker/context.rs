@@ -16,6 +16,7 @@ use super::handle::{RouteHandle, Unflushed};
 use crate::clock::{self, Rng};
 use crate::live::Live;
 use crate::live::route::Route;
+use crate::memory::{Level, Meter};
 use crate::shared::{Load, Shared};
 use crate::upstream::connect::Dial;
 use crate::upstream::pool::Pool;
@@ -29,6 +30,7 @@ pub struct Context {
     pub shared: Arc<Shared>,
     /// Connections to endpoints.
     pub pool: Pool,
+    memory: Rc<Meter>,
     /// Connections of the downstream.
     pub connections: Connections,
     /// Handles with counts that are not in the metrics yet.
@@ -52,10 +54,13 @@ pub struct Context {
 impl Context {
     /// For worker `number` of `shared`, which connects by `dial`.
     pub fn new(shared: Arc<Shared>, number: usize, dial: Box<dyn Dial>) -> Rc<Context> {
+        let memory = Meter::new(&shared.memory, number);
+        let pool = Pool::new(dial, Arc::clone(&shared.sockets), Rc::<Meter>::clone(&memory));
         Rc::new(Context {
             live: RefCell::new(Rc::new(shared.live())),
             shared,
-            pool: Pool::new(dial),
+            pool,
+            memory,
             connections: Connections::default(),
             unflushed: Unflushed::default(),
             number,
@@ -138,6 +143,24 @@ impl Context {
         }
     }
 
+    /// The worker's view of the memory.
+    pub fn memory(&self) -> &Rc<Meter> {
+        &self.memory
+    }
+
+    /// Whether a further request finds memory. If all is used, the connections that deserve theirs least end first; they are enough if any are left.
+    pub fn has_memory(&self) -> bool {
+        self.memory.level() < Level::Full || self.relieve(Level::Full)
+    }
+
+    /// Frees memory, of which `level` is reached. Returns whether it is full no more.
+    fn relieve(&self, level: Level) -> bool {
+        self.shared.memory.set_was_full();
+        self.pool.close_idle();
+        self.connections.shed(&self.memory, level);
+        self.memory.level() < Level::Full
+    }
+
     /// The coarse clock by which this worker watches its connections.
     pub fn tick(&self) -> Rc<Cell<u32>> {
         Rc::clone(&self.tick)
@@ -164,6 +187,12 @@ impl Context {
         self.unflushed.flush();
         self.notice_lag(now);
         self.pool.reap(now);
+        self.pool.close_asked();
+        // A request that begins ends no other exchange. So they end one by one, if what is left has to.
+        match self.memory.level() {
+            Level::Free | Level::Scarce => {}
+            level @ (Level::Full | Level::Critical) => _ = self.relieve(level),
+        }
         if self.is_finishing() {
             self.connections.wake_all();
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outrigger::config::Config;
+use outrigger::memory::Budget;
 use yaml_rust2::{Yaml, YamlLoader};
 
 const ADMIN: &str = concat!(include_str!("../../src/admin.rs"), include_str!("../../src/admin/gate.rs"));
@@ -155,6 +156,22 @@ fn the_endpoint_is_the_service_and_the_service_is_the_backend() {
 #[test]
 fn the_drain_ends_before_the_pod_is_killed() {
     assert!(grace(&document(CLIENT, "Deployment")) > config().drain.timeout);
+}
+
+#[test]
+fn the_page_of_limits_divides_the_memory_that_the_manifest_gives() {
+    let deployment = document(CLIENT, "Deployment");
+    let given = text(&sidecar(&deployment)["resources"]["limits"]["memory"]);
+    assert_eq!(given, "128Mi");
+    let Budget { heap, connections } = Budget::new(128 << 20, 0);
+    let page = read("docs/limits.md");
+    for part in [
+        "Of 128 MiB that is".to_owned(),
+        format!("that is {} MiB", heap >> 20),
+        format!("that is {} {} connections", connections / 1_000, connections % 1_000),
+    ] {
+        assert!(page.contains(&part), "{part}");
+    }
 }
 
 #[test]

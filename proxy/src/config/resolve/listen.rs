@@ -2,12 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::config::duration::show_size;
 use crate::config::fault::Collector;
 use crate::config::file::{Item, Settled, Table};
-use crate::config::settings::{Address, Listen};
+use crate::config::settings::{Address, Listen, MemoryMax};
 
-use super::units::{HOUR, MINUTE, millis, secs};
+use super::units::{GIB, HOUR, MIB, MINUTE, millis, secs};
 use super::{address, limits};
+
+/// The least memory that the proxy can serve with.
+const MEMORY_MIN: usize = 32 * MIB;
 
 /// `[listen]`, and where its two listeners stand: no upstream may lead to them.
 pub(super) struct ListenDraft {
@@ -35,6 +39,7 @@ pub(super) fn read(table: &mut Table<'_>) -> ListenDraft {
         admin_hosts: hosts.or(vec!["localhost".to_owned()]),
         reuse_port: table.boolean("reuse_port").or(false),
         workers: table.integer("workers", 0..=64).or(0),
+        memory_max: read_memory(table),
         connections_max: table.integer("connections_max", 1..=1_000_000).or(10_000),
         head_timeout: table.duration("head_timeout", millis(100)..=5 * MINUTE).or(secs(10)),
         limits: limits::read_requests(table),
@@ -42,6 +47,22 @@ pub(super) fn read(table: &mut Table<'_>) -> ListenDraft {
         requests_max: table.integer("requests_max", 0..=1_000_000).or(0),
     };
     ListenDraft { settings, app, admin }
+}
+
+/// With less than the least the proxy could not serve, so that is a fault and not raised in silence.
+fn read_memory(table: &mut Table<'_>) -> MemoryMax {
+    let key = table.size("memory_max", 0..=64 * GIB);
+    if let Some((bytes, place)) = key.written()
+        && (1..MEMORY_MIN).contains(bytes)
+    {
+        let message =
+            format!("{} is less than {} (0: what the container allows)", show_size(*bytes), show_size(MEMORY_MIN));
+        table.faults.add_relation(place, message);
+    }
+    match key.or(0) {
+        0 => MemoryMax::OfContainer,
+        bytes => MemoryMax::Bytes(bytes),
+    }
 }
 
 impl ListenDraft {

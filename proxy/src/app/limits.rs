@@ -1,0 +1,136 @@
+//! What the system lets the proxy have, descriptors and memory, and the limits that follow from it.
+//!
+//! The limits are fitted at the start and ten times a second, because the memory of a container can change while it runs. A key of the configuration only ever
+//! lowers what follows from the system, except for `listen.memory_max`, which takes the place of the container's limit.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::config::{Listen, MemoryMax};
+use crate::memory::container::{Container, Usable};
+use crate::memory::{Budget, Level};
+use crate::shared::Shared;
+use crate::telemetry::events::Event;
+
+/// Descriptors that the proxy needs besides those of its connections: listeners, runtimes, files, admin connections.
+const OWN_DESCRIPTORS: u64 = 128;
+
+/// The limits of the system.
+pub(super) struct SystemLimits {
+    container: Container,
+    /// `None` if the system grants as many as one wants.
+    descriptors: Option<u64>,
+    /// The connections that were allowed last.
+    connections_max: usize,
+    /// The heap before the first connection: routes, metrics, tables. However much it is, requests must find some memory beside it.
+    heap_at_start: Option<usize>,
+    is_full: bool,
+}
+
+/// How many connections both sides may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Connections {
+    downstream: usize,
+    upstream: usize,
+}
+
+impl SystemLimits {
+    /// Looks for what the system grants, and raises the descriptor limit as far as it allows: the usual soft limit of 1024 is a tenth of the default
+    /// `connections_max`.
+    pub(super) fn find(listen: &Listen) -> SystemLimits {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // If this is not permitted, the old limit stays, and the second reading returns it.
+        let _ = setrlimit(Resource::Nofile, limit);
+        let descriptors = getrlimit(Resource::Nofile).current;
+        let connections_max = listen.connections_max;
+        SystemLimits { container: Container::find(), descriptors, connections_max, heap_at_start: None, is_full: false }
+    }
+
+    /// Counts the memory in use, and puts in force what the system grants at this moment.
+    pub(super) fn fit(&mut self, shared: &Shared) {
+        let listen = &shared.live().config.listen;
+        let Usable { bytes, sockets } = self.container.usable();
+        let memory = match listen.memory_max {
+            MemoryMax::OfContainer => bytes,
+            MemoryMax::Bytes(bytes) => bytes,
+        };
+        let budget = Budget::new(memory, sockets);
+        shared.memory.measure();
+        let at_start = *self.heap_at_start.get_or_insert_with(|| shared.memory.used());
+        shared.memory.set_max(budget.heap.max(at_start + budget.heap / 2));
+        let allowed = connections(listen.connections_max, self.descriptors, budget.connections);
+        shared.fit_connections(allowed.downstream, allowed.upstream);
+        if self.connections_max != allowed.downstream {
+            self.connections_max = allowed.downstream;
+            if allowed.downstream < listen.connections_max {
+                let is_for_memory = allowed.downstream == budget.connections;
+                let connections_max = allowed.downstream;
+                shared.emit(&match self.descriptors.filter(|_| !is_for_memory) {
+                    Some(descriptors) => Event::FewDescriptors { descriptors, connections_max },
+                    None => Event::LittleMemory { memory, connections_max },
+                });
+            }
+        }
+        self.report(shared);
+    }
+
+    /// Logs when the memory is full for the first time, and when it is free again: below three quarters.
+    fn report(&mut self, shared: &Shared) {
+        let was_full = shared.memory.take_was_full();
+        let (used, max) = (shared.memory.used(), shared.memory.max());
+        if was_full && !self.is_full {
+            shared.emit(&Event::MemoryFull { used, max });
+        }
+        if was_full {
+            self.is_full = true;
+        } else if self.is_full && shared.memory.level() == Level::Free {
+            self.is_full = false;
+            shared.emit(&Event::MemoryFree { used, max });
+        }
+    }
+}
+
+/// The connections that `configured` downstream ones, the descriptors, and the memory for `fitting` downstream connections with an upstream one each allow. So a
+/// connection too many gets a 503 instead of waiting in the accept queue.
+fn connections(configured: usize, descriptors: Option<u64>, fitting: usize) -> Connections {
+    let descriptors = descriptors.unwrap_or(u64::MAX);
+    let left = usize::try_from(descriptors - OWN_DESCRIPTORS.min(descriptors / 2)).unwrap_or(usize::MAX);
+    let downstream = configured.min(left / 2).min(fitting).max(1);
+    let upstream = (left - downstream).min(2 * fitting - downstream).max(1);
+    Connections { downstream, upstream }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_scarcest_of_configuration_descriptors_and_memory_limits_the_connections() {
+        for (configured, descriptors, fitting, downstream, upstream) in [
+            (10_000, None, 100_000, 10_000, 190_000),
+            (10_000, None, 3_584, 3_584, 3_584),
+            (10_000, Some(1_048_576), 3_584, 3_584, 3_584),
+            (10_000, Some(1_024), 3_584, 448, 448),
+            (10, Some(1_024), 3_584, 10, 886),
+            (10_000, Some(256), 3_584, 64, 64),
+            (10_000, Some(64), 3_584, 16, 16),
+        ] {
+            let allowed = connections(configured, descriptors, fitting);
+            assert_eq!(allowed, Connections { downstream, upstream }, "{configured}, {descriptors:?}, {fitting}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_sides_and_the_reserve_never_need_more_descriptors_than_there_are(
+            configured in 1_usize..1_000_000, descriptors in 4_u64..2_000_000, fitting in 1_usize..1_000_000,
+        ) {
+            let Connections { downstream, upstream } = connections(configured, Some(descriptors), fitting);
+            let own = OWN_DESCRIPTORS.min(descriptors / 2);
+            prop_assert!((downstream + upstream) as u64 + own <= descriptors);
+            prop_assert!(downstream >= 1 && upstream >= downstream.min(1) && downstream + upstream <= 2 * fitting);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Memory and sockets, over all connections together: what gives way when they run out, and that an honest request is served.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+/// Large heads are allowed, so that a few of them fill a small limit.
+const LARGE_HEADS: &str = "listen.head_bytes_max = \"1MiB\"\nlisten.headers_max = 1000\n";
+const REPEATED: &str = "\n[upstreams.backend.retry]\nidempotent = true\n";
+
+/// A request head of about `kib` KiB that does not end.
+fn half_a_head(kib: usize) -> String {
+    let field = format!("x: {}\r\n", "y".repeat(1_000));
+    format!("GET / HTTP/1.1\r\nhost: backend\r\n{}", field.repeat(kib))
+}
+
+/// Memory that something else than a connection holds.
+fn ballast(mib: usize) -> Vec<u8> {
+    Vec::with_capacity(mib * MIB)
+}
+
+/// How many connections ended for lack of memory.
+fn shed(bench: &Bench) -> f64 {
+    bench.metric("outrigger_connections_closed_total", &["reason=\"memory_limit\""])
+}
+
+#[test]
+fn heads_that_do_not_end_give_way_to_an_honest_request() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        let bench = Bench::new(&net, &format!("{LARGE_HEADS}{ONE}")).await;
+        bench.shared.memory.set_max(4 * MIB);
+        let (mut clients, head) = (Vec::new(), half_a_head(400));
+        for _ in 0..50 {
+            let mut client = bench.connect();
+            client.say(&head).await;
+            clients.push(client);
+            settle().await;
+            let used = bench.shared.memory.used();
+            assert!(used <= 5 * MIB, "{used}");
+        }
+        assert_eq!(bench.get("/").await.status, 200);
+        let ended = shed(&bench);
+        assert!((30.0..50.0).contains(&ended), "{ended} of 50 heads of 400 KiB, where eight fit");
+        let seen = clients[0].response().await.expect("a last response");
+        assert!(seen.status == 503 && seen.head.contains("memory_limit"), "{seen:?}");
+        // The last one fits, and may still end.
+        let mut last = clients.pop().expect("fifty of them");
+        last.say("\r\n").await;
+        assert_eq!(last.response().await.expect("a response").status, 200);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn with_any_mix_of_heads_the_sum_holds_and_a_small_request_is_served(sizes in prop::collection::vec(0_usize..900, 1..40)) {
+        paused(async {
+            let net = Net::default();
+            net.responds(A, &[OK]);
+            let bench = Bench::new(&net, &format!("{LARGE_HEADS}{ONE}")).await;
+            bench.shared.memory.set_max(4 * MIB);
+            let mut clients = Vec::new();
+            for size in sizes {
+                let mut client = bench.connect();
+                client.say(&half_a_head(size)).await;
+                clients.push(client);
+                settle().await;
+                // The largest head has a buffer of 1 MiB.
+                let used = bench.shared.memory.used();
+                assert!(used <= 4 * MIB + 2 * MIB, "{used}");
+                assert_eq!(bench.get("/").await.status, 200);
+            }
+        });
+    }
+}
+
+#[test]
+fn without_memory_a_request_is_refused_with_a_reason_of_its_own_and_served_again_when_there_is_some() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        bench.shared.memory.set_max(8 * MIB);
+        let held = ballast(8);
+        let seen = bench.get("/").await;
+        assert!(seen.status == 503 && seen.body.contains("memory_limit") && seen.head.contains("retry-after: 1"));
+        assert_eq!(bench.metric("outrigger_requests_total", &["outcome=\"memory_limit\""]), 1.0);
+        assert_eq!(net.arrived().len(), 0, "nothing was sent");
+        drop(held);
+        assert_eq!(bench.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn while_memory_is_scarce_a_body_streams_on_and_is_not_kept_for_a_retry() {
+    paused(async {
+        for (mib, status) in [(1, 200), (7, 500)] {
+            let net = Net::default();
+            net.responds(A, &[FAILED, OK]);
+            let config = format!("{ONE}{REPEATED}");
+            let bench = Bench::new(&net, &config).await;
+            bench.shared.memory.set_max(8 * MIB);
+            let _held = ballast(mib);
+            assert_eq!(bench.post("/", "a body").await.status, status, "{mib} MiB of 8 in use");
+            let refused = bench.metric("outrigger_retries_refused_total", &["reason=\"body_not_buffered\""]);
+            assert_eq!(refused, f64::from(u8::from(status == 500)));
+        }
+    });
+}
+
+#[test]
+fn clients_that_do_not_read_give_way_and_those_that_do_go_on() {
+    paused(async {
+        let net = Net::default();
+        let long = format!("HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n{}", "z".repeat(200_000));
+        net.responds(A, &[&long]);
+        let bench = Bench::new(&net, ONE).await;
+        let mut deaf = Vec::new();
+        for _ in 0..20 {
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            deaf.push(client);
+        }
+        settle().await;
+        // They hold about 2 MiB, pipes of the test included.
+        bench.shared.memory.set_max(bench.shared.memory.used());
+        assert_eq!(bench.get("/").await.status, 200);
+        let ended = shed(&bench);
+        assert!((1.0..20.0).contains(&ended), "{ended}: as many as are needed");
+        assert!(deaf[0].response().await.is_none() || deaf[19].response().await.is_some(), "the longest silent first");
+    });
+}
+
+#[test]
+fn exchanges_end_only_beyond_the_limit_and_a_few_at_a_time() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            std::future::pending::<()>().await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        bench.shared.memory.set_max(8 * MIB);
+        let mut clients = Vec::new();
+        for _ in 0..32 {
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            clients.push(client);
+        }
+        settle().await;
+        let full = ballast(7);
+        pass(seconds(1)).await;
+        assert_eq!(shed(&bench), 0.0, "scarce is no reason");
+        let critical = ballast(4);
+        clock::sleep(Duration::from_millis(150)).await;
+        let ended = shed(&bench);
+        assert!((1.0..=4.0).contains(&ended), "{ended} of 32 in one or two ticks");
+        drop((full, critical));
+        pass(seconds(1)).await;
+        assert_eq!(shed(&bench), ended);
+    });
+}
+
+#[test]
+fn idle_connections_over_all_endpoints_together_leave_sockets_for_the_next() {
+    paused(async {
+        let addresses: Vec<String> = (1..=12).map(|n| format!("10.0.0.{n}:80")).collect();
+        let net = Net::default();
+        for address in &addresses {
+            net.responds(address, &[OK]);
+        }
+        let bench = Bench::new(&net, ONE).await;
+        bench.shared.sockets.set_max(3);
+        for address in addresses.iter().cycle().take(30) {
+            bench.replace_endpoints(&[address]);
+            assert_eq!(bench.get("/").await.status, 200, "{address}");
+            let open = bench.shared.sockets.open();
+            assert!((1..=3).contains(&open), "{open}");
+        }
+        assert_eq!(net.dialed(), 30, "the oldest one was closed each time");
+        bench.shared.sockets.ask();
+        pass(seconds(1)).await;
+        assert_eq!(bench.shared.sockets.open(), 0, "another worker or the acceptor needs them");
+    });
+}
+
+#[test]
+fn without_a_socket_a_request_is_refused_and_nobody_is_blamed() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            clock::sleep(seconds(5)).await;
+            peer.say(OK).await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        bench.shared.sockets.set_max(1);
+        let mut busy = bench.connect();
+        busy.say("GET /first HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        settle().await;
+        let seen = bench.get("/second").await;
+        assert!(seen.status == 503 && seen.body.contains("no_local_socket"), "{seen:?}");
+        assert_eq!(busy.response().await.expect("a response").status, 200);
+        assert_eq!(bench.endpoint_results(), 1);
+    });
+}
+
+#[test]
+fn when_the_system_has_no_descriptor_an_idle_connection_gives_its_own() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        net.responds(B, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        assert_eq!(bench.get("/").await.status, 200);
+        bench.replace_endpoints(&[B]);
+        net.next_dials([DialFault::NoDescriptor]);
+        assert_eq!(bench.get("/").await.status, 200, "the second time there is one");
+        assert_eq!((net.dialed(), bench.shared.sockets.open()), (3, 1));
+    });
+}
