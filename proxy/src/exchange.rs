@@ -91,7 +91,7 @@ struct Failure {
 
 /// Finds the route, and asks its policies.
 fn admit(record: &mut Record, head: &RequestHead) -> Result<Admitted, ProxyError> {
-    if !record.context.has_memory() {
+    if !record.context.has_memory(head.fields.capacity()) {
         return Err(ProxyError::MemoryLimit);
     }
     let (handle, is_by_name) = find_route(&record.context, head)?;

@@ -23,7 +23,7 @@ use crate::clock::{self, Alarm};
 use crate::exchange;
 use crate::exchange::received::{BrokenOff, Unfinished};
 use crate::exchange::response::{Reply, Response, ResponseBody};
-use crate::memory::Meter;
+use crate::memory::{Level, Meter};
 use crate::telemetry::events::Event;
 use crate::transport::ByteStream;
 use crate::worker::connections::{Entry, TICK, TICKS_PER_LOOK};
@@ -74,7 +74,9 @@ impl Connection {
                 progress.enter(Phase::Head);
             }
             progress.set_head_bytes(conn.buffered());
-            self.context.has_memory();
+            if self.context.memory().level() >= Level::Full {
+                self.context.relieve(Level::Full);
+            }
         }
         next
     }

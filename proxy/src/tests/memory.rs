@@ -86,13 +86,46 @@ fn without_memory_a_request_is_refused_with_a_reason_of_its_own_and_served_again
         net.responds(A, &[OK]);
         let bench = Bench::new(&net, ONE).await;
         bench.shared.memory.set_max(8 * MIB);
-        let held = ballast(8);
-        let seen = bench.get("/").await;
-        assert!(seen.status == 503 && seen.body.contains("memory_limit") && seen.head.contains("retry-after: 1"));
-        assert_eq!(bench.metric("outrigger_requests_total", &["outcome=\"memory_limit\""]), 1.0);
-        assert_eq!(net.arrived().len(), 0, "nothing was sent");
-        drop(held);
-        assert_eq!(bench.get("/").await.status, 200);
+        let large = format!("/{}", "x".repeat(5_000));
+        for (mib, small_one, large_one) in [(7, 200, 200), (8, 200, 503), (10, 503, 503), (1, 200, 200)] {
+            net.forget();
+            let _held = ballast(mib);
+            for (path, status) in [("/", small_one), (&large, large_one)] {
+                let seen = bench.get(path).await;
+                let is_refused = seen.body.contains("memory_limit") && seen.head.contains("retry-after: 1");
+                assert_eq!((seen.status, is_refused), (status, status == 503), "{mib} MiB of 8");
+            }
+            let sent = usize::from(small_one == 200) + usize::from(large_one == 200);
+            assert_eq!(net.arrived().len(), sent, "of a refused one nothing");
+        }
+        assert_eq!(bench.metric("outrigger_requests_total", &["outcome=\"memory_limit\""]), 3.0);
+    });
+}
+
+#[test]
+fn large_heads_that_wait_for_their_endpoint_keep_no_small_request_out() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            while let Some(request) = peer.request().await {
+                if request.contains("/wait") {
+                    std::future::pending::<()>().await;
+                }
+                peer.say(OK).await;
+            }
+        });
+        let bench = Bench::new(&net, &format!("{LARGE_HEADS}{ONE}")).await;
+        bench.shared.memory.set_max(4 * MIB);
+        let (mut clients, head) = (Vec::new(), half_a_head(300).replacen("/", "/wait", 1) + "\r\n");
+        for _ in 0..12 {
+            let mut client = bench.connect();
+            client.say(&head).await;
+            clients.push(client);
+            settle().await;
+            assert!(bench.shared.memory.used() < 6 * MIB);
+            assert_eq!(bench.get("/").await.status, 200);
+        }
+        assert!(shed(&bench) + bench.metric("outrigger_requests_total", &["outcome=\"memory_limit\""]) >= 1.0);
     });
 }
 

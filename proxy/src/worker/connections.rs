@@ -4,6 +4,7 @@
 //! wakes tasks that wait for something without a waker of its own. Where exchanges share a connection, each of them is an entry.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::Waker;
@@ -127,8 +128,8 @@ impl Entry {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Merit {
     class: Class,
-    /// Within a class.
-    rank: std::cmp::Reverse<usize>,
+    /// Within a class: the larger head, and of equal ones the one that has stood still for longer.
+    rank: Reverse<(usize, u32)>,
     /// What its end frees.
     bytes: usize,
 }
@@ -140,7 +141,7 @@ enum Class {
     PartialHead,
     /// Its client does not read.
     Blocked,
-    /// Between requests, or with little of a head.
+    /// Between requests, or with little of a head, for a second at least: the request of a younger one may be on its way.
     Idle,
     /// An exchange that moves.
     Exchange,
@@ -148,20 +149,17 @@ enum Class {
 
 /// What the connection deserves; `None` if memory at this `level` does not end it.
 fn merit(progress: &Progress, level: Level) -> Option<Merit> {
-    let still = progress.ticks_still() as usize;
-    let (class, rank, bytes) = match progress.phase() {
+    let (still, head) = (progress.ticks_still(), progress.head_bytes());
+    let (class, size, bytes) = match progress.phase() {
         _ if progress.ending().is_some() => return None,
-        Phase::Head if progress.head_bytes() > CONNECTION_BYTES => {
-            (Class::PartialHead, progress.head_bytes(), progress.head_bytes())
-        }
-        _ if progress.is_blocked() => (Class::Blocked, still, EXCHANGE_BYTES),
-        Phase::Head | Phase::Idle => (Class::Idle, still, CONNECTION_BYTES),
-        Phase::Exchange | Phase::Body | Phase::Tunnel if level == Level::Critical => {
-            (Class::Exchange, still, EXCHANGE_BYTES)
-        }
-        Phase::Exchange | Phase::Body | Phase::Tunnel => return None,
+        Phase::Head if head > CONNECTION_BYTES => (Class::PartialHead, head, head),
+        _ if progress.is_blocked() => (Class::Blocked, 0, EXCHANGE_BYTES),
+        Phase::Head | Phase::Idle if still < TICKS_PER_LOOK => return None,
+        Phase::Head | Phase::Idle => (Class::Idle, 0, CONNECTION_BYTES),
+        Phase::Exchange | Phase::Body | Phase::Tunnel if level < Level::Critical => return None,
+        Phase::Exchange | Phase::Body | Phase::Tunnel => (Class::Exchange, 0, EXCHANGE_BYTES),
     };
-    Some(Merit { class, rank: std::cmp::Reverse(rank), bytes })
+    Some(Merit { class, rank: Reverse((size, still)), bytes })
 }
 
 /// Why the connection has to end now, if it has to.

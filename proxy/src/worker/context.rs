@@ -23,6 +23,8 @@ use crate::upstream::pool::Pool;
 
 /// Ticks this far apart mean that the worker was starved or its machine stopped. What it waited for may have arrived long ago.
 const LAG_MIN: Duration = TICK.saturating_mul(3);
+/// A request head up to this many bytes is small. Nearly all are.
+const SMALL_HEAD: usize = 4 * 1024;
 
 /// The context of one worker.
 pub struct Context {
@@ -148,17 +150,22 @@ impl Context {
         &self.memory
     }
 
-    /// Whether a further request finds memory. If all is used, the connections that deserve theirs least end first; they are enough if any are left.
-    pub fn has_memory(&self) -> bool {
-        self.memory.level() < Level::Full || self.relieve(Level::Full)
+    /// Whether a further request with a head of `head_bytes` finds memory. At the limit the connections that deserve theirs least end first. What is beyond the
+    /// limit is for requests with small heads, so that large ones do not keep them out.
+    pub fn has_memory(&self, head_bytes: usize) -> bool {
+        if self.memory.level() < Level::Full {
+            return true;
+        }
+        let level = self.relieve(Level::Full);
+        level < if head_bytes <= SMALL_HEAD { Level::Critical } else { Level::Full }
     }
 
-    /// Frees memory, of which `level` is reached. Returns whether it is full no more.
-    fn relieve(&self, level: Level) -> bool {
+    /// Frees memory, of which `level` is reached. Returns the level that is left.
+    pub fn relieve(&self, level: Level) -> Level {
         self.shared.memory.set_was_full();
         self.pool.close_idle();
         self.connections.shed(&self.memory, level);
-        self.memory.level() < Level::Full
+        self.memory.level()
     }
 
     /// The coarse clock by which this worker watches its connections.
