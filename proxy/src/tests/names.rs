@@ -116,6 +116,37 @@ fn an_answer_counts_however_late_it_comes() {
 }
 
 #[test]
+fn an_answer_that_comes_just_as_the_start_waits_no_longer_is_not_missed() {
+    for millis in 995..1_006 {
+        paused(async move {
+            let net = Net::default();
+            net.name("late.test", &["10.0.0.1"], Duration::from_millis(millis));
+            let bench = Bench::new(&net, &named(&["late.test"]).replace("\"1s\"", "\"1h\"")).await;
+            let waited = until_at(&bench, A).await;
+            assert!(waited <= Duration::from_millis(20), "{millis} ms: {waited:?}");
+        });
+    }
+}
+
+#[test]
+fn a_name_that_is_needed_no_more_takes_no_place_from_one_that_is() {
+    paused(async {
+        let net = Net::default();
+        let dead: Vec<String> = (0..400).map(|n| format!("dead{n}.test")).collect();
+        dead.iter().for_each(|name| net.silent_name(name, GIVES_UP));
+        net.name("live.test", &["10.0.0.1"], Duration::ZERO);
+        let names: Vec<&str> = dead.iter().map(String::as_str).collect();
+        let bench = Bench::new(&net, &named(&names)).await;
+        let started = clock::now();
+        bench.reload(&named(&["live.test"])).await;
+        until_at(&bench, A).await;
+        assert!(clock::now() - started <= Duration::from_millis(1_100), "{:?}", clock::now() - started);
+        pass(seconds(2)).await;
+        assert!(net.look_ups().1 < 200, "{} look-ups", net.look_ups().1);
+    });
+}
+
+#[test]
 fn a_failed_look_up_takes_no_address_away() {
     paused(async {
         let net = Net::default();

@@ -146,6 +146,11 @@ impl Resolver {
             Pace::Slow => &self.slow,
         };
         let mut place = places.acquire().await.expect("nobody closes it");
+        if name.answers.receiver_count() == 0 {
+            // Whoever asked is gone, with the generation that needed the name.
+            name.is_under_way.set(false);
+            return;
+        }
         let mut asking = self.system.ask(&name.host);
         let answer = match clock::until(clock::now() + PROMPT_MAX, &mut asking).await {
             Some(answer) => {

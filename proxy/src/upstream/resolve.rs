@@ -136,30 +136,33 @@ struct Watched {
 }
 
 impl Watched {
-    /// Looks up `name` for as long as it is polled, and publishes what becomes known of it.
-    async fn follow(self: Rc<Self>, name: Rc<Name>) {
-        let interval = self.upstream.config.resolve_interval;
-        let mut wanted = self.upstream.endpoints.lookups();
+    /// Looks up `name` for as long as it is polled, and publishes what becomes known of it from this call on.
+    fn follow(self: Rc<Self>, name: Rc<Name>) -> impl Future<Output = ()> {
+        // Not at the first poll: an answer may come before.
         let (mut answers, mut published) = (name.answers(), name.known());
-        loop {
-            // A look-up that is under way, or that nobody has made yet, is due at once.
-            let last = name.answered_at();
-            if let Some(last) = last {
-                clock::sleep_until(last + LOOKUP_PAUSE).await;
-            }
-            let due = last.map_or_else(clock::now, |last| last + interval);
-            // Each branch only waits: a request for a look-up and an answer are kept until they are seen.
-            tokio::select! {
-                () = clock::sleep_until(due) => self.look_up(&name).await,
-                _ = wanted.changed() => self.look_up(&name).await,
-                // Another upstream has looked it up.
-                _ = answers.changed() => {}
-            }
-            answers.mark_unchanged();
-            let known = name.known();
-            if known != published {
-                published = known;
-                self.publish();
+        let mut wanted = self.upstream.endpoints.lookups();
+        let interval = self.upstream.config.resolve_interval;
+        async move {
+            loop {
+                // A look-up that is under way, or that nobody has made yet, is due at once.
+                let due = async {
+                    if let Some(last) = name.answered_at() {
+                        clock::sleep_until(last + LOOKUP_PAUSE).await;
+                        let _woken = clock::until(last + interval, wanted.changed()).await;
+                    }
+                };
+                // Both branches only wait: a request for a look-up and an answer are kept until they are seen.
+                tokio::select! {
+                    () = due => self.look_up(&name).await,
+                    // The answer to another upstream, or to the generation before.
+                    _ = answers.changed() => {}
+                }
+                answers.mark_unchanged();
+                let known = name.known();
+                if known != published {
+                    published = known;
+                    self.publish();
+                }
             }
         }
     }
