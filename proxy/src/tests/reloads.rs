@@ -128,6 +128,22 @@ fn an_endpoint_goes_to_its_own_upstream_first_and_to_one_upstream_only() {
     });
 }
 
+#[test]
+fn reloads_that_follow_each_other_faster_than_the_interval_do_not_end_the_look_ups() {
+    paused(async {
+        let net = Net::default();
+        net.name("a.test", &["10.0.0.1"], Duration::from_millis(20));
+        let config = upstream("a", "a.test:80");
+        let bench = Bench::new(&net, &config).await;
+        net.name("a.test", &["10.0.0.2"], Duration::from_millis(20));
+        for _ in 0..60 {
+            pass(Duration::from_millis(100)).await;
+            bench.reload(&config).await;
+        }
+        assert_eq!(endpoints(&bench.shared.live(), "a")[0].at.address.to_string(), B);
+    });
+}
+
 /// Upstreams by name: their addresses, and after how many failures a breaker opens.
 type Drawn = BTreeMap<u8, (BTreeSet<u8>, u32)>;
 

@@ -23,6 +23,7 @@ fn sighup_reloads_even_a_file_that_looks_the_same() {
     site.wait_for_generation(2);
     assert_eq!(site.get().status, 200);
     assert_eq!(site.count("outrigger_config_reloads_total", &[("result", "accepted")]), 1);
+    assert_eq!(site.count("outrigger_config_generation", &[]), 2);
 }
 
 #[test]
