@@ -76,15 +76,10 @@ impl FileWatch {
     pub async fn reload(&mut self, shared: &Shared, resolver: &Rc<Resolver>) -> bool {
         self.acted_on = Stamp::read(&self.path);
         self.seen = self.acted_on;
-        let loaded = match std::fs::metadata(&self.path) {
-            // A pipe without a writer would block the control thread for ever, and a device may never end.
-            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
-                let name = self.path.display().to_string();
-                Err(Faults::unreadable(&name, &io::Error::other("not a file")))
-            }
-            _ => Config::load(&self.path),
-        };
-        match loaded {
+        let path = self.path.clone();
+        // Not on this thread: to read a large file takes longer than a connection should wait for being accepted.
+        let loaded = tokio::task::spawn_blocking(move || load(&path)).await;
+        match loaded.expect("reading a configuration does not panic") {
             Ok(config) => {
                 put_in_force(shared, resolver, config).await;
                 true
@@ -94,6 +89,16 @@ impl FileWatch {
                 false
             }
         }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, Faults> {
+    match std::fs::metadata(path) {
+        // A pipe without a writer would block for ever, and a device may never end.
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+            Err(Faults::unreadable(&path.display().to_string(), &io::Error::other("not a file")))
+        }
+        _ => Config::load(path),
     }
 }
 
