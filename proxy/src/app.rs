@@ -1,7 +1,7 @@
 //! The composition root: builds the running proxy from a configuration, and stops it in order.
 //!
-//! One **control thread** (the calling one) accepts connections, watches the configuration, resolves names and serves the admin port. **Workers** serve
-//! the requests. A new connection goes to the worker with the fewest: an app holds few, long-lived connections, which the
+//! One **control thread** (the calling one) accepts connections, watches the configuration and resolves names. **Workers** serve the requests. The **admin
+//! thread** serves the operator. A new connection goes to the worker with the fewest: an app holds few, long-lived connections, which the
 //! kernel's hashing would spread badly.
 //!
 //! The app may still need its sidecar after SIGTERM, so the proxy stops in this order:
@@ -177,7 +177,7 @@ impl App {
 
 /// The acceptors of both ports.
 struct Listening {
-    /// Both acceptors; aborted with this set, at the latest when the control thread returns.
+    /// The app's acceptor, the heartbeat, and a task that ends with the admin thread; aborted with this set, at the latest when the control thread returns.
     tasks: JoinSet<()>,
     accepting: AbortHandle,
     close_app: watch::Sender<bool>,
@@ -196,7 +196,11 @@ impl Listening {
         let mut tasks = JoinSet::new();
         let accepting =
             tasks.spawn_local(accept(Arc::clone(shared), listeners.app.open(app_closes)?, threads.handoffs.clone()));
-        tasks.spawn_local(admin::serve(Arc::clone(shared), listeners.admin.open(admin_closes)?));
+        let beating = Arc::clone(shared);
+        tasks.spawn_local(async move { beating.keep_beating().await });
+        let admin = admin::start(Arc::clone(shared), listeners.admin, admin_closes)?;
+        // It reports nothing but its end.
+        tasks.spawn_local(async { drop(admin.await) });
         Ok(Listening { tasks, accepting, close_app, close_admin, successor })
     }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::downstream::memory::ReplayMemory;
 use crate::live::Live;
 use crate::memory::Memory;
@@ -33,7 +35,16 @@ pub struct Shared {
     pub workers: Vec<Load>,
     draining: AtomicBool,
     quit: Notify,
+    /// Counts up while the control thread runs, which writes it.
+    beats: AtomicU64,
+    /// How many times in a row the admin thread has found `beats` unchanged; it writes it.
+    beats_missed: AtomicU64,
 }
+
+/// The time between two signs of life of the control thread.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// So many missing signs of life are a dead thread: half a minute. Nothing that it does takes a second, but a machine under load may stop it for some.
+const BEATS_MISSED_MAX: u64 = 30;
 
 /// The counts of one worker.
 #[derive(Default)]
@@ -69,6 +80,8 @@ impl Shared {
             workers,
             draining: AtomicBool::new(false),
             quit: Notify::new(),
+            beats: AtomicU64::new(0),
+            beats_missed: AtomicU64::new(0),
         }
     }
 
@@ -119,6 +132,31 @@ impl Shared {
     /// Whether a worker has ended by a panic.
     pub fn has_lost_a_worker(&self) -> bool {
         self.workers.iter().any(|load| load.is_lost.load(Relaxed))
+    }
+
+    /// Shows that the control thread runs, for as long as it runs this.
+    pub async fn keep_beating(&self) {
+        loop {
+            self.beats.fetch_add(1, Relaxed);
+            clock::sleep(BEAT_INTERVAL).await;
+        }
+    }
+
+    /// Watches, from another thread, whether the control thread runs. It counts its own turns instead of time: when the machine stops, both threads stop.
+    pub async fn watch_beats(&self) {
+        let mut seen = self.beats.load(Relaxed);
+        loop {
+            clock::sleep(BEAT_INTERVAL).await;
+            let beats = self.beats.load(Relaxed);
+            let missed = if beats == seen { self.beats_missed.load(Relaxed) + 1 } else { 0 };
+            self.beats_missed.store(missed, Relaxed);
+            seen = beats;
+        }
+    }
+
+    /// Whether the control thread has not run for so long that nothing accepts connections any more.
+    pub fn control_stands_still(&self) -> bool {
+        self.beats_missed.load(Relaxed) > BEATS_MISSED_MAX
     }
 
     /// The limit of downstream connections.

@@ -16,7 +16,7 @@ use http::uri::Authority;
 use http::{HeaderName, Method, Request, StatusCode, Version, header};
 use tower::{Layer, Service};
 
-use super::response::{Response, TEXT, reply};
+use super::response::{Response, reply};
 use crate::shared::Shared;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -68,7 +68,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.gate.admit(&request) {
             Ok(()) => Box::pin(self.inner.call(request)),
-            Err((status, sentence)) => Box::pin(ready(Ok(reply(status, TEXT, sentence)))),
+            Err((status, sentence)) => Box::pin(ready(Ok(reply(status, sentence)))),
         }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
             let gate = Gate { shared: Arc::clone(shared), is_local };
             let mut below = gate.layer(tower::service_fn(|_: Request<()>| {
                 passed = true;
-                ready(Ok::<_, std::convert::Infallible>(reply(StatusCode::OK, TEXT, "below")))
+                ready(Ok::<_, std::convert::Infallible>(reply(StatusCode::OK, "below")))
             }));
             let request = Request::builder().method(method).uri(target).header(header::HOST, host).body(());
             let responding = below.call(request.expect("a request"));

@@ -2,18 +2,30 @@
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 
-/// A response, whole in memory.
-pub(super) type Response = http::Response<Full<Bytes>>;
+use super::text::Reader;
+
+/// A response: a sentence, or a text that it shares with other responses.
+pub(super) type Response = http::Response<Either<Full<Bytes>, Reader>>;
 
 /// The content type of plain sentences.
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 /// Keeps pages of other sites from embedding our responses, even as a script or a picture.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// A response with `body`; its fields keep it out of caches and of other sites' pages.
-pub(super) fn reply(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response {
+/// A response with a sentence for a person.
+pub(super) fn reply(status: StatusCode, sentence: &'static str) -> Response {
+    respond(status, TEXT, Either::Left(Full::from(sentence)))
+}
+
+/// A response with a shared text.
+pub(super) fn share(content_type: &'static str, text: Reader) -> Response {
+    respond(StatusCode::OK, content_type, Either::Right(text))
+}
+
+/// A response whose fields keep it out of caches and of other sites' pages.
+fn respond(status: StatusCode, content_type: &'static str, body: Either<Full<Bytes>, Reader>) -> Response {
     let mut builder = http::Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
     builder = match status {
         StatusCode::METHOD_NOT_ALLOWED => builder.header(header::ALLOW, "GET, HEAD"),
@@ -24,6 +36,6 @@ pub(super) fn reply(status: StatusCode, content_type: &str, body: impl Into<Byte
         .header(header::CACHE_CONTROL, "no-store")
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
         .header(RESOURCE_POLICY, "same-origin")
-        .body(Full::new(body.into()))
+        .body(body)
         .expect("the fields above are valid")
 }

@@ -1,5 +1,6 @@
 //! The state of the proxy as one value, which becomes JSON for people and gauges for Prometheus.
 
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -154,11 +155,13 @@ impl Snapshot {
         }
     }
 
-    /// As JSON, with a line break at the end.
-    pub(super) fn json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("a struct of strings and numbers can be written");
-        text.push('\n');
-        text
+    /// Writes it as JSON, with a line break at the end.
+    ///
+    /// # Errors
+    /// `out` fails.
+    pub(super) fn write_json(&self, out: &mut impl io::Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, self)?;
+        out.write_all(b"\n")
     }
 
     /// Sets the gauges that mirror a state, and removes the series of what no longer exists.

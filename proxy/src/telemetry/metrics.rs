@@ -10,12 +10,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// In seconds, from a response over loopback to the default request timeout; denser where retries and tails show.
@@ -238,11 +239,13 @@ impl Metrics {
         self.endpoint_connections.reset();
     }
 
-    /// The exposition in Prometheus' text format 0.0.4.
-    pub fn text(&self) -> String {
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .expect("families of the prometheus crate can be encoded")
+    /// Writes the exposition in Prometheus' text format 0.0.4.
+    ///
+    /// # Errors
+    /// `out` fails.
+    pub fn write_text(&self, out: &mut impl io::Write) -> prometheus::Result<()> {
+        // One by one, so that each family's values are let go when they have been written.
+        self.registry.gather().into_iter().try_for_each(|family| TextEncoder::new().encode(&[family], out))
     }
 }
 

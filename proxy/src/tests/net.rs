@@ -423,7 +423,9 @@ impl Bench {
             let is_known = [METRICS, ERRORS].iter().any(|page| page.contains(&format!("`{value}`")));
             assert!(is_known, "{label} is nowhere a label's value");
         }
-        let text = self.shared.metrics.text();
+        let mut text = Vec::new();
+        self.shared.metrics.write_text(&mut text).expect("memory");
+        let text = String::from_utf8(text).expect("text");
         let lines =
             text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()

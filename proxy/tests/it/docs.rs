@@ -280,7 +280,9 @@ fn the_page_of_metrics_lists_exactly_the_families_that_are_declared() {
     }
     assert_eq!(listed, declared);
     // The families of a fresh registry prove that the source was read correctly.
-    let text = Metrics::new().text();
+    let mut text = Vec::new();
+    Metrics::new().write_text(&mut text).expect("memory");
+    let text = String::from_utf8(text).expect("text");
     let shown: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE outrigger_")?.split(' ').next()).collect();
     assert!(shown.len() >= 5, "{shown:?}");
