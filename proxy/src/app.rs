@@ -317,7 +317,7 @@ async fn accept(shared: Arc<Shared>, mut acceptor: Acceptor, handoffs: Vec<mpsc:
             Ok(tcp) => hand_over(&shared, tcp, &handoffs).await,
             Err(error) => {
                 // An idle connection to an endpoint may have the descriptor that is missing.
-                shared.sockets.ask();
+                shared.sockets.ask_for_downstream();
                 shared.emit(&Event::AcceptFailed(&error));
                 clock::sleep(ACCEPT_PAUSE).await;
             }

@@ -127,10 +127,17 @@ impl Pool {
         true
     }
 
-    /// Closes idle connections that another worker needs the sockets of.
-    pub fn close_asked(&self) {
+    /// Closes idle connections that another worker or the acceptor needs the sockets of. The acceptor gets none that was in use a moment ago, because that one
+    /// serves a connection that has been accepted.
+    pub fn close_asked(&self, now: Instant) {
         while self.sockets.is_asked() && self.close_oldest() {
             self.sockets.answered();
+        }
+        if self.sockets.is_asked_for_downstream() {
+            let oldest = self.idle.borrow().values().filter_map(|waiting| Some(waiting.first()?.since)).min();
+            if oldest.is_some_and(|since| now.saturating_duration_since(since) > NOT_IDEMPOTENT_IDLE_MAX) {
+                self.close_oldest();
+            }
         }
     }
 

@@ -4,8 +4,8 @@
 //! connection beyond it closes an idle one first: its own that has been idle for longest, or else it asks the other workers, which look at each of their ticks.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// How many idle connections are closed for one that was asked for in vain, so that the next ones need not ask.
 const ASKED: usize = 8;
@@ -17,6 +17,8 @@ pub struct Sockets {
     max: AtomicUsize,
     /// How many idle connections workers are asked to close.
     asked: AtomicUsize,
+    /// Whether the acceptor has no descriptor.
+    is_wanted_downstream: AtomicBool,
 }
 
 /// One socket, for as long as its connection is being made or is open.
@@ -26,7 +28,12 @@ pub struct Socket(Arc<Sockets>);
 impl Sockets {
     /// Up to `max` of them.
     pub fn new(max: usize) -> Arc<Sockets> {
-        Arc::new(Sockets { open: AtomicUsize::new(0), max: AtomicUsize::new(max), asked: AtomicUsize::new(0) })
+        Arc::new(Sockets {
+            open: AtomicUsize::new(0),
+            max: AtomicUsize::new(max),
+            asked: AtomicUsize::new(0),
+            is_wanted_downstream: AtomicBool::new(false),
+        })
     }
 
     /// Changes the limit. Connections beyond a lower one stay open.
@@ -51,8 +58,19 @@ impl Sockets {
         (self.open.fetch_add(1, Relaxed) < self.max()).then_some(taken)
     }
 
-    /// Asks all workers to close idle connections at their next tick.
-    pub fn ask(&self) {
+    /// Asks for the descriptor of a connection that has been idle for a while, for one of the app that was not accepted.
+    pub fn ask_for_downstream(&self) {
+        self.is_wanted_downstream.store(true, Relaxed);
+    }
+
+    /// Whether [`Sockets::ask_for_downstream`] was called and no worker has seen it yet.
+    pub(super) fn is_asked_for_downstream(&self) -> bool {
+        // Read first: a worker's tick must not write what all of them share.
+        self.is_wanted_downstream.load(Relaxed) && self.is_wanted_downstream.swap(false, Relaxed)
+    }
+
+    /// Asks all workers to close idle connections at their next tick, whatever their age, for one of another worker.
+    pub(super) fn ask(&self) {
         self.asked.fetch_max(ASKED, Relaxed);
     }
 
@@ -79,6 +97,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_answered_once() {
+        let sockets = Sockets::new(0);
+        assert!(!sockets.is_asked());
+        sockets.ask();
+        sockets.ask();
+        for _ in 0..ASKED {
+            assert!(sockets.is_asked());
+            sockets.answered();
+        }
+        sockets.answered();
+        assert!(!sockets.is_asked(), "not below nothing");
+        sockets.ask_for_downstream();
+        assert!(sockets.is_asked_for_downstream() && !sockets.is_asked_for_downstream());
+    }
 
     proptest! {
         #[test]

@@ -194,7 +194,7 @@ impl Context {
         self.unflushed.flush();
         self.notice_lag(now);
         self.pool.reap(now);
-        self.pool.close_asked();
+        self.pool.close_asked(now);
         // A request that begins ends no other exchange. So they end one by one, if what is left has to.
         match self.memory.level() {
             Level::Free | Level::Scarce => {}

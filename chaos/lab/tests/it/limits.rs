@@ -1,8 +1,10 @@
-//! What is bounded, at its bound: connections and descriptors.
+//! What is bounded, at its bound: connections, descriptors and memory.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +58,11 @@ impl Kept {
 
 /// A proxy that may open so many descriptors.
 fn proxy_with_descriptors(limit: u32, listen: &str, policies: &str) -> (Programs, Folder, Backend, Proxy) {
+    proxy_after(&format!("ulimit -n {limit}"), listen, policies)
+}
+
+/// A proxy that the shell becomes after this command.
+fn proxy_after(first: &str, listen: &str, policies: &str) -> (Programs, Folder, Backend, Proxy) {
     let (programs, folder) = (programs(), Folder::new());
     let backend = programs.backend(&[]).unwrap_or_else(|error| panic!("{error}"));
     let text =
@@ -63,10 +70,34 @@ fn proxy_with_descriptors(limit: u32, listen: &str, policies: &str) -> (Programs
     let path = folder.write("config.toml", &text);
     let proxy = programs.command("outrigger", [OsStr::new("--config"), path.as_os_str()]);
     let mut command = Command::new("sh");
-    command.env_clear().args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
+    command.env_clear().args(["-c", &format!("{first} && exec \"$@\""), "sh"]);
     command.arg(proxy.get_program()).args(proxy.get_args());
     let proxy = programs.proxy_by(command).unwrap_or_else(|error| panic!("{error}"));
     (programs, folder, backend, proxy)
+}
+
+/// A control group with so much memory, which is gone with its test.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` if this machine lets nobody make one.
+    fn with_memory(bytes: u64) -> Option<Group> {
+        let name = format!("outrigger-it-{}", std::process::id());
+        for (folder, limit) in [("memory", "memory.limit_in_bytes"), ("", "memory.max")] {
+            let group = Group(Path::new("/sys/fs/cgroup").join(folder).join(&name));
+            if fs::create_dir(&group.0).is_ok() && fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
+                return Some(group);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It can be removed only when the last process in it has ended, which takes a moment.
+        wait_until("the end of the group", || !self.0.exists() || fs::remove_dir(&self.0).is_ok());
+    }
 }
 
 fn closed(proxy: &Proxy, reason: &str) -> u64 {
@@ -130,6 +161,57 @@ fn a_connection_that_we_have_no_descriptor_for_is_held_against_nobody() {
     check_none(&proxy, "outrigger_breaker_transitions_total", &[]);
     assert!(metrics.count("outrigger_connects_total", &[("result", "no_local_socket")]) >= 30);
     assert!(metrics.count("outrigger_requests_total", &[("outcome", "no_local_socket")]) >= 30);
+}
+
+#[test]
+fn with_every_place_taken_on_both_sides_the_probe_is_answered() {
+    let hangs = Origin::new(Arc::new(|_, stream| while read_head(stream).is_some() {}));
+    let policies = format!("[upstreams.hangs]\nendpoints = [\"{}\"]\n", hangs.address);
+    let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(256, "connections_max = 100", &policies);
+    let mut waiting: Vec<_> = (0..64).map(|_| Kept::open(proxy.app)).collect();
+    for connection in &mut waiting {
+        connection.0.write_all(b"GET / HTTP/1.1\r\nhost: hangs\r\n\r\n").expect("taken");
+    }
+    wait_until("a connection upstream for each", || hangs.connections() == 64);
+    assert_eq!(Kept::open(proxy.app).response(), Some(503), "no place is left");
+    for _ in 0..10 {
+        let seen = lab::http::ask(proxy.admin, "GET", "/livez", &[], "").expect("it responds");
+        assert_eq!(seen.status, 200);
+    }
+    check_none(&proxy, "outrigger_connections_closed_total", &[("reason", "accept_failed")]);
+}
+
+#[test]
+fn thousands_of_heads_that_do_not_end_fit_into_the_memory_of_the_manifest_and_requests_are_served() {
+    const MEMORY: u64 = 128 << 20;
+    const HEADS: usize = 4_000;
+    let name = "thousands of half-sent heads in 128 MiB";
+    let Some(group) = Group::with_memory(MEMORY) else {
+        return cannot_run(name, "no control group with a limit of memory can be made here");
+    };
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|most| most < 2 * HEADS as u64) {
+        return cannot_run(name, "too few descriptors may be opened here");
+    }
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit everybody may");
+    let join = format!("echo $$ > {}/cgroup.procs", group.0.display());
+    let (_programs, _folder, _backend, mut proxy) = proxy_after(&join, "", "");
+    let head = format!("GET / HTTP/1.1\r\nhost: backend\r\n{}", format!("x: {}\r\n", "y".repeat(400)).repeat(74));
+    let mut held = Vec::new();
+    for number in 0..HEADS {
+        let mut stream = TcpStream::connect(proxy.app).expect("a connection");
+        // One that was refused may be closed already.
+        let _ = stream.write_all(head.as_bytes());
+        held.push(stream);
+        if number % 100 == 0 {
+            assert!(proxy.process.ended().is_none(), "it lives after {number}");
+            assert!(proxy.process.resident_bytes() < MEMORY);
+            assert_eq!(Kept::open(proxy.app).ask(), Some(200), "after {number}");
+        }
+    }
+    assert!(closed(&proxy, "memory_limit") > 0);
+    drop((held, proxy));
 }
 
 #[test]
