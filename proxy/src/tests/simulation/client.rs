@@ -8,6 +8,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use super::super::net::{Bench, read_body, read_head};
 use super::World;
 use super::endpoint::field;
+use super::laws;
 use super::scenario::REQUEST_MILLIS;
 use crate::clock;
 
@@ -74,6 +75,7 @@ pub(super) async fn live(world: Rc<World>, bench: Rc<Bench>, number: u32) {
         world.under_way.set(world.under_way.get() + 1);
         connection = exchange(&world, taken, &request).await;
         world.under_way.set(world.under_way.get() - 1);
+        laws::at_any_time(&world, &bench);
         let arrivals = world.arrivals.borrow().get(&request.id).copied().unwrap_or(0);
         let most = if request.is_repeatable() { world.scenario.attempts_max + 1 } else { 1 };
         if arrivals > most {

@@ -1,4 +1,4 @@
-//! What must be true at the end of a run, when nothing happens any more.
+//! What must be true at any time, and at the end of a run, when nothing happens any more.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,6 +10,16 @@ use crate::clock;
 
 /// Longer than any limit of a run lasts: connections that idle, bodies that stand still, endpoints that say nothing.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// Each attempt belongs to a request that has a slot, and neither slots nor places to wait are ever more than their limit.
+pub(super) fn at_any_time(world: &World, bench: &Bench) {
+    let ((requests, attempts), waiting) = (bench.under_way(), bench.waiting());
+    let max = world.scenario.in_flight_max;
+    if attempts > requests || requests > max || waiting > max {
+        world
+            .violation(format!("{attempts} attempts, {requests} requests in flight and {waiting} that wait, of {max}"));
+    }
+}
 
 pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
     let live = bench.shared.live();
@@ -31,6 +41,7 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
     ];
     let (requests, attempts) = bench.under_way();
     left.extend([("slots", u64::from(requests)), ("attempts", u64::from(attempts))]);
+    left.push(("places to wait", u64::from(bench.waiting())));
     for upstream in live.upstreams() {
         for endpoint in upstream.endpoints.load().iter() {
             left.push(("idle connections", u64::from(endpoint.at.idle.load(Relaxed))));
