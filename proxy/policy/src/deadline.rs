@@ -33,7 +33,7 @@ impl Timeouts {
     }
 
     /// When the attempt that began at `started` times out, by the current state of the body, and with which outcome. `forgiven` is what
-    /// [`crate::lag::Forgiveness`] says of the scheduling lag since the attempt began.
+    /// [`crate::lag::Forgiveness`] says of the scheduling lag since the attempt began; what was forgiven before belongs to `begun`.
     pub fn attempt_end(
         &self,
         begun: Instant,

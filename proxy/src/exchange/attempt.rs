@@ -16,7 +16,7 @@ use outrigger_http1::encode::BodyLength;
 use outrigger_http1::head::{RequestHead, ResponseHead};
 use outrigger_http1::traits::{RequestTraits, requested_upgrade, switched_protocol};
 use outrigger_policy::balance::Lease;
-use outrigger_policy::lag::Forgiveness;
+use outrigger_policy::lag::{Forgiveness, Lag};
 use outrigger_policy::outcome::{Outcome, Pushback};
 use outrigger_policy::retry;
 use outrigger_policy::upload::Pace;
@@ -46,6 +46,8 @@ pub(super) struct Sender {
     head: RequestHead,
     /// When the request began.
     begun: Instant,
+    /// The worker's scheduling lag since then, as far as it is forgiven.
+    forgiveness: Cell<Forgiveness>,
     host: HostField,
     reuse: Reuse,
     /// The protocols that the request asks to upgrade to, if any are allowed.
@@ -112,7 +114,16 @@ impl Sender {
         forward::forward_request(&mut head);
         record.upload = upload.clone();
         let traits = downstream.stream.traits();
-        Sender { context, handle, upload, downstream, head, begun, host, reuse, upgrade, traits }
+        let forgiveness = Cell::new(forgiveness);
+        Sender { context, handle, upload, downstream, head, begun, forgiveness, host, reuse, upgrade, traits }
+    }
+
+    /// How much of the lag is forgiven to the request so far.
+    fn forgiven(&self, lag: Lag) -> Duration {
+        let mut forgiveness = self.forgiveness.get();
+        let forgiven = forgiveness.notice(lag);
+        self.forgiveness.set(forgiveness);
+        forgiven
     }
 
     /// Makes attempt `number`, which began at `started`, at the endpoint of `lease`. No other attempt uses `alarm` meanwhile.
@@ -123,8 +134,7 @@ impl Sender {
         started: Instant,
         alarm: AttemptAlarm,
     ) -> Attempted {
-        let forgiveness = Forgiveness::new(self.context.lag(), self.handle.policies.timeouts.request);
-        let timer = Timer { sender: self, alarm, started, forgiveness: Cell::new(forgiveness) };
+        let timer = Timer { sender: self, alarm, started, forgiven_before: self.forgiven(self.context.lag()) };
         let sent = self.send(lease.endpoint(), &timer).await;
         let at = clock::now();
         let (outcome, result) = match sent {
@@ -246,8 +256,8 @@ struct Timer<'a> {
     sender: &'a Sender,
     alarm: AttemptAlarm,
     started: Instant,
-    /// The worker's scheduling lag since the attempt began, as far as it is forgiven.
-    forgiveness: Cell<Forgiveness>,
+    /// What was forgiven to the request before the attempt.
+    forgiven_before: Duration,
 }
 
 impl Timer<'_> {
@@ -269,10 +279,9 @@ impl Timer<'_> {
         // Computed anew each time, because the endpoint's time begins when the upload has ended.
         let outcome = loop {
             let lag = context.lag();
-            let mut forgiveness = self.forgiveness.get();
-            let forgiven = forgiveness.notice(lag);
-            self.forgiveness.set(forgiveness);
-            let (end, outcome) = timeouts.attempt_end(*begun, self.started, &upload.standing(lag), forgiven);
+            let forgiven = self.sender.forgiven(lag) - self.forgiven_before;
+            let begun = *begun + self.forgiven_before;
+            let (end, outcome) = timeouts.attempt_end(begun, self.started, &upload.standing(lag), forgiven);
             ready!(alarm.poll_until(end, cx));
             // The alarm may have rung before the tick noticed the lag.
             context.notice_lag(clock::now());

@@ -96,6 +96,20 @@ fn a_request_that_gets_no_slot_by_its_deadline_returns_the_response_at_hand() {
 }
 
 #[test]
+fn a_retry_whose_wait_ends_late_because_the_worker_stood_still_has_its_time() {
+    paused(async {
+        let net = Net::default();
+        overloaded(&net, 0);
+        let bench = Bench::new(&net, &slots(1)).await;
+        let mut busy = asking(&bench, "/busy1").await;
+        tokio::time::advance(seconds(300)).await;
+        assert_eq!(busy.response().await.expect("a response").status, 200);
+        settle().await;
+        assert_eq!(bench.metric("outrigger_attempts_total", &["attempt_timeout"]), 0.0);
+    });
+}
+
+#[test]
 fn a_client_that_leaves_the_queue_for_a_slot_passes_its_turn_on() {
     paused(async {
         let net = Net::default();
