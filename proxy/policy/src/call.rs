@@ -201,8 +201,8 @@ impl Call {
         self.waiting.as_ref().map_or(Poll::Ready(()), |waiting| waiting.poll_slot(cx))
     }
 
-    /// The response of attempt `number` was to be superseded by a retry and has been kept whole. If no endpoint admits the retry, it is returned instead of a
-    /// rejection.
+    /// Attempt `number` is superseded by a retry, and its response was read whole, or it failed without one. If the retry finds no endpoint or no slot, this is
+    /// returned instead of a rejection.
     pub fn kept(&mut self, number: u32) {
         self.kept = Some(number);
     }
