@@ -12,6 +12,7 @@ use outrigger::clock::Rng;
 use outrigger::config::Config;
 use outrigger::exchange::forward;
 use outrigger::live::Live;
+use outrigger::path::RequestPath;
 use outrigger::telemetry::metrics::Metrics;
 use outrigger::upstream::resolve::Addresses;
 use outrigger_http1::head::{RequestHead, ResponseHead};
@@ -132,7 +133,7 @@ pub(crate) const ALL: &[Function] = &[
             (format!("/shop/r{}/items/7", ROUTES - 1), std::mem::replace(&mut stage.live, live()).table);
         stage.repeat(times, |_, _| {
             let found = table.by_name(black_box("backend")).expect("it is configured");
-            black_box(found.routes.find(black_box(&path), &Method::GET));
+            black_box(found.routes.find(RequestPath::new(black_box(&path)), &Method::GET));
         });
     }),
 ];

@@ -4,13 +4,14 @@
 //! sleeps through a wait, drops a cancelled attempt. Guards do what must happen however a request ends: the [`Record`] counts and logs it once, the admission
 //! gives its slot and permit back, and a lease gives its endpoint back. So a downstream that disconnects halfway undoes exactly what was done.
 //!
-//! `attempt` makes one attempt, `forward` prepares heads for the next hop, `response` sends the response downstream, `tunnel` takes over after an upgrade or a
-//! CONNECT, and `record` does the accounting.
+//! `attempt` makes one attempt, `repeat` says which requests may be sent again, `forward` prepares heads for the next hop, `response` sends the response
+//! downstream, `tunnel` takes over after an upgrade or a CONNECT, and `record` does the accounting.
 
 mod attempt;
 pub mod forward;
 pub mod received;
 mod record;
+mod repeat;
 pub mod response;
 mod tunnel;
 
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::Guard;
 use http::Method;
-use outrigger_http1::head::{Name, RequestHead};
+use outrigger_http1::head::RequestHead;
 use outrigger_http1::parse::Refusal;
 use outrigger_policy::call::{Call, Scene, Step};
 use outrigger_policy::outcome::{Class, Outcome};
@@ -34,10 +35,10 @@ use self::received::{Received, Source};
 use self::record::{Decide, Record};
 use self::response::{Reply, Response};
 use crate::clock::{self, Alarm};
-use crate::config::Repeat;
 use crate::downstream::stream::Downstream;
 use crate::downstream::upload::Upload;
 use crate::error::ProxyError;
+use crate::path::RequestPath;
 use crate::upstream::endpoint::{Endpoint, Target};
 use crate::upstream::pool::Reuse;
 use crate::worker::context::Context;
@@ -82,6 +83,13 @@ struct Admitted {
     sending: (HostField, Reuse),
 }
 
+/// What a head leads to.
+struct Routed {
+    handle: Rc<RouteHandle>,
+    host: HostField,
+    is_idempotent: bool,
+}
+
 /// A request that gets no response from its upstream.
 struct Failure {
     error: ProxyError,
@@ -94,15 +102,14 @@ fn admit(record: &mut Record, head: &RequestHead) -> Result<Admitted, ProxyError
     if !record.context.has_memory(head.fields.capacity()) {
         return Err(ProxyError::MemoryLimit);
     }
-    let (handle, is_by_name) = find_route(&record.context, head)?;
+    let Routed { handle, host, is_idempotent } = find_route(&record.context, head)?;
     record.routed(&handle);
     if forward::max_forwards(head) == Some(0) {
         return Err(ProxyError::MaxForwardsReached);
     }
-    let (started, is_idempotent) = (record.started, is_idempotent(&handle.config.repeat, head));
+    let started = record.started;
     let begun = record.decide(started, |cx| Call::begin(&handle.policies, is_idempotent, cx));
     let call = begun.map_err(|why| ProxyError::rejected(why, handle.breaker_scope, started))?;
-    let host = if is_by_name { HostField::Kept } else { HostField::OfEndpoint };
     let reuse = if is_idempotent { Reuse::Any } else { Reuse::Fresh };
     Ok(Admitted { call, handle, sending: (host, reuse) })
 }
@@ -283,7 +290,7 @@ async fn first_to_end<F: Future<Output = Attempted>>(
 
 /// Finds the upstream by host and the route by path and method. Only a relative target may fall back to the default upstream; an absolute one, such as that of a
 /// CONNECT, means exactly the host it names.
-fn find_route(context: &Context, head: &RequestHead) -> Result<(Rc<RouteHandle>, bool), ProxyError> {
+fn find_route(context: &Context, head: &RequestHead) -> Result<Routed, ProxyError> {
     let live = context.live();
     let destination = forward::destination(head)?;
     let by_default = || live.table.by_default().filter(|_| !destination.is_absolute);
@@ -294,13 +301,9 @@ fn find_route(context: &Context, head: &RequestHead) -> Result<(Rc<RouteHandle>,
         // A CONNECT has no path, so it gets the default route.
         Method::CONNECT if found.routes.default.upstream.config.connect => &found.routes.default,
         Method::CONNECT => return Err(ProxyError::MethodNotAllowed),
-        _ => found.routes.find(head.path(), &head.method),
+        _ => found.routes.find(RequestPath::new(head.path()), &head.method),
     };
-    Ok((context.handle(route), found.is_by_name))
-}
-
-/// Whether a request may be sent again although it may have been acted on (by RFC 9110 §9.2.2 or by the route's configuration).
-fn is_idempotent(repeat: &Repeat, head: &RequestHead) -> bool {
-    let by_method = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    by_method || repeat.idempotent || (repeat.idempotency_key && head.fields.has(Name::IdempotencyKey))
+    let host = if found.is_by_name { HostField::Kept } else { HostField::OfEndpoint };
+    let is_idempotent = repeat::is_idempotent(found.routes, route, head);
+    Ok(Routed { handle: context.handle(route), host, is_idempotent })
 }

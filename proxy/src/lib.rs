@@ -17,6 +17,7 @@ pub mod error;
 pub mod exchange;
 pub mod live;
 pub mod memory;
+pub mod path;
 pub mod shared;
 pub mod transport;
 pub mod upstream;

@@ -13,6 +13,7 @@ mod memory;
 pub(crate) mod multiplexed;
 mod names;
 mod net;
+mod paths;
 mod refusals;
 mod reloads;
 mod requests;

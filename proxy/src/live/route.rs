@@ -1,7 +1,8 @@
 //! From a request to the policies that apply to it: host → upstream, then path and method → route.
 //!
 //! A host takes one hash look-up. Within an upstream the first route of the file that matches wins. The search does not walk the list: it looks up each prefix
-//! of the path's segments and takes the earliest route among the hits, so that ten thousand routes cost as much as one.
+//! of the path's segments and takes the earliest route among the hits, so that ten thousand routes cost as much as one. It follows the path's normal form; what
+//! must hold however the endpoint reads the path asks [`Routes::every_reading`].
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use outrigger_policy::call;
 use rustc_hash::FxHashMap;
 
 use crate::config;
+use crate::path::{self, Agreed, RequestPath};
 use crate::telemetry::metrics::RouteMetrics;
 use crate::upstream::Upstream;
 
@@ -50,7 +52,12 @@ pub struct Routes {
     pub configured: Vec<Arc<Route>>,
     methods: Vec<Vec<Method>>,
     by_prefix: FxHashMap<String, Vec<usize>>,
+    /// The [`path::loose`] text of each prefix as far as all servers agree on it, with a slash behind it, and the index of its route. In order, so that the ones
+    /// below a path are neighbours.
+    by_loose: Vec<(Vec<u8>, usize)>,
     segments_max: usize,
+    /// Whether some of these routes, the default one included, sends nothing twice.
+    pub has_single_attempts: bool,
 }
 
 /// Finds an upstream's routes by the host of a request.
@@ -78,44 +85,99 @@ pub struct Pattern {
     pub methods: Vec<Method>,
 }
 
+impl Route {
+    /// Whether it retries nothing.
+    pub fn is_single_attempt(&self) -> bool {
+        self.config.retry.max_attempts == 1
+    }
+}
+
 impl Routes {
     /// `configured` in order of the file.
     pub fn new(default: Arc<Route>, configured: Vec<(Pattern, Arc<Route>)>) -> Routes {
         let mut routes = Routes {
+            has_single_attempts: default.is_single_attempt(),
             default,
             configured: Vec::new(),
             methods: Vec::new(),
             by_prefix: FxHashMap::default(),
+            by_loose: Vec::new(),
             segments_max: 0,
         };
         for (at, (pattern, route)) in configured.into_iter().enumerate() {
             let prefix = pattern.path_prefix.trim_end_matches('/');
             routes.segments_max = routes.segments_max.max(prefix.matches('/').count());
+            routes.has_single_attempts |= route.is_single_attempt();
             routes.by_prefix.entry(prefix.to_owned()).or_default().push(at);
+            routes.by_loose.push((below(RequestPath::new(prefix).agreed().levels).collect(), at));
             routes.configured.push(route);
             routes.methods.push(pattern.methods);
         }
+        routes.by_loose.sort_unstable();
         routes
     }
 
-    /// The first route of the file that matches, else the default.
-    pub fn find(&self, path: &str, method: &Method) -> &Arc<Route> {
+    /// The first route of the file that matches the path's normal form, else the default.
+    pub fn find(&self, path: RequestPath<'_>, method: &Method) -> &Arc<Route> {
         if self.configured.is_empty() {
             return &self.default;
         }
-        let first = prefixes(path, self.segments_max)
-            .filter_map(|prefix| self.by_prefix.get(prefix))
-            .filter_map(|hits| {
-                hits.iter().find(|at| self.methods[**at].is_empty() || self.methods[**at].contains(method))
-            })
-            .min();
-        first.map_or(&self.default, |at| &self.configured[*at])
+        self.route(self.first(path.normal().as_str(), method))
+    }
+
+    /// Whether `says` holds for the route that each server, by its own reading of the path, would find.
+    pub fn every_reading(&self, path: RequestPath<'_>, method: &Method, says: impl Fn(&Route) -> bool) -> bool {
+        if self.configured.is_empty() {
+            return says(&self.default);
+        }
+        let agreed = path.agreed();
+        // Every reading matches this one, so none of them finds a later route.
+        let last = self.first(agreed.kept, method);
+        let mut earlier =
+            self.reachable(&agreed).filter(|at| last.is_none_or(|last| *at < last) && self.takes(*at, method));
+        says(self.route(last)) && earlier.all(|at| says(&self.configured[at]))
+    }
+
+    /// The routes that some reading of a path with this beginning may match: those of its prefixes, and those below it unless it is the whole path.
+    fn reachable(&self, agreed: &Agreed<'_>) -> impl Iterator<Item = usize> {
+        let (levels, is_whole) = (agreed.levels, agreed.is_whole);
+        let above = prefixes(levels, self.segments_max).flat_map(|prefix| {
+            let from = self.by_loose.partition_point(|(text, _)| text.iter().copied().lt(below(prefix)));
+            self.by_loose[from..].iter().take_while(move |(text, _)| text.iter().copied().eq(below(prefix)))
+        });
+        let from = self.by_loose.partition_point(|(text, _)| text.iter().copied().lt(below(levels)));
+        let inside = self.by_loose[from..].iter().take_while(move |(text, _)| !is_whole && begins(text, below(levels)));
+        above.chain(inside).map(|(_, at)| *at)
+    }
+
+    /// The first route of the file whose prefix `path` begins with.
+    fn first(&self, path: &str, method: &Method) -> Option<usize> {
+        let hits = prefixes(path, self.segments_max).filter_map(|prefix| self.by_prefix.get(prefix));
+        hits.filter_map(|hits| hits.iter().copied().find(|at| self.takes(*at, method))).min()
+    }
+
+    fn takes(&self, at: usize, method: &Method) -> bool {
+        self.methods[at].is_empty() || self.methods[at].contains(method)
+    }
+
+    fn route(&self, at: Option<usize>) -> &Arc<Route> {
+        at.map_or(&self.default, |at| &self.configured[at])
     }
 
     /// All routes, the default first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         std::iter::once(&self.default).chain(&self.configured)
     }
+}
+
+/// What the loose texts of all paths at or below `levels` begin with.
+fn below(levels: &str) -> impl Iterator<Item = u8> + Clone {
+    path::loose(levels).chain(std::iter::once(b'/'))
+}
+
+fn begins(text: &[u8], mut beginning: impl Iterator<Item = u8>) -> bool {
+    let mut text = text.iter();
+    beginning.all(|byte| text.next() == Some(&byte))
 }
 
 /// The path cut at its segments: `""`, `"/a"`, `"/a/b"`, … up to `segments_max` of them.

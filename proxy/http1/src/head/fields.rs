@@ -26,6 +26,8 @@ pub enum Name {
     KeepAlive,
     /// `Max-Forwards`.
     MaxForwards,
+    /// `X-HTTP-Method-Override`, `X-HTTP-Method` and `X-Method-Override`: some frameworks take the method from them.
+    MethodOverride,
     /// `Outrigger-Attempts`, this workspace's own field: known here so that removing it costs a bit and no comparison.
     Attempts,
     /// `Proxy-Authenticate`.
@@ -60,14 +62,17 @@ impl Name {
             (10, b'k') => (Name::KeepAlive, b"keep-alive"),
             (11, b'r') => (Name::RetryAfter, b"retry-after"),
             (12, b'm') => (Name::MaxForwards, b"max-forwards"),
+            (13, b'x') => (Name::MethodOverride, b"x-http-method"),
             (14, b'c') => (Name::ContentLength, b"content-length"),
             (14, b'h') => (Name::Http2Settings, b"http2-settings"),
             (15, b'i') => (Name::IdempotencyKey, b"idempotency-key"),
             (16, b'p') => (Name::ProxyConnection, b"proxy-connection"),
             (17, b't') => (Name::TransferEncoding, b"transfer-encoding"),
+            (17, b'x') => (Name::MethodOverride, b"x-method-override"),
             (18, b'o') => (Name::Attempts, b"outrigger-attempts"),
             (18, b'p') => (Name::ProxyAuthenticate, b"proxy-authenticate"),
             (19, b'p') => (Name::ProxyAuthorization, b"proxy-authorization"),
+            (22, b'x') => (Name::MethodOverride, b"x-http-method-override"),
             _ => return Name::Other,
         };
         if text.eq_ignore_ascii_case(expected) { name } else { Name::Other }

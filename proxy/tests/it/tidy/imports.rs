@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["upstream"],
     &["downstream"],
     &["telemetry"],
-    &["error", "config", "memory", "transport", "clock"],
+    &["error", "config", "memory", "transport", "clock", "path"],
 ];
 
 /// Files by their module path within a crate, and the files each of them names.
