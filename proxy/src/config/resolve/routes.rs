@@ -10,6 +10,7 @@ use outrigger_policy::breaker;
 use crate::config::fault::{Collector, is_name, quoted};
 use crate::config::file::{Settled, Table};
 use crate::config::settings::Route;
+use crate::path::RequestPath;
 
 use super::policies::{Base, Draft};
 
@@ -105,12 +106,23 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("{found} does not begin with \"/\""));
     }
+    let path = RequestPath::new(text);
+    let normal = path.normal();
+    let prefix = match normal.as_str().trim_end_matches('/') {
+        "" => "/",
+        prefix => prefix,
+    };
     if text.len() > 1 && text.ends_with('/') {
-        let example = quoted(text.trim_end_matches('/'));
-        return Err(format!("{found} ends with \"/\" (a prefix is whole segments already: write {example})"));
+        return Err(format!("{found} ends with \"/\" (a prefix is whole segments already: write {})", quoted(prefix)));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) {
         return Err(format!("{found} has characters that no path has (spaces, \"?\" and others are written %20, %3F)"));
+    }
+    if normal.as_str() != text {
+        return Err(format!("{found} is not in normal form, so it would never match (write {})", quoted(prefix)));
+    }
+    if path.may_climb() {
+        return Err(format!("{found} has a segment that some servers read as \"..\", so it is not one place"));
     }
     Ok(text.to_owned())
 }
