@@ -19,7 +19,7 @@ bin=$out/$host/release
 seeds() { cargo run --quiet --locked -p outrigger-properties --example seeds -- "$@"; }
 
 # Requests and responses have the most to find, and take the longest.
-shares=(requests:3 responses:3 headers:1 authority:1 config:1 times:1 policies:1)
+shares=(requests:3 responses:3 headers:1 authority:1 paths:1 config:1 times:1 policies:1)
 [ $# -eq 0 ] || shares=("$1:1")
 sum=0
 for share in "${shares[@]}"; do sum=$((sum + ${share#*:})); done

@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod config;
 pub mod headers;
+pub mod paths;
 pub mod policies;
 mod reference;
 pub mod requests;

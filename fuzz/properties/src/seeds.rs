@@ -12,6 +12,7 @@ pub fn of(name: &str) -> Vec<(String, Vec<u8>)> {
         "authority" => include_str!("../seeds/authority.txt"),
         "config" => include_str!("../seeds/config.txt"),
         "headers" => include_str!("../seeds/headers.txt"),
+        "paths" => include_str!("../seeds/paths.txt"),
         "policies" => include_str!("../seeds/policies.txt"),
         "requests" => include_str!("../seeds/requests.txt"),
         "times" => include_str!("../seeds/times.txt"),
@@ -97,6 +98,11 @@ mod tests {
     #[test]
     fn headers_hold_for_their_seeds() {
         holds("headers", crate::headers::check);
+    }
+
+    #[test]
+    fn paths_hold_for_their_seeds() {
+        holds("paths", crate::paths::check);
     }
 
     #[test]
