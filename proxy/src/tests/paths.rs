@@ -28,6 +28,10 @@ name = "cafe"
 path_prefix = "/caf%C3%A9"
 retry = { idempotent = true }
 [[upstreams.backend.routes]]
+name = "project"
+path_prefix = "/projects/a%2Fb"
+retry = { idempotent = true }
+[[upstreams.backend.routes]]
 name = "keyed"
 path_prefix = "/keyed"
 retry = { idempotency_key = true }
@@ -178,6 +182,10 @@ fn routes_by_method_and_routes_with_escapes_have_the_same_law() {
             ("POST /caf%C3%A9/7", "cafe", 2),
             // A server that compares escapes as text takes this for another path.
             ("POST /caf%c3%a9/7", "cafe", 1),
+            ("POST /projects/a%2Fb/7", "project", 2),
+            ("POST /projects/a%2Fb/7/../8", "project", 2),
+            ("POST /projects/a%2Fb/..;/8", "project", 1),
+            ("POST /projects/a/b", "default", 1),
             ("OPTIONS *", "default", 2),
         ],
     );
