@@ -182,7 +182,9 @@ fn begins(text: &[u8], mut beginning: impl Iterator<Item = u8>) -> bool {
 
 /// The path cut at its segments: `""`, `"/a"`, `"/a/b"`, … up to `segments_max` of them.
 fn prefixes(path: &str, segments_max: usize) -> impl Iterator<Item = &str> {
-    let ends = path.match_indices('/').map(|(at, _)| at).chain(std::iter::once(path.len()));
+    // Byte by byte: between two slashes there are too few of them for a search that looks at many at once.
+    let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    let ends = slashes.chain(std::iter::once(path.len()));
     ends.take(segments_max + 1).map(|end| &path[..end])
 }
 
