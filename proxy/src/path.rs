@@ -8,7 +8,7 @@
 //!   is no slash, as with Envoy's defaults, and a `%` that begins no escape counts as `%25`.
 //! - [`RequestPath::agreed`] is what all readings have in common. Whoever needs the strictest word of all readings asks for every route that a path with this
 //!   beginning can lead to. The readings themselves are never listed, because their number grows with each way to read: instead, a segment that anybody could
-//!   read as something else than one level with about this text ends the agreement, and whatever could be `..` takes from it. One pass over the path, no
+//!   read as something else than one level with about this text ends the agreement, and whatever could be `..` takes from it. Two passes over the path, no
 //!   memory.
 //!
 //! What this takes into account: decoding once, twice or not at all, also of `/`, `.` and `%`; `\` as a slash (IIS, WHATWG URLs); parameters after `;` (Tomcat);
