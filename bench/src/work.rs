@@ -52,7 +52,7 @@ pub(crate) const ALL: &[Function] = &[
     ("breaker_acquire_and_record", |mut stage, times| {
         let breaker = Breaker::new(stage.policies().breaker.expect("it is on"), stage.now);
         stage.repeat(times, |now, rng| {
-            let permit = breaker.try_acquire(now, rng).permit.expect("it stays closed");
+            let permit = breaker.try_acquire(now).permit.expect("it stays closed");
             black_box(breaker.on_result(permit, Class::Success, now, rng));
         });
     }),

@@ -68,7 +68,7 @@ impl<T> Lease<T> {
         let permit = match &endpoint.breaker {
             None => None,
             Some(breaker) => {
-                let admission = breaker.try_acquire(cx.now, cx.rng);
+                let admission = breaker.try_acquire(cx.now);
                 cx.moved(Scope::Endpoint(endpoint), admission.moved);
                 Some(admission.permit.ok()?)
             }
@@ -87,11 +87,12 @@ impl<T> Lease<T> {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
 
-    /// The head of a response has come. It settles the permit unless the class is a success, which is final only when the body has arrived whole. A probe is settled
-    /// in any case, so that a long stream does not keep the breaker half-open.
+    /// The head of a response has come. It settles the permit unless the class is a success, which is final only when the body has arrived whole.
     pub fn on_head<R: Rng, O: Observer<T>>(&mut self, class: Class, cx: &mut Context<'_, R, O>) {
-        if class != Class::Success || self.is_probe() {
+        if class != Class::Success {
             self.settle_breaker(class, cx);
+        } else if let Some(permit) = &mut self.permit {
+            permit.on_head(cx.now);
         }
     }
 

@@ -4,14 +4,22 @@
 //!            failure ratio over the window, or consecutive failures
 //!   closed ────────────────────────────────────────────────────────▶ open ◀──────────┐
 //!      ▲                                                              │ open time    │ a probe failed
-//!      │                 enough probes succeeded                      ▼ is over      │ or its lease expired
+//!      │                 enough probes succeeded                      ▼ is over      │
 //!      └───────────────────────────────────────────────────────── half-open ─────────┘
 //! ```
 //!
 //! **A permit is a lease.** An attempt needs a [`Permit`]. The permit carries the era in which it was given, and every change of state begins a
-//! new era, so a result from before a trip changes nothing after it. A probe's permit also expires: one that is never settled (a task is stuck or
-//! lost) fails after `probe_lease`, and one that is dropped gives its place back at once. So half-open cannot
+//! new era, so a result from before a trip changes nothing after it. A probe's permit also expires: one that is not settled within `probe_lease`
+//! (a task is stuck or lost, or the downstream is slow) loses its place, and one that is dropped gives it back at once. So half-open cannot
 //! stick, a defect that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
+//!
+//! **Only the endpoint decides.** No time that passes is a verdict: an expired lease says nothing, and its result still counts when it comes. A probe that takes
+//! long (a slow upload, a long poll) does not keep the others out: after [`Config::probe_spacing`] another one goes, after twice the spacing one more, and so on.
+//! The growing waits bound how many are out. A request is never refused for longer than the wait that is due.
+//!
+//! **A head is half a success.** A probe succeeds when its response has come whole, or when its body has gone on for one spacing after its head: a long
+//! stream must not keep the breaker half-open, and a response that breaks off at once must not close it. If the body of a probe breaks off after that, the closing was
+//! wrong, and the breaker trips at once, with the next longer open time.
 //!
 //! **The open time doubles** with each trip up to a cap. Jitter shortens it, so that a fleet of sidecars does not probe in step. It
 //! starts over only after the breaker has stayed closed for a whole window, so that a backend that passes its probe and fails again does not get
@@ -32,7 +40,11 @@ use crate::outcome::Class;
 use crate::units::{Epoch, Ratio};
 use crate::window::Window;
 
+mod gate;
+mod probes;
 mod types;
+use gate::Gate;
+use probes::Probes;
 pub use types::{Config, Open, Reason, Snapshot, State, Transition};
 
 /// The result of [`Breaker::try_acquire`]: the permit or a refusal, and the change of state that the call may have caused.
@@ -52,6 +64,8 @@ pub struct Refusal {
 }
 
 /// The right to send one attempt. [`Breaker::on_result`] settles it; a dropped permit counts as [`Class::Neutral`].
+///
+/// A probe's permit counts in its own half-open era. A failure after its head counts in the closed era that follows it, too.
 #[derive(Debug)]
 #[must_use = "a permit that is not handed back by on_result says nothing about what happened"]
 pub struct Permit {
@@ -64,6 +78,8 @@ pub struct Permit {
 struct Probe {
     breaker: Arc<Breaker>,
     number: u64,
+    /// Whether the head of a successful response has come.
+    has_head: bool,
 }
 
 /// No failure was counted yet.
@@ -94,22 +110,14 @@ struct Turn {
     reason: Option<Reason>,
     /// Trips since the breaker last stayed closed for a whole window: the exponent of the open time.
     trips: u32,
-    leases: Vec<Lease>,
-    next_probe: u64,
-    probes_passed: u32,
-}
-
-#[derive(Debug)]
-struct Lease {
-    number: u64,
-    expires_at: Instant,
+    probes: Probes,
 }
 
 impl Breaker {
     /// A closed breaker.
     pub fn new(config: Config, now: Instant) -> Arc<Breaker> {
         let epoch = Epoch::new(now);
-        let turn = Turn { since: now, reason: None, trips: 0, leases: Vec::new(), next_probe: 0, probes_passed: 0 };
+        let turn = Turn { since: now, reason: None, trips: 0, probes: Probes::default() };
         Arc::new(Breaker {
             config,
             epoch,
@@ -133,14 +141,15 @@ impl Breaker {
             State::Closed => true,
             State::Open => self.epoch.nanos(now) >= self.reopen_at.load(Relaxed),
             State::HalfOpen => {
-                let turn = self.turn();
-                turn.has_place(&self.config) || turn.has_expired(now)
+                let mut turn = self.turn();
+                turn.probes.catch_up(now);
+                turn.probes.admit_from(&self.config).is_none_or(|at| at <= now)
             }
         }
     }
 
     /// Asks for the right to send one attempt.
-    pub fn try_acquire(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {
+    pub fn try_acquire(self: &Arc<Self>, now: Instant) -> Admission {
         let gate = self.gate();
         match gate.state {
             State::Closed => Admission { permit: Ok(Permit { era: gate.era, probe: None }), moved: None },
@@ -149,37 +158,36 @@ impl Breaker {
                 if self.epoch.nanos(now) < reopen_at {
                     return Admission { permit: Err(Refusal { retry_at: self.epoch.at(reopen_at) }), moved: None };
                 }
-                self.acquire_probe(now, rng)
+                self.acquire_probe(now)
             }
-            State::HalfOpen => self.acquire_probe(now, rng),
+            State::HalfOpen => self.acquire_probe(now),
         }
     }
 
-    /// Settles a permit. Results of another era, and of probes whose lease has expired, are ignored.
-    pub fn on_result(&self, mut permit: Permit, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
-        if let Some(probe) = permit.probe.take() {
-            return self.on_probe_result(probe, class, now, rng);
+    /// Settles a permit. Results of another era are ignored.
+    pub fn on_result(&self, permit: Permit, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+        if permit.is_probe() {
+            return self.on_probe_result(permit, class, now, rng);
         }
         let is_failure = match class {
             Class::Success => false,
             Class::Failure => true,
             Class::Overload | Class::Neutral => return None,
         };
-        if self.gate() != (Gate { state: State::Closed, era: permit.era }) {
-            return None;
-        }
-        let streak = self.count(is_failure, now);
-        let reason = self.broken_rule(streak, now)?;
-        let mut turn = self.turn();
-        // Another core may have tripped the breaker between our count and the lock.
-        (self.gate().era == permit.era).then(|| self.trip(&mut turn, reason, now, rng))
+        self.count_in(permit.era, is_failure, now, rng)
     }
 
     /// The state and the numbers behind it.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let turn = self.turn();
+        let mut turn = self.turn();
+        turn.probes.catch_up(now);
         let state = self.gate().state;
         let sums = self.window.sums(now);
+        let retry_at = match state {
+            State::Closed => None,
+            State::Open => Some(self.epoch.at(self.reopen_at.load(Relaxed))),
+            State::HalfOpen => turn.probes.admit_from(&self.config),
+        };
         Snapshot {
             state,
             since: turn.since,
@@ -188,17 +196,28 @@ impl Breaker {
             failures: sums.second,
             consecutive_failures: self.streak.load(Relaxed),
             trips: turn.trips,
-            probes_out: u32::try_from(turn.leases.len()).unwrap_or(u32::MAX),
-            reopen_at: (state == State::Open).then(|| self.epoch.at(self.reopen_at.load(Relaxed))),
+            probes_out: turn.probes.count_out(),
+            retry_at,
         }
     }
 
     /// Why the breaker refuses, and when it probably admits again.
     pub fn open(&self, now: Instant) -> Open {
-        let Snapshot { since, reason, results, failures, consecutive_failures, reopen_at, .. } = self.snapshot(now);
-        // Half-open: most probes end long before their lease does, so the shortest open time is the better guess.
-        let retry_at = reopen_at.unwrap_or(now + self.config.open_base);
+        let Snapshot { since, reason, results, failures, consecutive_failures, retry_at, .. } = self.snapshot(now);
+        let retry_at = retry_at.map_or(now, |at| at.max(now));
         Open { reason, since, retry_at, results, failures, consecutive_failures }
+    }
+
+    /// Counts a result of a closed era, if that is still the current one.
+    fn count_in(&self, era: u64, is_failure: bool, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+        if self.gate() != (Gate { state: State::Closed, era }) {
+            return None;
+        }
+        let streak = self.count(is_failure, now);
+        let reason = self.broken_rule(streak, now)?;
+        let mut turn = self.turn();
+        // Another core may have tripped the breaker between our count and the lock.
+        (self.gate().era == era).then(|| self.trip(&mut turn, reason, now, rng))
     }
 
     /// Counts a result of the closed era and returns the failures in a row.
@@ -234,59 +253,66 @@ impl Breaker {
             && u128::from(self.epoch.nanos(now).saturating_sub(failed_at)) <= self.config.window.as_nanos()
     }
 
-    fn acquire_probe(self: &Arc<Self>, now: Instant, rng: &mut impl Rng) -> Admission {
+    fn acquire_probe(self: &Arc<Self>, now: Instant) -> Admission {
         let mut turn = self.turn();
-        let moved = match self.gate().state {
-            // Another core has just closed the breaker, so no probe is needed any more.
-            State::Closed => {
-                return Admission { permit: Ok(Permit { era: self.gate().era, probe: None }), moved: None };
+        let mut moved = None;
+        match self.gate().state {
+            // Another core has just tripped or closed the breaker.
+            State::Open if self.epoch.nanos(now) < self.reopen_at.load(Relaxed) => {}
+            State::Closed => {}
+            State::Open => moved = Some(self.turn_to(&mut turn, State::HalfOpen, Reason::OpenTimeOver, now)),
+            State::HalfOpen => {
+                turn.probes.catch_up(now);
+                moved = self.close_if_passed(&mut turn, now);
             }
-            State::Open if self.epoch.nanos(now) >= self.reopen_at.load(Relaxed) => {
-                Some(self.turn_to(&mut turn, State::HalfOpen, Reason::OpenTimeOver, now))
-            }
-            State::HalfOpen if turn.has_expired(now) => Some(self.trip(&mut turn, Reason::ProbeExpired, now, rng)),
-            State::Open | State::HalfOpen => None,
-        };
+        }
         let gate = self.gate();
-        if gate.state == State::Open || !turn.has_place(&self.config) {
-            return Admission { permit: Err(Refusal { retry_at: self.next_chance(gate.state, &turn, now) }), moved };
+        let retry_at = match gate.state {
+            State::Closed => return Admission { permit: Ok(Permit { era: gate.era, probe: None }), moved },
+            State::Open => Some(self.epoch.at(self.reopen_at.load(Relaxed))),
+            State::HalfOpen => turn.probes.admit_from(&self.config).filter(|at| *at > now),
+        };
+        if let Some(retry_at) = retry_at {
+            return Admission { permit: Err(Refusal { retry_at }), moved };
         }
-        let number = turn.next_probe;
-        turn.next_probe += 1;
-        let expires_at = now.checked_add(self.config.probe_lease).unwrap_or(now);
-        turn.leases.push(Lease { number, expires_at });
-        Admission {
-            permit: Ok(Permit { era: gate.era, probe: Some(Probe { breaker: Arc::clone(self), number }) }),
-            moved,
-        }
+        let number = turn.probes.add(now, self.config.probe_lease);
+        let probe = Probe { breaker: Arc::clone(self), number, has_head: false };
+        Admission { permit: Ok(Permit { era: gate.era, probe: Some(probe) }), moved }
     }
 
-    /// When a retry may be admitted: after the open time, or, while all probes are out, after a guess at when one of them ends.
-    fn next_chance(&self, state: State, turn: &Turn, now: Instant) -> Instant {
-        match state {
-            State::Open => self.epoch.at(self.reopen_at.load(Relaxed)),
-            // Most probes end long before their lease does, so the shortest open time is the better guess.
-            State::Closed | State::HalfOpen => {
-                let lease_end = turn.leases.iter().map(|lease| lease.expires_at).min().unwrap_or(now);
-                lease_end.min(now + self.config.open_base)
-            }
-        }
-    }
-
-    fn on_probe_result(&self, probe: Probe, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+    fn on_probe_result(&self, permit: Permit, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+        let Permit { era, probe: Some(probe) } = permit else { return None };
         let mut turn = self.turn();
-        if !turn.remove(probe.number) {
-            return None; // its lease had expired, or it is from an earlier half-open time
+        let gate = self.gate();
+        if gate == (Gate { state: State::HalfOpen, era }) {
+            turn.probes.catch_up(now);
+            return match class {
+                Class::Neutral => {
+                    turn.probes.give_back(probe.number);
+                    None
+                }
+                Class::Failure | Class::Overload => Some(self.trip(&mut turn, Reason::ProbeFailed, now, rng)),
+                Class::Success => {
+                    turn.probes.on_success(probe.number);
+                    self.close_if_passed(&mut turn, now)
+                }
+            };
         }
-        match class {
-            Class::Neutral => None,
-            Class::Failure | Class::Overload => Some(self.trip(&mut turn, Reason::ProbeFailed, now, rng)),
-            Class::Success => {
-                turn.probes_passed += 1;
-                let is_enough = turn.probes_passed >= self.config.probes.get();
-                is_enough.then(|| self.turn_to(&mut turn, State::Closed, Reason::ProbesSucceeded, now))
-            }
+        // Every change of state adds one, so this is the closed era that the probes of `era` have opened.
+        let opened = Gate { state: State::Closed, era: era + 1 };
+        if class != Class::Failure || !probe.has_head || gate != opened {
+            return None;
         }
+        if now.saturating_duration_since(turn.since) < self.config.window {
+            return Some(self.trip(&mut turn, Reason::ProbeFailed, now, rng));
+        }
+        // It has stayed closed on other results since, so the failure is one of many.
+        drop(turn);
+        self.count_in(opened.era, true, now, rng)
+    }
+
+    fn close_if_passed(&self, turn: &mut Turn, now: Instant) -> Option<Transition> {
+        turn.probes.have_passed(&self.config).then(|| self.turn_to(turn, State::Closed, Reason::ProbesSucceeded, now))
     }
 
     fn trip(&self, turn: &mut Turn, reason: Reason, now: Instant, rng: &mut impl Rng) -> Transition {
@@ -311,8 +337,7 @@ impl Breaker {
         let from = self.gate();
         turn.since = now;
         turn.reason = Some(reason);
-        turn.leases.clear();
-        turn.probes_passed = 0;
+        turn.probes.clear();
         if to == State::Closed {
             self.window.clear();
             self.streak.store(0, Relaxed);
@@ -332,58 +357,24 @@ impl Breaker {
     }
 }
 
-impl Turn {
-    fn has_place(&self, config: &Config) -> bool {
-        let taken = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
-        taken.saturating_add(self.probes_passed) < config.probes.get()
-    }
-
-    fn has_expired(&self, now: Instant) -> bool {
-        self.leases.iter().any(|lease| lease.expires_at <= now)
-    }
-
-    fn remove(&mut self, number: u64) -> bool {
-        let place = self.leases.iter().position(|lease| lease.number == number);
-        place.map(|at| self.leases.swap_remove(at)).is_some()
-    }
-}
-
 impl Permit {
     /// Whether this is a probe's permit. The breaker waits for its result, so settle it as soon as one is known.
     pub fn is_probe(&self) -> bool {
         self.probe.is_some()
     }
+
+    /// The head of a successful response came at `now`, and its body is under way. Only a probe's permit takes note: it passes if the body goes on.
+    pub fn on_head(&mut self, now: Instant) {
+        if let Some(probe) = &mut self.probe {
+            probe.has_head = true;
+            probe.breaker.turn().probes.on_head(probe.number, now, probe.breaker.config.probe_spacing());
+        }
+    }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.breaker.turn().remove(self.number);
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Gate {
-    state: State,
-    era: u64,
-}
-
-impl Gate {
-    fn pack(self) -> u64 {
-        let state = match self.state {
-            State::Closed => 0,
-            State::Open => 1,
-            State::HalfOpen => 2,
-        };
-        self.era << 2 | state
-    }
-
-    fn unpack(word: u64) -> Gate {
-        let state = match word & 3 {
-            0 => State::Closed,
-            1 => State::Open,
-            _ => State::HalfOpen,
-        };
-        Gate { state, era: word >> 2 }
+        self.breaker.turn().probes.give_back(self.number);
     }
 }
 

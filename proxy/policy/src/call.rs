@@ -368,7 +368,7 @@ impl Admission {
         let max = policies.in_flight_max;
         let slot = policies.in_flight.enter(max).ok_or(Rejection::InFlightLimit { max })?;
         let Some(breaker) = &policies.breaker else { return Ok(Admission { slot: Some(slot), permit: None }) };
-        let admission = breaker.try_acquire(cx.now, cx.rng);
+        let admission = breaker.try_acquire(cx.now);
         cx.moved(Scope::Calls, admission.moved);
         match admission.permit {
             Ok(permit) => Ok(Admission { slot: Some(slot), permit: Some(permit) }),
@@ -382,6 +382,20 @@ impl Admission {
     /// Whether the breaker waits for its verdict in order to close.
     pub fn is_probe(&self) -> bool {
         self.permit.as_ref().is_some_and(Permit::is_probe)
+    }
+
+    /// The head of the response goes downstream, and its body follows. A probe whose head is no success is settled by it.
+    pub fn on_head<T, R: Rng, O: Observer<T>>(
+        &mut self,
+        class: Class,
+        policies: &Policies,
+        cx: &mut Context<'_, R, O>,
+    ) {
+        match &mut self.permit {
+            Some(permit) if permit.is_probe() && class == Class::Success => permit.on_head(cx.now),
+            Some(permit) if permit.is_probe() => self.settle(class, policies, cx),
+            _ => {}
+        }
     }
 
     /// Settles the permit with the class of the request. Only the first call counts. The slot stays taken until the drop.

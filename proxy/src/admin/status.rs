@@ -309,7 +309,7 @@ impl BreakerStatus {
             consecutive_failures: snapshot.consecutive_failures,
             trips: snapshot.trips,
             probes_out: snapshot.probes_out,
-            retry_after_seconds: snapshot.reopen_at.map(|at| seconds(at.saturating_duration_since(clocks.now))),
+            retry_after_seconds: snapshot.retry_at.map(|at| seconds(at.saturating_duration_since(clocks.now))),
             number: match snapshot.state {
                 State::Closed => 0,
                 State::HalfOpen => 1,

@@ -60,9 +60,10 @@ pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Ad
         record.downstream.progress.enter_tunnel(idle);
         return Reply::Tunnel(Tunnel::new(head, *through, record, admission));
     }
-    // The head settles a probe, so that a long stream does not keep the breaker half-open.
-    if admission.as_ref().is_some_and(Admission::is_probe) {
-        settle(&mut record, &mut admission, class, clock::now());
+    if let Some(admission) = admission.as_mut().filter(|admission| admission.is_probe())
+        && let Some(handle) = record.handle().cloned()
+    {
+        record.decide(clock::now(), |cx| admission.on_head(class, &handle.policies, cx));
     }
     Reply::Response(Response { head, body: ResponseBody::new(body, record, admission), is_last })
 }

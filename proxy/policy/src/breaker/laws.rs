@@ -11,6 +11,8 @@ use std::num::NonZeroU32;
 enum Step {
     Wait(u64),
     Acquire,
+    /// The head of a success comes for the permit at this index (modulo how many are held).
+    Head(usize),
     /// Settles the permit at this index (modulo how many are held).
     Settle(usize, Class),
     Drop(usize),
@@ -24,30 +26,48 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => (0u64..4_000).prop_map(Step::Wait),
         5 => Just(Step::Acquire),
+        1 => any::<prop::sample::Index>().prop_map(|i| Step::Head(i.index(64))),
         4 => (any::<prop::sample::Index>(), class()).prop_map(|(i, c)| Step::Settle(i.index(64), c)),
         1 => any::<prop::sample::Index>().prop_map(|i| Step::Drop(i.index(64))),
     ];
     prop::collection::vec(step, 1..300)
 }
 
+/// How many probes may be out beside the first: each waits one spacing longer than the one before, and all have begun within a lease and a spacing.
+fn surplus_max(config: &Config) -> u32 {
+    let spacings = (config.probe_lease + config.probe_spacing()).as_millis() / config.probe_spacing().as_millis();
+    (0..).take_while(|n| u128::from(n * (n + 1) / 2) <= spacings).last().expect("zero at least")
+}
+
 proptest! {
     #[test]
-    fn half_open_admits_at_most_its_probes_and_every_permit_comes_back(steps in steps(), probes in 1u32..4, seed: u64) {
+    fn the_probes_that_are_out_are_bounded_and_every_permit_comes_back(steps in steps(), probes in 1u32..4, seed: u64) {
         let config = Config { probes: NonZeroU32::new(probes).expect("not zero"), ..config() };
         let mut now = Instant::now();
         let (breaker, mut rng) = (Breaker::new(config, now), StdRng::seed_from_u64(seed));
         let mut held: Vec<Permit> = Vec::new();
         let mut state = State::Closed;
         for step in steps {
+            let is_verdict = matches!(step, Step::Settle(_, Class::Failure | Class::Overload));
             let moved = match step {
                 Step::Wait(ms) => {
                     now += Duration::from_millis(ms);
                     None
                 }
                 Step::Acquire => {
-                    let admission = breaker.try_acquire(now, &mut rng);
+                    let out = breaker.snapshot(now).probes_out;
+                    let admission = breaker.try_acquire(now);
+                    if let (Err(refusal), State::HalfOpen) = (&admission.permit, breaker.snapshot(now).state) {
+                        let wait = refusal.retry_at.saturating_duration_since(now);
+                        prop_assert!(!wait.is_zero() && wait <= config.probe_spacing() * (out + 1), "{wait:?}, {out} out");
+                    }
                     held.extend(admission.permit.ok());
                     admission.moved
+                }
+                Step::Head(at) if !held.is_empty() => {
+                    let at = at % held.len();
+                    held[at].on_head(now);
+                    None
                 }
                 Step::Settle(at, class) if !held.is_empty() => {
                     let permit = held.swap_remove(at % held.len());
@@ -57,24 +77,25 @@ proptest! {
                     drop(held.swap_remove(at % held.len()));
                     None
                 }
-                Step::Settle(..) | Step::Drop(_) => None,
+                Step::Head(_) | Step::Settle(..) | Step::Drop(_) => None,
             };
             let snapshot = breaker.snapshot(now);
             // The reported transitions form a chain without a gap, so none was left out.
             if let Some(moved) = moved {
                 prop_assert_eq!(moved.from, state);
                 prop_assert_eq!(moved.open_for.is_some(), moved.to == State::Open);
+                prop_assert!(moved.to != State::Open || is_verdict || moved.reason == Reason::FailureRatio, "{moved:?}");
                 state = moved.to;
             }
             prop_assert_eq!(snapshot.state, state);
-            prop_assert!(snapshot.probes_out <= probes);
+            prop_assert!(snapshot.probes_out <= probes + surplus_max(&config), "{snapshot:?}");
             prop_assert!(snapshot.state == State::HalfOpen || snapshot.probes_out == 0);
         }
         held.clear();
         prop_assert_eq!(breaker.snapshot(now).probes_out, 0);
     }
 
-    /// A working upstream closes the breaker again whatever happened before, within the longest open time, one lease and a few requests.
+    /// A working upstream closes the breaker again whatever happened before, and whoever still holds a probe: within the longest open time and one wait that is due.
     #[test]
     fn half_open_and_open_are_always_left(steps in steps(), seed: u64) {
         let mut now = Instant::now();
@@ -83,20 +104,31 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait(ms) => now += Duration::from_millis(ms),
-                Step::Acquire => lost.extend(breaker.try_acquire(now, &mut rng).permit.ok()),
+                Step::Acquire => lost.extend(breaker.try_acquire(now).permit.ok()),
+                Step::Head(at) if !lost.is_empty() => {
+                    let at = at % lost.len();
+                    lost[at].on_head(now);
+                }
                 Step::Settle(at, class) if !lost.is_empty() => {
                     let permit = lost.swap_remove(at % lost.len());
                     breaker.on_result(permit, class, now, &mut rng);
                 }
-                Step::Settle(..) | Step::Drop(_) => {}
+                Step::Head(_) | Step::Settle(..) | Step::Drop(_) => {}
             }
         }
         // The permits still held are leaked on purpose: their owners never come back.
         std::mem::forget(lost);
-        for _ in 0..4 {
-            now += config().open_cap + config().probe_lease;
-            if let Ok(permit) = breaker.try_acquire(now, &mut rng).permit {
-                breaker.on_result(permit, Class::Success, now, &mut rng);
+        let last = now + config().open_cap + config().probe_spacing() * (breaker.snapshot(now).probes_out + 1);
+        loop {
+            match breaker.try_acquire(now).permit {
+                Ok(permit) => {
+                    breaker.on_result(permit, Class::Success, now, &mut rng);
+                    break;
+                }
+                Err(refusal) => {
+                    prop_assert!(refusal.retry_at > now && refusal.retry_at <= last);
+                    now = refusal.retry_at;
+                }
             }
         }
         prop_assert_eq!(breaker.snapshot(now).state, State::Closed);
@@ -113,7 +145,7 @@ proptest! {
             // Keep the model's ratio below one half by turning a failure that would reach it into a success.
             let is_failure = is_failure && (failed + 1) * 2 < all + 1;
             (all, failed) = (all + 1, failed + u32::from(is_failure));
-            let permit = breaker.try_acquire(now, &mut rng).permit.expect("closed");
+            let permit = breaker.try_acquire(now).permit.expect("closed");
             let class = if is_failure { Class::Failure } else { Class::Success };
             prop_assert_eq!(breaker.on_result(permit, class, now, &mut rng), None);
         }

@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn acquire(&mut self) -> Admission {
-        self.breaker.try_acquire(self.now, &mut self.rng)
+        self.breaker.try_acquire(self.now)
     }
 
     fn permit(&mut self) -> Permit {
@@ -117,10 +117,10 @@ fn overload_and_neutral_results_count_for_nothing_while_closed() {
 #[test]
 fn open_refuses_until_its_time_is_over_and_says_when_that_is() {
     let mut bench = Bench::new(config());
-    assert_eq!(bench.breaker.snapshot(bench.now).reopen_at, None);
+    assert_eq!(bench.breaker.snapshot(bench.now).retry_at, None);
     bench.trip();
     let reopen_at = bench.now + SECOND;
-    assert_eq!(bench.breaker.snapshot(bench.now).reopen_at, Some(reopen_at));
+    assert_eq!(bench.breaker.snapshot(bench.now).retry_at, Some(reopen_at));
     bench.pass(SECOND - Duration::from_nanos(1));
     let refusal = bench.acquire().permit.expect_err("still open");
     assert_eq!(refusal.retry_at, reopen_at);
@@ -221,7 +221,7 @@ fn a_result_from_before_a_trip_counts_in_no_later_closed_time() {
 }
 
 #[test]
-fn half_open_admits_no_more_than_its_probes_and_closes_after_as_many_successes() {
+fn half_open_admits_no_more_than_its_probes_at_once_and_closes_after_as_many_successes() {
     let mut bench = Bench::new(Config { probes: NonZeroU32::new(3).expect("not zero"), ..config() });
     bench.trip();
     bench.pass(SECOND);
@@ -232,7 +232,7 @@ fn half_open_admits_no_more_than_its_probes_and_closes_after_as_many_successes()
     }
     assert!(!bench.breaker.admits(bench.now));
     let refusal = bench.acquire().permit.expect_err("all places are taken");
-    assert_eq!(refusal.retry_at, bench.now + SECOND, "the shortest open time is nearer than the end of a lease");
+    assert_eq!(refusal.retry_at, bench.now + SECOND, "one spacing after the youngest");
     let first = probes.pop().expect("three");
     assert_eq!(bench.settle(first, Class::Success), None);
     assert!(bench.acquire().permit.is_err(), "one passed and two out are three");
@@ -253,22 +253,135 @@ fn a_dropped_probe_gives_its_place_back_and_a_neutral_one_too() {
 }
 
 #[test]
-fn a_probe_that_is_never_settled_fails_when_its_lease_ends() {
+fn behind_probes_that_take_long_others_go_after_waits_that_grow() {
+    let mut bench = Bench::new(Config { probe_lease: 60 * SECOND, ..config() });
+    bench.trip();
+    bench.pass(SECOND);
+    let mut slow = vec![bench.permit()];
+    for wait in 1..=4 {
+        bench.pass(wait * SECOND - Duration::from_nanos(1));
+        assert!(!bench.breaker.admits(bench.now), "{wait} are out");
+        let due = bench.now + Duration::from_nanos(1);
+        assert_eq!(bench.acquire().permit.expect_err("too soon").retry_at, due, "{wait} are out");
+        assert_eq!(bench.breaker.open(bench.now).retry_at, due, "{wait} are out");
+        bench.pass(Duration::from_nanos(1));
+        assert!(bench.breaker.admits(bench.now), "{wait} are out");
+        slow.push(bench.permit());
+    }
+    assert_eq!(bench.breaker.snapshot(bench.now).probes_out, 5);
+    let last = slow.pop().expect("five");
+    assert_eq!(bench.settle(last, Class::Success).map(|m| m.to), Some(State::Closed), "the slow ones hold nothing up");
+    for late in slow {
+        assert_eq!(bench.settle(late, Class::Failure), None, "without a head it is from before the closing");
+    }
+}
+
+#[test]
+fn the_spacing_is_the_shortest_open_time_and_a_second_at_most() {
+    for (open_base, spacing) in [(SECOND / 10, SECOND / 10), (SECOND, SECOND), (60 * SECOND, SECOND)] {
+        assert_eq!(Config { open_base, ..config() }.probe_spacing(), spacing);
+    }
+}
+
+#[test]
+fn an_expired_lease_gives_up_its_place_and_is_no_verdict_but_its_late_result_is_one() {
+    for (class, to, reason) in
+        [(Class::Success, State::Closed, Reason::ProbesSucceeded), (Class::Failure, State::Open, Reason::ProbeFailed)]
+    {
+        let mut bench = Bench::new(Config { probe_lease: SECOND / 2, ..config() });
+        bench.trip();
+        bench.pass(SECOND);
+        let slow = bench.permit();
+        let lease_end = bench.now + SECOND / 2;
+        assert_eq!(bench.acquire().permit.expect_err("the lease is still running").retry_at, lease_end);
+        bench.pass(SECOND / 2);
+        assert!(bench.breaker.admits(bench.now));
+        let admission = bench.acquire();
+        assert_eq!((admission.moved, bench.state()), (None, State::HalfOpen));
+        assert!(admission.permit.is_ok_and(|permit| permit.is_probe()));
+        let moved = bench.settle(slow, class).expect("a verdict, however late");
+        assert_eq!((moved.to, moved.reason), (to, reason));
+    }
+}
+
+#[test]
+fn a_head_alone_closes_nothing_and_a_body_that_goes_on_for_one_spacing_does() {
     let mut bench = Bench::new(config());
     bench.trip();
     bench.pass(SECOND);
-    let lost = bench.permit();
-    let lease_end = bench.now + 5 * SECOND;
-    bench.pass(5 * SECOND - Duration::from_nanos(1));
-    assert!(!bench.breaker.admits(bench.now));
-    assert_eq!(bench.acquire().permit.expect_err("the lease is still running").retry_at, lease_end);
+    let mut stream = bench.permit();
+    stream.on_head(bench.now);
+    bench.pass(SECOND - Duration::from_nanos(1));
+    assert_eq!(bench.state(), State::HalfOpen);
+    assert_eq!(
+        bench.acquire().permit.expect_err("the head is too young").retry_at,
+        bench.now + Duration::from_nanos(1)
+    );
     bench.pass(Duration::from_nanos(1));
     assert!(bench.breaker.admits(bench.now));
     let admission = bench.acquire();
-    assert_eq!(admission.moved.map(|m| (m.to, m.reason)), Some((State::Open, Reason::ProbeExpired)));
-    assert!(admission.permit.is_err());
-    assert_eq!(bench.settle(lost, Class::Success), None, "its verdict comes too late");
-    assert_eq!(bench.state(), State::Open);
+    let moved = admission.moved.expect("the body goes on");
+    assert_eq!((moved.from, moved.to, moved.reason), (State::HalfOpen, State::Closed, Reason::ProbesSucceeded));
+    assert!(admission.permit.is_ok_and(|permit| !permit.is_probe()));
+    assert_eq!(bench.settle(stream, Class::Success), None);
+}
+
+#[test]
+fn a_response_that_breaks_off_right_after_its_head_fails_its_probe() {
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.trip().open_for, Some(SECOND));
+    for seconds in [2, 4, 8] {
+        bench.pass(30 * SECOND);
+        let mut probe = bench.permit();
+        probe.on_head(bench.now);
+        let moved = bench.settle(probe, Class::Failure).expect("it fails");
+        assert_eq!((moved.from, moved.reason), (State::HalfOpen, Reason::ProbeFailed));
+        assert_eq!(moved.open_for, Some(seconds * SECOND));
+    }
+}
+
+#[test]
+fn a_probe_whose_body_breaks_off_after_it_closed_the_breaker_trips_it_at_once() {
+    for (closed_for, is_trip) in [(Duration::ZERO, true), (9 * SECOND, true), (10 * SECOND, false)] {
+        let mut bench = Bench::new(config());
+        bench.trip();
+        bench.pass(SECOND);
+        let mut stream = bench.permit();
+        stream.on_head(bench.now);
+        bench.pass(SECOND);
+        assert_eq!(bench.attempt(Class::Success), None);
+        assert_eq!(bench.state(), State::Closed);
+        bench.pass(closed_for);
+        let moved = bench.settle(stream, Class::Failure);
+        let expected = is_trip.then_some((State::Closed, State::Open, Reason::ProbeFailed, Some(2 * SECOND)));
+        assert_eq!(moved.map(|m| (m.from, m.to, m.reason, m.open_for)), expected, "closed for {closed_for:?}");
+        let failures = bench.breaker.snapshot(bench.now).consecutive_failures;
+        assert!(is_trip || failures == 1, "after a calm window it is one failure of many");
+    }
+}
+
+#[test]
+fn a_body_that_goes_on_passes_once_and_not_again_when_it_is_whole() {
+    let mut bench = Bench::new(Config { probes: NonZeroU32::new(2).expect("not zero"), ..config() });
+    bench.trip();
+    bench.pass(SECOND);
+    let mut stream = bench.permit();
+    stream.on_head(bench.now);
+    bench.pass(SECOND);
+    let second = bench.permit();
+    assert_eq!(bench.settle(stream, Class::Success), None, "one of two");
+    assert_eq!(bench.settle(second, Class::Success).map(|m| m.to), Some(State::Closed));
+}
+
+#[test]
+fn responses_that_are_always_slow_close_it_one_after_the_other() {
+    let mut bench = Bench::new(Config { probes: NonZeroU32::new(2).expect("not zero"), ..config() });
+    bench.trip();
+    bench.pass(SECOND);
+    let slow = [bench.permit(), bench.permit()];
+    bench.pass(60 * SECOND);
+    let moved = slow.map(|permit| bench.settle(permit, Class::Success).map(|m| m.to));
+    assert_eq!(moved, [None, Some(State::Closed)], "although both leases are over");
 }
 
 #[test]
@@ -279,7 +392,7 @@ fn many_cores_trip_one_breaker_once() {
         let attempt = |seed| {
             let mut rng = StdRng::seed_from_u64(seed);
             let attempts = (0..2_000).filter_map(|_| {
-                let permit = breaker.try_acquire(now, &mut rng).permit.ok()?;
+                let permit = breaker.try_acquire(now).permit.ok()?;
                 breaker.on_result(permit, Class::Failure, now, &mut rng)
             });
             attempts.count()

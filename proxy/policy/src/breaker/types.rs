@@ -22,10 +22,20 @@ pub struct Config {
     pub open_cap: Duration,
     /// The share of the open time that is drawn at random: 0.2 gives 80 to 100 % of it.
     pub open_jitter: Ratio,
-    /// How many probes are admitted at a time, and how many successes in a row close it.
+    /// How many probes are admitted at once, and how many successes in a row close it.
     pub probes: NonZeroU32,
-    /// After this long without a verdict a probe counts as failed.
+    /// After this long without a head a probe's place is free for another one. That is no verdict about it.
     pub probe_lease: Duration,
+}
+
+/// The longest spacing of probes, whatever the open time is: callers wait for it while the upstream may be well.
+const PROBE_SPACING_MAX: Duration = Duration::from_secs(1);
+
+impl Config {
+    /// How long a probe has the upstream to itself. It is the shortest open time: that is how often the operator lets the breaker look.
+    pub fn probe_spacing(&self) -> Duration {
+        self.open_base.min(PROBE_SPACING_MAX)
+    }
 }
 
 /// The state of a breaker.
@@ -48,10 +58,8 @@ pub enum Reason {
     ConsecutiveFailures,
     /// The open time is over.
     OpenTimeOver,
-    /// A probe failed.
+    /// A probe failed, or its response broke off after it had closed the breaker.
     ProbeFailed,
-    /// A probe got no verdict within its lease.
-    ProbeExpired,
     /// Enough probes succeeded.
     ProbesSucceeded,
 }
@@ -75,7 +83,6 @@ impl Reason {
             Reason::ConsecutiveFailures => "consecutive_failures",
             Reason::OpenTimeOver => "open_time_over",
             Reason::ProbeFailed => "probe_failed",
-            Reason::ProbeExpired => "probe_expired",
             Reason::ProbesSucceeded => "probes_succeeded",
         }
     }
@@ -113,8 +120,8 @@ pub struct Snapshot {
     pub trips: u32,
     /// Probes under way.
     pub probes_out: u32,
-    /// When the open time ends; `None` unless open.
-    pub reopen_at: Option<Instant>,
+    /// When the open time ends, or, half-open, when the next probe may go; `None` if a request is admitted at once.
+    pub retry_at: Option<Instant>,
 }
 
 /// Why a breaker refuses, and until when.

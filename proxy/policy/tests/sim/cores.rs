@@ -137,7 +137,7 @@ fn with_all_cores_at_work_one_breaker_opens_once_and_reports_it_once() {
         // Even steps: everything fails until the breaker refuses. Odd steps, an open time later: every probe succeeds.
         let class = if step.is_multiple_of(2) { Class::Failure } else { Class::Success };
         loop {
-            let admission = breaker.try_acquire(now, rng);
+            let admission = breaker.try_acquire(now);
             count(admission.moved);
             let Ok(permit) = admission.permit else { break };
             let is_over = class == Class::Success && !permit.is_probe();
@@ -170,15 +170,15 @@ fn with_all_cores_at_work_three_probes_are_three_probes() {
     let breaker = breaker(PROBES);
     let mut rng = StdRng::seed_from_u64(7);
     let begin = Instant::now();
-    while let Ok(permit) = breaker.try_acquire(begin, &mut rng).permit {
+    while let Ok(permit) = breaker.try_acquire(begin).permit {
         breaker.on_result(permit, Class::Failure, begin, &mut rng);
     }
     let (out, most, strangers) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let held: Mutex<Vec<Permit>> = Mutex::default();
     let hold = || held.lock().unwrap_or_else(PoisonError::into_inner);
-    let work = |rng: &mut StdRng, _, now: Instant| {
+    let work = |_: &mut StdRng, _, now: Instant| {
         for _ in 0..ATTEMPTS {
-            let Ok(permit) = breaker.try_acquire(now + OPEN_FOR, rng).permit else { continue };
+            let Ok(permit) = breaker.try_acquire(now + OPEN_FOR).permit else { continue };
             strangers.fetch_add(u32::from(!permit.is_probe()), Relaxed);
             most.fetch_max(out.fetch_add(1, Relaxed) + 1, Relaxed);
             out.fetch_sub(1, Relaxed);
@@ -186,7 +186,7 @@ fn with_all_cores_at_work_three_probes_are_three_probes() {
         }
         // Other cores may still hold a probe, so a refusal is not final.
         for _ in 0..ATTEMPTS {
-            if let Ok(permit) = breaker.try_acquire(now + OPEN_FOR, rng).permit {
+            if let Ok(permit) = breaker.try_acquire(now + OPEN_FOR).permit {
                 hold().push(permit);
             }
         }
