@@ -26,6 +26,8 @@ pub struct Tunnel {
 struct Way {
     /// Bytes that were read and that the other side has not accepted yet.
     held: BytesMut,
+    /// Whether a byte has come.
+    has_come: bool,
     stage: Stage,
 }
 
@@ -42,8 +44,13 @@ enum Stage {
 impl Tunnel {
     /// A tunnel that begins with what has already been read from either side.
     pub fn new(from_downstream: BytesMut, from_upstream: BytesMut) -> Tunnel {
-        let way = |held| Way { held, stage: Stage::Open };
+        let way = |held: BytesMut| Way { has_come: !held.is_empty(), held, stage: Stage::Open };
         Tunnel { up: way(from_downstream), down: way(from_upstream) }
+    }
+
+    /// Whether a byte has come from upstream.
+    pub fn has_response(&self) -> bool {
+        self.down.has_come
     }
 
     /// Passes bytes; ready when both directions have ended.
@@ -114,6 +121,7 @@ impl Way {
             self.stage = Stage::Ending;
             return Poll::Ready(Ok(()));
         }
+        self.has_come = true;
         let written = match Pin::new(to).poll_write(cx, piece)? {
             Poll::Ready(written) => written,
             Poll::Pending => 0,

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use outrigger_http1::head::ResponseHead;
 use outrigger_policy::balance::Lease;
 use outrigger_policy::outcome::{BodyEnd, Class};
@@ -77,7 +78,9 @@ impl Received {
         let Arrived { head, stream, follows } = arrived;
         let body = match follows {
             Follows::Tunnel => {
-                record.decide(now, |cx| lease.settle_breaker(class, cx));
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    record.decide(now, |cx| lease.settle_breaker(class, cx));
+                }
                 Source::Tunnel(Box::new((stream, lease)), class)
             }
             Follows::Body(keep_alive) => {

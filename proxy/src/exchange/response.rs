@@ -4,6 +4,7 @@ use std::task::{Context as Cx, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::Frame;
 use outrigger_http1::encode::BodyLength;
 use outrigger_http1::head::ResponseHead;
@@ -54,7 +55,10 @@ pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Ad
         // The request asked for the tunnel. So it has succeeded and is counted when the tunnel begins; its slot stays taken until the tunnel ends.
         let now = clock::now();
         record.ends(RequestOutcome::Response(class), now);
-        settle(&mut record, &mut admission, class, now);
+        // The head that answers a CONNECT is the proxy's own, so the endpoint has done nothing yet.
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            settle(&mut record, &mut admission, class, now);
+        }
         record.count();
         let idle = record.handle().map_or(u32::MAX, |handle| ticks(handle.config.timeouts.tunnel_idle));
         record.downstream.progress.enter_tunnel(idle);

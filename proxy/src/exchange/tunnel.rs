@@ -8,8 +8,10 @@ use outrigger_http1::head::ResponseHead;
 use outrigger_http1::tunnel;
 use outrigger_policy::balance::Lease;
 use outrigger_policy::call::Admission;
+use outrigger_policy::outcome::Class;
 
 use super::record::Record;
+use crate::clock;
 use crate::upstream::endpoint::Target;
 use crate::upstream::stream::Stream;
 
@@ -20,7 +22,9 @@ pub struct Tunnel {
     record: Box<Record>,
     /// Both sides have shut down their sending side.
     is_whole: bool,
-    _held: (Lease<Target>, Option<Admission>),
+    /// Whether the breakers have their results.
+    is_settled: bool,
+    held: (Lease<Target>, Option<Admission>),
 }
 
 impl Tunnel {
@@ -31,7 +35,7 @@ impl Tunnel {
         admission: Option<Admission>,
     ) -> Tunnel {
         record.context.begin_tunnel();
-        Tunnel { head, stream, record, is_whole: false, _held: (lease, admission) }
+        Tunnel { head, stream, record, is_whole: false, is_settled: false, held: (lease, admission) }
     }
 
     /// Sends the response downstream, and then bytes in both directions.
@@ -44,9 +48,34 @@ impl Tunnel {
         downstream.begin_tunnel(&self.head);
         poll_fn(|cx| downstream.poll_flush(cx)).await?;
         let mut tunnel = tunnel::Tunnel::new(downstream.take_early(), self.stream.take_early());
-        poll_fn(|cx| self.stream.poll_tunnel(cx, &mut tunnel, downstream)).await?;
+        poll_fn(|cx| {
+            let polled = self.stream.poll_tunnel(cx, &mut tunnel, downstream);
+            if tunnel.has_response() {
+                self.settle_once();
+            }
+            polled
+        })
+        .await?;
         self.is_whole = true;
         Ok(())
+    }
+}
+
+impl Tunnel {
+    /// The endpoint's program has sent a byte. To a CONNECT that is its first sign of life, since the kernel accepts connections for a program that hangs. After
+    /// an upgrade the head was one, and this changes nothing.
+    fn settle_once(&mut self) {
+        let Tunnel { record, held: (lease, admission), .. } = self;
+        if std::mem::replace(&mut self.is_settled, true) {
+            return;
+        }
+        let Some(handle) = record.handle().cloned() else { return };
+        record.decide(clock::now(), |cx| {
+            lease.settle_breaker(Class::Success, cx);
+            if let Some(admission) = admission {
+                admission.settle(Class::Success, &handle.policies, cx);
+            }
+        });
     }
 }
 
