@@ -91,6 +91,9 @@ pub enum ProxyError {
     /// The request's body came too slowly.
     #[error("the request's body did not arrive in time")]
     UploadTimeout,
+    /// The endpoint did not wait any longer for a body that came too slowly.
+    #[error("the endpoint closed the connection while the rest of the request's body was awaited")]
+    EndedAwaitingBody,
 }
 
 /// Which breaker is open, why, and for how long. Its text is for people.
@@ -199,6 +202,7 @@ table! {
     UnexpectedUpgrade: 502, "http_upgrade_failed", "unexpected_upgrade", Upstream;
     MalformedRequestBody: 400, "http_request_error", "malformed_request_body", Downstream;
     UploadTimeout: 408, "http_request_error", "upload_timeout", Downstream;
+    EndedAwaitingBody: 408, "connection_terminated", "ended_awaiting_body", Downstream;
 }
 
 impl ProxyError {

@@ -37,6 +37,8 @@ pub enum Outcome {
     DownstreamDisconnect,
     /// The downstream's own request body broke off or came too slowly.
     DownstreamError,
+    /// The connection ended while the endpoint waited for a part of the request's body that the downstream had delayed.
+    EndedAwaitingBody,
     /// Another attempt of the same request was faster; this one was cancelled.
     Superseded,
 }
@@ -50,7 +52,9 @@ pub enum BodyEnd {
     BrokenOff,
     /// The endpoint sent nothing for longer than a body may stand still.
     IdleTimeout,
-    /// The proxy or the downstream did not read it to its end.
+    /// It ended early, in any way, after the downstream had delayed the exchange: it did not read the response, or did not send its own body on.
+    Delayed,
+    /// The proxy or the downstream did not read it to its end. The endpoint had not broken it off.
     Abandoned,
 }
 
@@ -99,12 +103,13 @@ impl Class {
         }
     }
 
-    /// The final class of a response whose class at the head was `self`.
+    /// The final class of a response whose class at the head was `self`. The endpoint is judged by what it did, so a downstream that leaves a stream in the middle
+    /// takes nothing from it.
     pub fn at_end(self, end: BodyEnd) -> Class {
         match end {
-            BodyEnd::Whole => self,
+            BodyEnd::Whole | BodyEnd::Abandoned => self,
             BodyEnd::BrokenOff | BodyEnd::IdleTimeout => Class::Failure,
-            BodyEnd::Abandoned => Class::Neutral,
+            BodyEnd::Delayed => Class::Neutral,
         }
     }
 }
@@ -122,6 +127,7 @@ impl Outcome {
             Outcome::MalformedResponse => "malformed_response",
             Outcome::DownstreamDisconnect => "downstream_disconnect",
             Outcome::DownstreamError => "downstream_error",
+            Outcome::EndedAwaitingBody => "ended_awaiting_body",
             Outcome::Superseded => "superseded",
         }
     }
@@ -138,7 +144,7 @@ impl Outcome {
             // The keep-alive race is no failure: the upstream was free to close an idle connection.
             Outcome::Unsent | Outcome::Reset { reused: true } => Class::Neutral,
             Outcome::NoLocalSocket | Outcome::Superseded => Class::Neutral,
-            Outcome::DownstreamDisconnect | Outcome::DownstreamError => Class::Neutral,
+            Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::EndedAwaitingBody => Class::Neutral,
         }
     }
 
@@ -160,6 +166,7 @@ impl Outcome {
             | Outcome::MalformedResponse
             | Outcome::DownstreamDisconnect
             | Outcome::DownstreamError
+            | Outcome::EndedAwaitingBody
             | Outcome::Superseded => Processed::Perhaps,
         }
     }
@@ -215,7 +222,9 @@ mod tests {
         for outcome in [Outcome::Unsent, Outcome::Reset { reused: true }] {
             assert_eq!((outcome.class(), outcome.call_class()), (Class::Neutral, Class::Failure), "{outcome:?}");
         }
-        for outcome in [Outcome::NoLocalSocket, Outcome::DownstreamError, Outcome::Superseded] {
+        for outcome in
+            [Outcome::NoLocalSocket, Outcome::DownstreamError, Outcome::EndedAwaitingBody, Outcome::Superseded]
+        {
             assert_eq!((outcome.class(), outcome.call_class()), (Class::Neutral, Class::Neutral), "{outcome:?}");
         }
     }
@@ -226,7 +235,8 @@ mod tests {
             assert_eq!(class.at_end(BodyEnd::Whole), class);
             assert_eq!(class.at_end(BodyEnd::BrokenOff), Class::Failure);
             assert_eq!(class.at_end(BodyEnd::IdleTimeout), Class::Failure);
-            assert_eq!(class.at_end(BodyEnd::Abandoned), Class::Neutral);
+            assert_eq!(class.at_end(BodyEnd::Delayed), Class::Neutral);
+            assert_eq!(class.at_end(BodyEnd::Abandoned), class, "the endpoint has done its part so far");
         }
     }
 }

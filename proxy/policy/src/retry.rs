@@ -199,7 +199,9 @@ impl Conditions {
             Outcome::Response { status, .. } => self.statuses.contains(status).then_some(Reason::Status),
             Outcome::ConnectFailed => self.connect_failure.then_some(Reason::ConnectFailure),
             Outcome::Unsent | Outcome::NoLocalSocket => Some(Reason::Unsent),
-            Outcome::Reset { .. } | Outcome::MalformedResponse => self.reset.then_some(Reason::Reset),
+            Outcome::Reset { .. } | Outcome::EndedAwaitingBody | Outcome::MalformedResponse => {
+                self.reset.then_some(Reason::Reset)
+            }
             Outcome::AttemptTimedOut => self.attempt_timeout.then_some(Reason::AttemptTimeout),
             Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::Superseded => None,
         }

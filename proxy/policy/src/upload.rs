@@ -11,6 +11,9 @@ use crate::lag::{Forgiveness, Lag};
 /// The rate is checked only after this much waiting, because a body begins with a single packet.
 const RATE_FROM: Duration = Duration::from_secs(10);
 
+/// From this much waiting for the downstream on, an endpoint that gives up on the rest of a body is not to blame. Less is the pace of a network.
+const DELAY_MIN: Duration = Duration::from_secs(1);
+
 /// The state of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
@@ -29,6 +32,8 @@ pub enum State {
 pub struct Upload {
     /// The state of the body.
     pub state: State,
+    /// For how long the proxy has waited for the downstream, without the current wait.
+    pub awaited: Duration,
     /// Whether the whole body can be sent once more.
     pub is_replayable: bool,
     /// When it becomes too slow if nothing more arrives; `None` if nothing more is expected.
@@ -39,7 +44,24 @@ pub struct Upload {
 
 impl Upload {
     /// The upload of a request without a body.
-    pub const NONE: Upload = Upload { state: State::Ended(None), is_replayable: true, too_slow: None, whole_by: None };
+    pub const NONE: Upload = Upload {
+        state: State::Ended(None),
+        awaited: Duration::ZERO,
+        is_replayable: true,
+        too_slow: None,
+        whole_by: None,
+    };
+
+    /// Whether the rest of the body is missing because of the downstream: it has broken the body off, or the proxy waits for it and has waited for long in all.
+    pub fn is_delayed(&self, now: Instant) -> bool {
+        match self.state {
+            State::Broken => true,
+            State::AwaitingDownstream(since) => {
+                self.awaited.saturating_add(now.saturating_duration_since(since)) >= DELAY_MIN
+            }
+            State::Ended(_) | State::AwaitingEndpoint(_) => false,
+        }
+    }
 }
 
 /// When a body becomes too slow, and because of which side.
@@ -89,6 +111,11 @@ impl Pace {
     /// Takes note of the scheduling lag of this moment.
     pub fn notice(&mut self, lag: Lag) {
         self.forgiveness.notice(lag);
+    }
+
+    /// The waits for the downstream so far.
+    pub fn awaited(&self) -> Duration {
+        self.awaited
     }
 
     /// Adds a wait for the downstream.
@@ -158,6 +185,25 @@ mod tests {
             let too_slow = pace.too_slow(since.map(after));
             assert_eq!(too_slow.at, after(expected), "{bytes} bytes, {waited} s, {since:?}");
             assert!(too_slow.by == Side::Downstream || expected == 300, "{bytes} bytes, {waited} s, {since:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_delayed_only_while_the_downstream_is_awaited_and_from_a_second_in_all() {
+        let begun = Instant::now();
+        let after = |ms| begun + Duration::from_millis(ms);
+        for (state, awaited_ms, is_delayed) in [
+            (State::AwaitingDownstream(after(2_001)), 0, false),
+            (State::AwaitingDownstream(after(2_000)), 0, true),
+            (State::AwaitingDownstream(after(2_900)), 899, false),
+            (State::AwaitingDownstream(after(2_900)), 900, true),
+            (State::AwaitingEndpoint(begun), 60_000, false),
+            (State::Ended(Some(begun)), 60_000, false),
+            (State::Ended(None), 0, false),
+            (State::Broken, 0, true),
+        ] {
+            let upload = Upload { state, awaited: Duration::from_millis(awaited_ms), ..Upload::NONE };
+            assert_eq!(upload.is_delayed(after(3_000)), is_delayed, "{state:?}, {awaited_ms} ms");
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Progress {
     head_bytes: Cell<usize>,
     /// Whether the endpoint had no more of the body at the last poll.
     awaits_endpoint: Cell<bool>,
+    /// The worker's tick at which the endpoint last had no more of the body.
+    awaited_endpoint_at: Cell<u32>,
     /// Whether the network did not accept everything that was to be written, because the downstream does not read.
     is_blocked: Cell<bool>,
     /// Whether a request has not arrived whole yet.
@@ -81,6 +83,7 @@ impl Progress {
             body_limit: Cell::new(u32::MAX),
             head_bytes: Cell::new(0),
             awaits_endpoint: Cell::new(false),
+            awaited_endpoint_at: Cell::new(tick.get()),
             is_blocked: Cell::new(false),
             is_uploading: Cell::new(false),
             is_watched: Cell::new(false),
@@ -136,6 +139,7 @@ impl Progress {
     pub fn enter_body(&self, limit_ticks: u32) {
         self.body_limit.set(limit_ticks);
         self.awaits_endpoint.set(false);
+        self.awaited_endpoint_at.set(self.tick.get());
         self.enter(Phase::Body);
     }
 
@@ -162,7 +166,14 @@ impl Progress {
 
     /// Notes whether the endpoint had no more of the body at the last poll.
     pub fn set_awaits_endpoint(&self, awaits: bool) {
-        self.awaits_endpoint.set(awaits);
+        if self.awaits_endpoint.replace(awaits) || awaits {
+            self.awaited_endpoint_at.set(self.tick.get());
+        }
+    }
+
+    /// For how many ticks the endpoint has had more of the body than was read: the downstream holds it up, and the endpoint may tire of that.
+    pub fn ticks_unread(&self) -> u32 {
+        if self.awaits_endpoint.get() { 0 } else { self.tick.get().wrapping_sub(self.awaited_endpoint_at.get()) }
     }
 
     /// Whether written bytes wait for the downstream to read. This may be so between two requests too, when the end of a response is still in the write buffer.

@@ -159,10 +159,16 @@ impl Upload {
         source.pace.notice(lag);
         upload::Upload {
             state: source.state,
+            awaited: source.pace.awaited(),
             is_replayable: source.is_replayable(),
             too_slow: source.too_slow(),
             whole_by: source.is_coming().then(|| source.pace.whole_by()),
         }
+    }
+
+    /// Whether the rest of the body is missing because of the downstream.
+    pub fn is_delayed(&self) -> bool {
+        self.standing(Duration::ZERO).is_delayed(clock::now())
     }
 
     /// Whether a new reader would get the whole body.

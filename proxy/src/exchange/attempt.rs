@@ -188,7 +188,7 @@ impl Sender {
                 {
                     stream.release_body();
                 }
-                match stream.poll_response(cx) {
+                match stream.poll_response(cx, &self.upload) {
                     Poll::Ready(Ok(ResponseEvent::Final(head))) => return Poll::Ready(Ok(head)),
                     Poll::Ready(Ok(ResponseEvent::Informational(head))) => self.pass_on_informational(head),
                     Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),

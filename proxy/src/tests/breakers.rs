@@ -1,5 +1,7 @@
 //! Breakers on the way of a request: how the proxy responds while one is open, how it closes, and when a probe's permit goes back.
 
+use outrigger_policy::breaker::State;
+
 use super::*;
 
 #[test]
@@ -90,5 +92,246 @@ fn a_probe_whose_client_disconnects_gives_its_place_to_the_next_request() {
         assert_eq!(bench.get("/").await.status, 200, "the place was given back");
         assert_eq!(bench.metric("outrigger_requests_total", &["downstream_disconnect"]), 1.0);
         assert_eq!(bench.metric("outrigger_attempts_total", &["downstream_disconnect"]), 1.0);
+    });
+}
+
+/// A response that breaks off in its body.
+const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+
+/// State, results and failures of the breaker of calls and of the endpoint's.
+fn counted(bench: &Bench) -> [(State, u32, u32); 2] {
+    let live = bench.shared.live();
+    let route = &live.table.all()[0].default;
+    let endpoints = route.upstream.endpoints.load();
+    let breakers = [route.policies.breaker.as_ref(), endpoints[0].breaker.as_ref()];
+    breakers.map(|breaker| {
+        let snapshot = breaker.expect("it is on").snapshot(clock::now());
+        (snapshot.state, snapshot.results, snapshot.failures)
+    })
+}
+
+/// A worker whose breakers were both opened by an outage. The open times are over, and nothing was sent since.
+async fn after_an_outage(net: &Net, config: &str) -> Bench {
+    let bench = Bench::new(net, config).await;
+    net.endpoint(A, |_, peer| async move { drop(peer) });
+    for _ in 0..4 {
+        bench.post("/", "x").await;
+    }
+    assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Open), "{:?}", counted(&bench));
+    pass(seconds(1)).await;
+    bench
+}
+
+/// `ONE` with as many failures for each breaker, so that one outage opens both.
+fn both(failures: u32) -> String {
+    let keys = format!("consecutive_failures = {failures}");
+    ONE.replace("consecutive_failures = 4", &keys).replace("consecutive_failures = 3", &keys)
+}
+
+#[test]
+fn behind_a_slow_upload_or_a_long_poll_others_are_served_after_one_spacing() {
+    for slow in [
+        "POST /upload HTTP/1.1\r\nhost: backend\r\ncontent-length: 1000\r\n\r\nx",
+        "GET /poll HTTP/1.1\r\nhost: backend\r\n\r\n",
+    ] {
+        paused(async {
+            let net = Net::default();
+            let bench = after_an_outage(&net, &both(3)).await;
+            net.endpoint(A, |_, mut peer| async move {
+                while let Some(head) = peer.request().await {
+                    if head.starts_with("GET /poll") {
+                        clock::sleep(seconds(4)).await;
+                    }
+                    peer.say(OK).await;
+                }
+            });
+            let mut first = bench.connect();
+            first.say(slow).await;
+            settle().await;
+            assert_eq!(bench.get("/").await.status, 503, "the first has the upstream to itself for a while");
+            pass(Duration::from_millis(500)).await;
+            assert_eq!(bench.get("/").await.status, 200, "{slow}");
+            assert_eq!(bench.metric("outrigger_breaker_transitions_total", &["probes_succeeded"]), 2.0);
+        });
+    }
+}
+
+#[test]
+fn an_upload_that_takes_longer_than_a_lease_closes_the_breakers_when_it_succeeds() {
+    paused(async {
+        let net = Net::default();
+        let bench = after_an_outage(&net, &both(3)).await;
+        net.responds(A, &[OK]);
+        let mut client = bench.connect();
+        client.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 100000\r\n\r\n").await;
+        for _ in 0..50 {
+            pass(seconds(1)).await;
+            client.say(&"x".repeat(2_000)).await;
+        }
+        assert_eq!(client.response().await.expect("a response").status, 200);
+        settle().await;
+        assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Closed), "{:?}", counted(&bench));
+        assert_eq!(bench.metric("outrigger_breaker_transitions_total", &["probe_failed"]), 0.0);
+    });
+}
+
+#[test]
+fn an_endpoint_that_gives_up_on_a_body_that_does_not_come_is_not_to_blame() {
+    // What the endpoint says first, how long it waits, the method; status, reason, attempts, and failures counted at the endpoint.
+    for (first, wait_ms, method, status, reason, attempts, failures) in [
+        ("", 2_000, "POST", 408, "ended_awaiting_body", 1, 0),
+        ("HTTP/1.1 100 Continue\r\n\r\n", 2_000, "POST", 408, "ended_awaiting_body", 1, 0),
+        ("", 2_000, "PUT", 408, "ended_awaiting_body", 3, 0),
+        ("", 500, "POST", 502, "reset", 1, 1),
+        ("HTTP/1.1 100 Continue\r\n\r\n", 500, "POST", 502, "malformed_response", 1, 1),
+    ] {
+        paused(async {
+            let net = Net::default();
+            net.endpoint(A, move |_, mut peer| async move {
+                peer.head().await;
+                peer.say(first).await;
+                clock::sleep(Duration::from_millis(wait_ms)).await;
+            });
+            let bench = Bench::new(&net, ONE).await;
+            let mut client = bench.connect();
+            client.say(&format!("{method} / HTTP/1.1\r\nhost: backend\r\ncontent-length: 10\r\n\r\nhalf")).await;
+            let seen = client.response().await.expect("a response");
+            let what = format!("{first:?} {wait_ms} {method}");
+            assert!(seen.status == status && seen.body.contains(reason), "{what}: {seen:?}");
+            assert!(seen.body.contains(&format!("\"attempts\":{attempts},")), "{what}: {seen:?}");
+            assert_eq!(counted(&bench), [(State::Closed, failures, failures); 2], "{what}");
+        });
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_is_the_failure_of_the_side_that_was_awaited() {
+    let upload = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 10\r\n\r\nhalf";
+    let get = "GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
+    // The request, how long its sender does not read, what the endpoint sends before it gives up after three seconds, and the results and failures.
+    for (request, unread, bytes, results, failures, why) in [
+        (get, 0, 4, 1, 1, "everything was read, and the rest does not come"),
+        (get, 4, 200_000, 0, 0, "nobody reads, so the endpoint gives up"),
+        (get, 4, 4, 1, 1, "what came was taken, whether or not it was read further on"),
+        (upload, 0, 4, 0, 0, "the endpoint waits for the rest of the request"),
+    ] {
+        paused(async {
+            let net = Net::default();
+            net.endpoint(A, move |_, mut peer| async move {
+                peer.head().await;
+                let until = clock::now() + seconds(3);
+                let response = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{}", "x".repeat(bytes));
+                clock::until(until, peer.say(&response)).await;
+                clock::sleep_until(until).await;
+            });
+            let bench = Bench::new(&net, ONE).await;
+            let mut client = bench.connect();
+            client.say(request).await;
+            pass(seconds(unread)).await;
+            assert!(client.response().await.is_none(), "{why}");
+            settle().await;
+            assert_eq!(counted(&bench), [(State::Closed, results, failures); 2], "{why}");
+        });
+    }
+}
+
+#[test]
+fn a_probe_whose_response_breaks_off_closes_nothing() {
+    paused(async {
+        let net = Net::default();
+        let bench = after_an_outage(&net, &both(3)).await;
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            peer.say(HALF).await;
+        });
+        for _ in 0..12 {
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            assert!(client.response().await.is_none());
+            pass(seconds(2)).await;
+        }
+        let transitions = |reason| bench.metric("outrigger_breaker_transitions_total", &[reason]);
+        assert_eq!((transitions("probes_succeeded"), transitions("probe_failed")), (0.0, 24.0), "both breakers");
+    });
+}
+
+#[test]
+fn a_closing_that_its_probes_body_belies_is_taken_back_at_once() {
+    paused(async {
+        let net = Net::default();
+        let bench = after_an_outage(&net, &both(3)).await;
+        net.endpoint(A, |n, mut peer| async move {
+            peer.request().await;
+            peer.say(if n == 0 { HALF } else { OK }).await;
+            clock::sleep(seconds(2)).await;
+        });
+        let mut stream = bench.connect();
+        stream.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        settle().await;
+        pass(Duration::from_millis(500)).await;
+        assert_eq!(bench.get("/").await.status, 200, "the body has gone on for one spacing");
+        assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Closed));
+        assert!(stream.response().await.is_none());
+        settle().await;
+        assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Open), "{:?}", counted(&bench));
+        let labels = ["from=\"closed\"", "to=\"open\"", "reason=\"probe_failed\""];
+        assert_eq!(bench.metric("outrigger_breaker_transitions_total", &labels), 2.0);
+    });
+}
+
+#[test]
+fn a_stream_that_its_caller_leaves_ends_a_streak_of_failures() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            let Some(head) = peer.request().await else { return };
+            if head.starts_with("POST") {
+                return peer.say(FAILED).await;
+            }
+            peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            for _ in 0..20 {
+                peer.say("5\r\nevent\r\n").await;
+                clock::sleep(seconds(1)).await;
+            }
+        });
+        let bench = Bench::new(&net, &both(3)).await;
+        for _ in 0..10 {
+            assert_eq!(bench.post("/", "x").await.status, 500);
+            let mut leaving = bench.connect();
+            leaving.say("GET /events HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            assert_eq!(leaving.response_to_head().await.expect("a head").status, 200);
+            drop(leaving);
+            pass(seconds(2)).await; // the next event cannot be written
+        }
+        let is_healthy = |(state, results, failures)| state == State::Closed && results > failures;
+        assert!(counted(&bench).into_iter().all(is_healthy), "{:?}", counted(&bench));
+    });
+}
+
+#[test]
+fn a_connect_succeeds_with_the_first_byte_of_the_endpoint_and_not_with_the_connection() {
+    paused(async {
+        let net = Net::default();
+        let config = both(3).replace("[upstreams.backend.endpoint_", "connect = true\n[upstreams.backend.endpoint_");
+        let bench = after_an_outage(&net, &config).await;
+        net.endpoint(A, |n, mut peer| async move {
+            if n > 0 {
+                peer.piece().await;
+                peer.say("hello").await;
+            }
+            peer.closed().await;
+        });
+        for (is_first, state) in [(true, State::HalfOpen), (false, State::Closed)] {
+            pass(Duration::from_millis(500)).await;
+            let mut client = bench.connect();
+            client.say("CONNECT backend:80 HTTP/1.1\r\nhost: backend\r\n\r\nearly").await;
+            assert_eq!(client.response_to_head().await.expect("a head").status, 200);
+            if !is_first {
+                assert_eq!(client.piece().await.as_deref(), Some("hello"));
+            }
+            drop(client);
+            settle().await;
+            assert!(counted(&bench).iter().all(|(now, ..)| *now == state), "{:?}", counted(&bench));
+        }
     });
 }

@@ -20,7 +20,7 @@ use outrigger_policy::outcome::Outcome;
 use super::endpoint::Endpoint;
 use super::sockets::Socket;
 use crate::downstream::stream::Stream as Downstream;
-use crate::downstream::upload::Replay;
+use crate::downstream::upload::{Replay, Upload};
 use crate::error::ProxyError;
 use crate::transport::ByteStream;
 
@@ -91,13 +91,13 @@ impl Stream {
         http1.conn.release_body();
     }
 
-    /// Sends the request and polls for its response.
+    /// Sends the request, whose body is `upload`, and polls for its response.
     ///
     /// # Errors
     /// There will be no response. The outcome says what is proven about the request.
-    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, SendFailure>> {
+    pub fn poll_response(&mut self, cx: &mut Context<'_>, upload: &Upload) -> Poll<Result<ResponseEvent, SendFailure>> {
         let Stream::Http1(http1) = self;
-        http1.conn.poll_response(cx).map_err(SendFailure::from)
+        http1.conn.poll_response(cx).map_err(|error| SendFailure::new(error, upload))
     }
 
     /// Polls for the next piece of the response's body, or its trailers. Also goes on sending the request if it is not whole yet.
@@ -175,8 +175,8 @@ impl Stream {
     }
 }
 
-impl From<SendError> for SendFailure {
-    fn from(SendError { kind, wrote, read, reused }: SendError) -> SendFailure {
+impl SendFailure {
+    fn new(SendError { kind, wrote, read, reused }: SendError, upload: &Upload) -> SendFailure {
         let (outcome, error) = match kind {
             SendErrorKind::Malformed(Refusal::UnexpectedUpgrade) => {
                 (Outcome::MalformedResponse, ProxyError::UnexpectedUpgrade)
@@ -185,6 +185,8 @@ impl From<SendError> for SendFailure {
             // The downstream's fault first, because it can show before a byte was written.
             SendErrorKind::Body => (Outcome::DownstreamError, ProxyError::MalformedRequestBody),
             SendErrorKind::Closed if !wrote => (Outcome::Unsent, ProxyError::Reset),
+            // Also behind an informational response: a 100 asks for the body that does not come.
+            SendErrorKind::Closed if upload.is_delayed() => (Outcome::EndedAwaitingBody, ProxyError::EndedAwaitingBody),
             SendErrorKind::Closed if read => (Outcome::MalformedResponse, ProxyError::MalformedResponse),
             SendErrorKind::Closed => (Outcome::Reset { reused }, ProxyError::Reset),
         };
