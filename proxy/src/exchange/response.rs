@@ -248,7 +248,9 @@ impl ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // An endpoint that stops in the middle has failed, although the proxy ended the connection.
-        self.fail(if self.record.has_idle_endpoint() { BodyEnd::IdleTimeout } else { BodyEnd::Abandoned });
+        if matches!(self.source, Source::Streaming(_)) {
+            // An endpoint that stops in the middle has failed, although the proxy ended the connection.
+            self.fail(if self.record.has_idle_endpoint() { BodyEnd::IdleTimeout } else { BodyEnd::Abandoned });
+        }
     }
 }

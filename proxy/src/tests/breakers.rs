@@ -167,6 +167,10 @@ fn an_upload_that_takes_longer_than_a_lease_closes_the_breakers_when_it_succeeds
         for _ in 0..50 {
             pass(seconds(1)).await;
             client.say(&"x".repeat(2_000)).await;
+            assert!(
+                counted(&bench).iter().all(|(state, ..)| *state == State::HalfOpen),
+                "an expired lease is no verdict"
+            );
         }
         assert_eq!(client.response().await.expect("a response").status, 200);
         settle().await;
