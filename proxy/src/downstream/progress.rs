@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::ByteStream;
 
+/// A second, in ticks of the worker. Less is the pace of a network.
+const HELD_UP_TICKS: u32 = 10;
+
 /// What the connection or exchange is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -61,8 +64,10 @@ pub struct Progress {
     head_bytes: Cell<usize>,
     /// Whether the endpoint had no more of the body at the last poll.
     awaits_endpoint: Cell<bool>,
-    /// The worker's tick at which the endpoint last had no more of the body.
-    awaited_endpoint_at: Cell<u32>,
+    /// The worker's tick at which `awaits_endpoint` last changed.
+    turned_at: Cell<u32>,
+    /// Which side had last kept the other waiting for [`HELD_UP_TICKS`]: whether it was the downstream.
+    was_held_up: Cell<bool>,
     /// Whether the network did not accept everything that was to be written, because the downstream does not read.
     is_blocked: Cell<bool>,
     /// Whether a request has not arrived whole yet.
@@ -83,7 +88,8 @@ impl Progress {
             body_limit: Cell::new(u32::MAX),
             head_bytes: Cell::new(0),
             awaits_endpoint: Cell::new(false),
-            awaited_endpoint_at: Cell::new(tick.get()),
+            turned_at: Cell::new(tick.get()),
+            was_held_up: Cell::new(false),
             is_blocked: Cell::new(false),
             is_uploading: Cell::new(false),
             is_watched: Cell::new(false),
@@ -139,7 +145,8 @@ impl Progress {
     pub fn enter_body(&self, limit_ticks: u32) {
         self.body_limit.set(limit_ticks);
         self.awaits_endpoint.set(false);
-        self.awaited_endpoint_at.set(self.tick.get());
+        self.turned_at.set(self.tick.get());
+        self.was_held_up.set(false);
         self.enter(Phase::Body);
     }
 
@@ -166,14 +173,19 @@ impl Progress {
 
     /// Notes whether the endpoint had no more of the body at the last poll.
     pub fn set_awaits_endpoint(&self, awaits: bool) {
-        if self.awaits_endpoint.replace(awaits) || awaits {
-            self.awaited_endpoint_at.set(self.tick.get());
+        if self.awaits_endpoint.get() != awaits {
+            self.was_held_up.set(self.is_held_up());
+            self.awaits_endpoint.set(awaits);
+            self.turned_at.set(self.tick.get());
         }
     }
 
-    /// For how many ticks the endpoint has had more of the body than was read: the downstream holds it up, and the endpoint may tire of that.
-    pub fn ticks_unread(&self) -> u32 {
-        if self.awaits_endpoint.get() { 0 } else { self.tick.get().wrapping_sub(self.awaited_endpoint_at.get()) }
+    /// Whether the downstream holds the body up, so that the endpoint may have tired of sending it. It does from a second on in which the endpoint had more than was
+    /// read. It no longer does when the endpoint was awaited for as long: a shorter wait comes and goes while the buffers of the system are read out, in
+    /// which the endpoint's close may stand behind the data.
+    pub fn is_held_up(&self) -> bool {
+        let ticks = self.tick.get().wrapping_sub(self.turned_at.get());
+        if ticks < HELD_UP_TICKS { self.was_held_up.get() } else { !self.awaits_endpoint.get() }
     }
 
     /// Whether written bytes wait for the downstream to read. This may be so between two requests too, when the end of a response is still in the write buffer.
@@ -291,5 +303,38 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_held_up_from_a_second_unread_until_a_second_of_waiting_for_the_endpoint() {
+        let tick = Rc::new(Cell::new(7));
+        let progress = Progress::new(Rc::clone(&tick));
+        progress.enter_body(u32::MAX);
+        // Whether the endpoint was awaited, for how many ticks, and whether the body is held up at the end of them.
+        for (awaits, ticks, is_held_up) in [
+            (false, 9, false),
+            (true, 30, false),
+            (false, 9, false),
+            (true, 1, false),
+            (false, 10, true),
+            (true, 9, true),
+            (false, 1, true),
+            (true, 10, false),
+            (false, 9, false),
+        ] {
+            progress.set_awaits_endpoint(awaits);
+            tick.set(tick.get() + ticks);
+            assert_eq!(progress.is_held_up(), is_held_up, "awaits {awaits} for {ticks}, at tick {}", tick.get());
+            progress.set_awaits_endpoint(awaits); // a further poll changes nothing
+        }
+        tick.set(tick.get() + 10);
+        assert!(progress.is_held_up());
+        progress.enter_body(u32::MAX);
+        assert!(!progress.is_held_up(), "another body");
     }
 }

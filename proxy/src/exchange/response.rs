@@ -23,9 +23,6 @@ use crate::error::ProxyError;
 use crate::telemetry::labels::RequestOutcome;
 use crate::worker::connections::ticks;
 
-/// When the endpoint had to wait for this long until the downstream took what it had sent, its break-off is no failure. Less is the pace of a network.
-const DELAY_MIN: Duration = Duration::from_secs(1);
-
 /// The result of a request.
 pub enum Reply {
     /// A response.
@@ -224,8 +221,7 @@ impl ResponseBody {
     /// The body ends before its end. What the downstream held up is not the endpoint's failure: an endpoint gives up on a response that nobody reads, and on a request
     /// whose body does not come.
     fn fail(&mut self, end: BodyEnd) {
-        let is_delayed =
-            || self.record.downstream.progress.ticks_unread() >= ticks(DELAY_MIN) || self.record.upload.is_delayed();
+        let is_delayed = || self.record.downstream.progress.is_held_up() || self.record.upload.is_delayed();
         let end = if end != BodyEnd::Abandoned && is_delayed() { BodyEnd::Delayed } else { end };
         let class = self.source.class().at_end(end);
         let source = std::mem::replace(&mut self.source, Source::BrokenOff(class));
