@@ -8,6 +8,7 @@ use outrigger::live::Live;
 use outrigger::live::route::Route;
 use outrigger::path::RequestPath;
 use outrigger::telemetry::metrics::Metrics;
+use outrigger::upstream::resolve::Addresses;
 use outrigger_http1::parse::{Heads, Limits};
 
 /// Panics if the property does not hold for `bytes`: a line `+` or `-` with the path of a POST behind it, then up to eight lines `+` or `-` with a route's
@@ -60,7 +61,7 @@ fn live(default: bool, routes: &[(bool, &str)]) -> Option<Live> {
         );
     }
     let config = Config::parse("fuzz.toml", &text).ok()?;
-    Some(Live::build(config, None, &Metrics::new(), clock::now()))
+    Some(Live::build(config, None, &Addresses::new(), &Metrics::new(), clock::now()))
 }
 
 fn check_normal(path: &str) {

@@ -157,18 +157,12 @@ impl Upload {
         let Some(source) = &self.0 else { return upload::Upload::NONE };
         let mut source = source.borrow_mut();
         source.pace.notice(lag);
-        upload::Upload {
-            state: source.state,
-            awaited: source.pace.awaited(),
-            is_replayable: source.is_replayable(),
-            too_slow: source.too_slow(),
-            whole_by: source.is_coming().then(|| source.pace.whole_by()),
-        }
+        source.standing()
     }
 
     /// Whether the rest of the body is missing because of the downstream.
     pub fn is_delayed(&self) -> bool {
-        self.standing(Duration::ZERO).is_delayed(clock::now())
+        self.0.as_ref().is_some_and(|source| source.borrow().standing().is_delayed(clock::now()))
     }
 
     /// Whether a new reader would get the whole body.
@@ -221,6 +215,16 @@ impl Source {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+        }
+    }
+
+    fn standing(&self) -> upload::Upload {
+        upload::Upload {
+            state: self.state,
+            awaited: self.pace.awaited(),
+            is_replayable: self.is_replayable(),
+            too_slow: self.too_slow(),
+            whole_by: self.is_coming().then(|| self.pace.whole_by()),
         }
     }
 

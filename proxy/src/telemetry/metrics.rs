@@ -239,6 +239,14 @@ impl Metrics {
         self.endpoint_connections.reset();
     }
 
+    /// The exposition, for tests.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        let mut text = Vec::new();
+        self.write_text(&mut text).expect("memory");
+        String::from_utf8(text).expect("text")
+    }
+
     /// Writes the exposition in Prometheus' text format 0.0.4.
     ///
     /// # Errors
