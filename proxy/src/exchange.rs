@@ -5,7 +5,8 @@
 //! gives its slot and permit back, and a lease gives its endpoint back. So a downstream that disconnects halfway undoes exactly what was done.
 //!
 //! `attempt` makes one attempt, `repeat` says which requests may be sent again, `forward` prepares heads for the next hop, `response` sends the response
-//! downstream, `tunnel` takes over after an upgrade or a CONNECT, and `record` does the accounting.
+//! downstream, `uploading` sends what is left of the request
+//! after it, `tunnel` takes over after an upgrade or a CONNECT, and `record` does the accounting.
 
 mod attempt;
 pub mod forward;
@@ -14,6 +15,7 @@ mod record;
 mod repeat;
 pub mod response;
 mod tunnel;
+pub mod uploading;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

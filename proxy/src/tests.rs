@@ -3,6 +3,7 @@
 
 mod breakers;
 mod connection;
+mod early_responses;
 mod hedging;
 mod holding;
 mod informational;

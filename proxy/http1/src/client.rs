@@ -1,7 +1,7 @@
 //! A client's side of a connection: one request at a time, and its response.
 //!
-//! It has no task and no timer: its user polls it, and between two requests it needs no polling and holds no buffer. It writes the request and reads the
-//! response at the same time, because a response may come before its request is whole (RFC 9112 §9.5). It never sends a request twice. When there is no response,
+//! It has no task and no timer: its user polls it, and between two requests it needs no polling and holds no buffer. The request can be written and the response
+//! read at the same time, because a response may come before its request is whole (RFC 9112 §9.5). It never sends a request twice. When there is no response,
 //! [`SendError`] says what is proven about the request.
 //!
 //! The order of a request: [`ClientConn::begin`], [`ClientConn::poll_response`] until it gives the final head, [`ClientConn::poll_body`] to the end of the
@@ -122,12 +122,9 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         Poll::Ready(Ok(ResponseEvent::Final(head)))
     }
 
-    /// Polls for the next piece of the response's body, or its trailers. Also goes on sending the request if it is not whole yet.
+    /// Polls for the next piece of the response's body, or its trailers. While the request is [being sent](ClientConn::is_sending), poll
+    /// [`ClientConn::poll_finish_sending`] beside it.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.is_sending() {
-            // If the source of the body fails, or the server reads no more, the connection ends with this response.
-            let _ = self.sending.poll(cx, &mut self.stream);
-        }
         loop {
             match self.body.next(&mut self.incoming, self.heads.limits()) {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
@@ -156,12 +153,18 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         self.body.size_hint()
     }
 
-    /// Whether the request is still being sent, although its response may have come.
+    /// Whether the request is still being sent, although its response may have come. A body that is held is not.
     pub fn is_sending(&self) -> bool {
-        !self.sending.is_cut && self.sending.is_unfinished()
+        self.sending.is_under_way()
     }
 
-    /// Sends the rest of the request after its response has come. Ready when it is sent or cannot be sent.
+    /// How many bytes of the request have been written so far, its head and its framing included.
+    pub fn written(&self) -> u64 {
+        self.sending.written
+    }
+
+    /// Sends more of the request after the head of its response. Ready when all of it is sent, or when the source of its body or the server has broken it off: then the
+    /// connection ends with this response.
     pub fn poll_finish_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sending.poll(cx, &mut self.stream).map(|_| ())
     }
@@ -222,6 +225,6 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
     fn error(&self, kind: SendErrorKind) -> SendError {
         let is_malformed = matches!(kind, SendErrorKind::Malformed(_));
         let read = self.has_read || !self.incoming.is_empty() || is_malformed;
-        SendError { kind, wrote: self.sending.has_written, read, reused: self.is_reused }
+        SendError { kind, wrote: self.sending.written > 0, read, reused: self.is_reused }
     }
 }

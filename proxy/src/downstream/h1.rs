@@ -15,14 +15,14 @@ use std::time::Duration;
 use outrigger_http1::encode::{Framing, WrongLength};
 use outrigger_http1::head::{Name, ResponseHead};
 use outrigger_http1::server::{Next, OutgoingResponse, ServerConn};
-use outrigger_policy::upload::Side;
 
 use super::progress::{Ending, Phase, Progress, Watched};
 use super::stream::{Downstream, Http1, Stream};
 use crate::clock::{self, Alarm};
 use crate::exchange;
-use crate::exchange::received::{BrokenOff, Unfinished};
-use crate::exchange::response::{Reply, Response, ResponseBody};
+use crate::exchange::received::BrokenOff;
+use crate::exchange::response::{Reply, Response, ResponseBody, Uploading};
+use crate::exchange::uploading::UploadEnd;
 use crate::memory::{Level, Meter};
 use crate::telemetry::events::Event;
 use crate::transport::ByteStream;
@@ -87,6 +87,14 @@ impl Connection {
         is_broken || self.poll_disconnected(cx).is_ready()
     }
 
+    /// Whether the client has disconnected in the middle of its request. While the endpoint does not read the body, nothing reads from the client, so this checks now
+    /// and then.
+    fn has_left_body(&self, cx: &mut Cx<'_>) -> bool {
+        let is_due = self.downstream.progress.ticks_still() >= TICKS_PER_LOOK;
+        let mut conn = self.conn.borrow_mut();
+        is_due && !conn.has_body_ended() && conn.is_disconnected(cx)
+    }
+
     /// Ready when the client has disconnected, whatever it sent before. A client that only shuts down its sending side still gets its response.
     fn poll_disconnected(&self, cx: &mut Cx<'_>) -> Poll<()> {
         let mut conn = self.conn.borrow_mut();
@@ -134,7 +142,8 @@ pub async fn serve(context: Rc<Context>, stream: ByteStream) {
         if polled.is_ready() || !context.is_finishing() || may_begin || progress.phase() != Phase::Idle {
             return polled.map(Some);
         }
-        Poll::Ready(Some(End::Done))
+        // Closing while the rest of a request arrives would reset the connection, and the client could lose the response.
+        Poll::Ready(Some(if conn.borrow().has_body_ended() { End::Done } else { End::Unread }))
     })
     .await;
     (listed.reason, listed.side) = reason(progress.ending(), end);
@@ -201,14 +210,16 @@ async fn serve_requests(connection: Connection) -> End {
         // The client may send its body or not (RFC 9110 §10.1.1). So the bytes that follow are ambiguous, and the connection ends.
         let is_unwanted = conn.borrow().owes_continue();
         let is_last = closes || response.is_last || is_worn_out || is_unwanted;
-        let Ok(Sent { unfinished, is_open_ended }) = respond(&connection, response, is_last).await else {
+        let Ok(Sent { uploading, is_open_ended }) = respond(&connection, response, is_last).await else {
             return End::Broken;
         };
+        if let Some(uploading) = uploading.filter(|_| !is_unwanted)
+            && finish_upload(&connection, uploading).await.is_err()
+        {
+            return End::Broken;
+        }
         let is_last = is_last || is_open_ended;
         if !conn.borrow().has_body_ended() {
-            if let Some(unfinished) = unfinished.filter(|_| !is_unwanted) {
-                unfinished.finish().await;
-            }
             let until = clock::now() + DISCARDING_MAX;
             if is_last || clock::until(until, discard(conn)).await != Some(true) {
                 return End::Unread;
@@ -224,8 +235,8 @@ async fn serve_requests(connection: Connection) -> End {
 
 /// A response that was sent whole.
 struct Sent {
-    /// The rest of its request, if that is still being sent to the endpoint.
-    unfinished: Option<Unfinished>,
+    /// Its exchange, if the request is still being sent to the endpoint.
+    uploading: Option<Uploading>,
     /// Whether the end of the connection ends the response.
     is_open_ended: bool,
 }
@@ -251,13 +262,26 @@ async fn respond(connection: &Connection, response: Response, is_last: bool) -> 
                 (Poll::Ready(Ok(())), Poll::Ready(Err(Cut))) => return Poll::Ready(Err(sending.broke_off())),
                 (Poll::Ready(Ok(())), Poll::Pending) if sending.wants_room => {}
                 (Poll::Ready(Ok(())) | Poll::Pending, _) => {
+                    sending.poll_upload(cx);
                     return connection.poll_disconnected(cx).map(|()| Err(Cut));
                 }
             }
         }
     })
     .await?;
-    Ok(Sent { unfinished: sending.unfinished, is_open_ended: framing == Some(Framing::UntilClose) })
+    Ok(Sent { uploading: sending.uploading, is_open_ended: framing == Some(Framing::UntilClose) })
+}
+
+/// Sends the rest of a request whose response has been sent; an error if the downstream connection has to end. If the endpoint reads no more, the rest is left to be
+/// discarded. A client that leaves after its request takes nothing back.
+async fn finish_upload(connection: &Connection, mut uploading: Uploading) -> Result<(), Cut> {
+    poll_fn(|cx| match uploading.poll(cx) {
+        Poll::Ready(UploadEnd::Over) => Poll::Ready(Ok(())),
+        Poll::Ready(UploadEnd::TooSlow) => Poll::Ready(Err(Cut)),
+        Poll::Pending if connection.has_left_body(cx) => Poll::Ready(Err(Cut)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// The `Date` of a response that has none (RFC 9110 §6.6.1).
@@ -265,13 +289,14 @@ fn missing_date(head: &ResponseHead) -> Option<String> {
     (!head.fields.has(Name::Date)).then(|| httpdate::fmt_http_date(clock::wall()))
 }
 
-/// The response could not be sent whole.
+/// The response or the request could not be sent whole.
 struct Cut;
 
 /// A response's body that is being sent.
 struct Sending {
     body: Option<ResponseBody>,
-    unfinished: Option<Unfinished>,
+    /// The exchange, if the body has ended and the request is still being sent.
+    uploading: Option<Uploading>,
     /// Whether reading it waits for room in the write buffer.
     wants_room: bool,
 }
@@ -279,12 +304,13 @@ struct Sending {
 impl Sending {
     fn new(body: ResponseBody, is_wanted: bool) -> Sending {
         if is_wanted {
-            return Sending { body: Some(body), unfinished: None, wants_room: false };
+            return Sending { body: Some(body), uploading: None, wants_room: false };
         }
-        Sending { body: None, unfinished: body.into_unfinished(), wants_room: false }
+        Sending { body: None, uploading: body.into_uploading(), wants_room: false }
     }
 
-    /// Fills the write buffer with what the body has. Ready when all of it is in the buffer; then the exchange is over and counted.
+    /// Fills the write buffer with what the body has. Ready when all of it is in the buffer; then the exchange is over and counted, unless its request is still being
+    /// sent.
     fn poll_draw(&mut self, conn: &Http1, cx: &mut Cx<'_>) -> Poll<Result<(), Cut>> {
         while let Some(body) = &mut self.body {
             self.wants_room = !conn.borrow().has_room();
@@ -303,10 +329,21 @@ impl Sending {
                 None => conn.borrow_mut().end(None).map(|()| true)?,
             };
             if is_whole {
-                self.unfinished = self.body.take().and_then(ResponseBody::into_unfinished);
+                self.uploading = self.body.take().and_then(ResponseBody::into_uploading);
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends more of the request, because a client may read no response before its request is sent.
+    fn poll_upload(&mut self, cx: &mut Cx<'_>) {
+        if let Some(body) = &mut self.body {
+            body.poll_upload(cx);
+        } else if let Some(uploading) = &mut self.uploading
+            && uploading.poll(cx) == Poll::Ready(UploadEnd::Over)
+        {
+            self.uploading = None;
+        }
     }
 
     /// Ends the connection, but not cleanly, because the endpoint broke the response off.
@@ -344,14 +381,7 @@ fn reason(ending: Option<Ending>, end: Option<End>) -> (&'static str, &'static s
             Some(End::Refused) => ("refused", ""),
             Some(End::Broken) | None => ("broken", ""),
         },
-        Some(Ending::Idle) => ("idle", ""),
-        Some(Ending::HeaderTimeout) => ("header_timeout", ""),
-        Some(Ending::BodyIdleTimeout(Side::Endpoint)) => ("body_idle_timeout", "upstream"),
-        Some(Ending::BodyIdleTimeout(Side::Downstream)) => ("body_idle_timeout", "downstream"),
-        Some(Ending::Truncated) => ("truncated", ""),
-        Some(Ending::CutOff) => ("cut_off", ""),
-        Some(Ending::TunnelIdle) => ("tunnel_idle", ""),
-        Some(Ending::MemoryLimit) => ("memory_limit", ""),
+        Some(ending) => ending.words(),
     }
 }
 

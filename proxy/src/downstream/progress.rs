@@ -52,6 +52,22 @@ pub enum Ending {
     MemoryLimit,
 }
 
+impl Ending {
+    /// The labels of the reason, and of the side that stopped in the middle of a body.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Ending::Idle => ("idle", ""),
+            Ending::HeaderTimeout => ("header_timeout", ""),
+            Ending::BodyIdleTimeout(Side::Endpoint) => ("body_idle_timeout", "upstream"),
+            Ending::BodyIdleTimeout(Side::Downstream) => ("body_idle_timeout", "downstream"),
+            Ending::Truncated => ("truncated", ""),
+            Ending::CutOff => ("cut_off", ""),
+            Ending::TunnelIdle => ("tunnel_idle", ""),
+            Ending::MemoryLimit => ("memory_limit", ""),
+        }
+    }
+}
+
 /// The progress of a connection or exchange. It belongs to one thread: its own task writes it, and the worker's tick reads it.
 pub struct Progress {
     phase: Cell<Phase>,

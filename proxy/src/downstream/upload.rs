@@ -3,7 +3,8 @@
 //! An [`Upload`] owns the body of one request. Each attempt gets a [`Replay`] of it with a position of its own. It first repeats what is kept and then reads
 //! what still arrives. Two attempts in flight may read side by side. A retry cuts off the attempts before it, because one that is left over in a connection
 //! that is being closed must not read from the downstream any more. The route limits what is kept of one body, and [`ReplayMemory`] limits what is kept of all
-//! of them. Past either limit the body goes on streaming but is no longer kept, and the request cannot be repeated.
+//! of them. Past either limit the body goes on streaming but is no longer kept, and the request cannot be repeated. Once the response is settled nothing more is
+//! kept either, but what its attempt has not sent yet stays until it is sent.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -64,8 +65,9 @@ struct Source {
     trailers: Option<HeaderMap>,
     state: State,
     pace: Pace,
-    /// How many readers there have been.
+    /// How many readers there have been, and how many of them are left.
     readers: u32,
+    readers_left: u32,
     /// Readers up to this number are cut off.
     cut_off: u32,
     /// Pieces read so far. A reader that waits has to poll again when another one has read a piece.
@@ -97,6 +99,7 @@ impl Upload {
             state: State::AwaitingEndpoint(pace.began()),
             pace,
             readers: 0,
+            readers_left: 0,
             cut_off: 0,
             drawn: 0,
             bytes: 0,
@@ -108,6 +111,7 @@ impl Upload {
         let reading = self.0.as_ref().map_or(0, |source| {
             let mut source = source.borrow_mut();
             source.readers += 1;
+            source.readers_left += 1;
             source.readers
         });
         Replay { upload: self.clone(), reading, at: 0, sent: 0 }
@@ -143,12 +147,20 @@ impl Upload {
         }
     }
 
-    /// Drops what is kept, because there will be no further reader.
+    /// Keeps nothing more, because there will be no further reader. The reader that is left still gets what it has not read of what is kept.
     pub fn stop_keeping(&self) {
         if let Some(source) = &self.0 {
             let mut source = source.borrow_mut();
             source.is_whole = false;
-            source.forget();
+            if source.readers_left == 0 {
+                source.forget();
+            }
+            // The attempt that waited may not be the one that is left.
+            if let State::AwaitingDownstream(since) = source.state {
+                let now = clock::now();
+                source.pace.waited(now.saturating_duration_since(since));
+                source.state = State::AwaitingEndpoint(now);
+            }
         }
     }
 
@@ -163,6 +175,16 @@ impl Upload {
     /// Whether the rest of the body is missing because of the downstream.
     pub fn is_delayed(&self) -> bool {
         self.0.as_ref().is_some_and(|source| source.borrow().standing().is_delayed(clock::now()))
+    }
+
+    /// Whether the proxy waits for the downstream to send more.
+    pub fn awaits_downstream(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| matches!(source.borrow().state, State::AwaitingDownstream(_)))
+    }
+
+    /// When the whole body must have arrived, whether it has or not. `lag` is the worker's total scheduling lag.
+    pub fn whole_by(&self, lag: Duration) -> Option<Instant> {
+        self.0.as_ref().map(|source| source.borrow().pace.whole_by(lag))
     }
 
     /// Whether a new reader would get the whole body.
@@ -295,13 +317,18 @@ impl Body for Replay {
         if source.state == State::Broken {
             return Poll::Ready(Some(Err(UploadError::Broken)));
         }
-        if this.sent < source.bytes && !source.is_whole {
-            return Poll::Ready(Some(Err(UploadError::Lost)));
-        }
         if let Some(data) = source.kept.get(this.at) {
             this.at += 1;
             this.sent += data.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if this.sent < source.bytes {
+            return Poll::Ready(Some(Err(UploadError::Lost)));
+        }
+        if !source.is_whole && this.at == source.kept.len() {
+            // It has caught up, so nobody needs what is kept.
+            source.forget();
+            this.at = 0;
         }
         if source.incoming.is_none() {
             let trailers = source.trailers.clone().filter(|_| this.at == source.kept.len());
@@ -330,6 +357,18 @@ impl Body for Replay {
         match length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
             None => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if let Some(source) = &self.upload.0 {
+            let mut source = source.borrow_mut();
+            source.readers_left -= 1;
+            if source.readers_left == 0 && !source.is_whole {
+                source.forget();
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! An endpoint's response, and its body until it has ended: then the connection goes back to the pool, and the endpoint's lease is settled.
+//! An endpoint's response, and its body until it has ended: then the endpoint's lease is settled, and the connection goes back to the pool if the request has been
+//! sent.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub(super) enum Source {
     /// From an endpoint.
     Streaming(Box<Streaming>),
     /// From nowhere any more: the body has ended, but the request is still being sent.
-    Unfinished(Unfinished, Class),
+    Uploading(Box<(Stream, Lease<Target>)>, Class),
     /// From nowhere: a tunnel to an endpoint begins.
     Tunnel(Box<(Stream, Lease<Target>)>, Class),
     /// From nowhere: the rest of the body will not come.
@@ -51,20 +52,6 @@ pub(super) struct Streaming {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the endpoint broke its response off")]
 pub struct BrokenOff;
-
-/// A request that is still being sent to the endpoint, although the response has ended already.
-pub struct Unfinished {
-    stream: Stream,
-    pub(super) at_most: Duration,
-}
-
-impl Unfinished {
-    /// Sends the rest, within the time limit of the upload.
-    pub async fn finish(mut self) {
-        // The exchange is over and counted, so the result does not matter.
-        let _ = clock::until(clock::now() + self.at_most, poll_fn(|cx| self.stream.poll_finish_sending(cx))).await;
-    }
-}
 
 impl Received {
     /// A response whose head came at `now`. `class` is provisional, by the head alone. A response without a body gives its connection back at once.
@@ -95,23 +82,19 @@ impl Received {
 }
 
 impl Streaming {
-    /// The body has ended as announced: the connection goes back to the pool, unless the request is still being sent.
+    /// The body has ended as announced. Either the request is still being sent, or the connection goes back to the pool.
     pub(super) fn finish(self, record: &mut Record, now: Instant) -> Source {
-        let Streaming { stream, lease, class, keep_alive } = self;
+        let Streaming { stream, mut lease, class, keep_alive } = self;
         let class = class.at_end(BodyEnd::Whole);
-        let config = record.handle().cloned();
-        let source = match config {
-            Some(handle) if stream.is_sending() => {
-                Source::Unfinished(Unfinished { stream, at_most: handle.config.timeouts.idle_body }, class)
-            }
-            Some(handle) => {
-                record.context.pool.give_back(stream, &handle.upstream.config.pool, keep_alive, now);
-                Source::Whole(Bytes::new(), class)
-            }
-            None => Source::Whole(Bytes::new(), class),
-        };
+        if stream.is_sending() {
+            record.decide(now, |cx| lease.settle_breaker(class, cx));
+            return Source::Uploading(Box::new((stream, lease)), class);
+        }
+        if let Some(handle) = record.handle() {
+            record.context.pool.give_back(stream, &handle.upstream.config.pool, keep_alive, now);
+        }
         record.decide(now, |cx| lease.settle(class, cx));
-        source
+        Source::Whole(Bytes::new(), class)
     }
 
     /// The endpoint broke the body off, or stopped sending in the middle of it.
@@ -125,7 +108,7 @@ impl Source {
     pub(super) async fn read_whole(self, record: &mut Record) -> Option<Bytes> {
         let mut streaming = match self {
             Source::Whole(bytes, _) => return Some(bytes),
-            Source::Unfinished(..) => return Some(Bytes::new()),
+            Source::Uploading(..) => return Some(Bytes::new()),
             Source::Tunnel(..) | Source::BrokenOff(_) => return None,
             Source::Streaming(streaming) => streaming,
         };
@@ -157,7 +140,7 @@ impl Source {
     pub(super) fn class(&self) -> Class {
         match self {
             Source::Whole(_, class)
-            | Source::Unfinished(_, class)
+            | Source::Uploading(_, class)
             | Source::Tunnel(_, class)
             | Source::BrokenOff(class) => *class,
             Source::Streaming(streaming) => streaming.class,
@@ -169,7 +152,7 @@ impl Source {
         match self {
             Source::Whole(bytes, _) => bytes.is_empty(),
             Source::Streaming(_) | Source::BrokenOff(_) => false,
-            Source::Unfinished(..) | Source::Tunnel(..) => true,
+            Source::Uploading(..) | Source::Tunnel(..) => true,
         }
     }
 }

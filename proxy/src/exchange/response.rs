@@ -1,7 +1,7 @@
-//! The response on its way downstream: an endpoint's, or one of the proxy's own. Its end is the end of the exchange.
+//! The response on its way downstream: an endpoint's, or one of the proxy's own. Its end is the end of the exchange, unless the request is still being sent.
 
 use std::task::{Context as Cx, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,11 +11,11 @@ use outrigger_http1::head::ResponseHead;
 use outrigger_policy::call::Admission;
 use outrigger_policy::outcome::{BodyEnd, Class};
 use outrigger_policy::retry::Refused;
-use outrigger_policy::upload::Side;
 
-use super::received::{BrokenOff, Received, Source, Unfinished};
+use super::received::{BrokenOff, Received, Source};
 use super::record::Record;
 use super::tunnel::Tunnel;
+use super::uploading::{self, UploadEnd};
 use crate::clock;
 use crate::downstream::problem;
 use crate::downstream::progress::Ending;
@@ -127,17 +127,19 @@ impl ResponseBody {
                 self.end(clock::now());
                 return Poll::Ready(Some(Ok(frame)));
             }
-            Source::Whole(..) | Source::Unfinished(..) | Source::Tunnel(..) => return Poll::Ready(None),
+            Source::Whole(..) | Source::Uploading(..) | Source::Tunnel(..) => return Poll::Ready(None),
             // Polled again, because bytes that came before are still to be written.
             Source::BrokenOff(_) => return Poll::Ready(Some(Err(BrokenOff))),
             Source::Streaming(streaming) => streaming,
         };
+        if streaming.stream.is_sending() {
+            uploading::send_beside(&mut streaming.stream, &self.record, cx);
+        }
         match streaming.stream.poll_body(cx) {
             Poll::Pending => {
-                self.record.downstream.progress.set_awaits_endpoint(true);
-                if streaming.stream.is_sending() {
-                    self.look_at_upload();
-                }
+                // An endpoint that waits for more of the request owes nothing.
+                let is_owed = streaming.stream.is_sending() && self.record.upload.awaits_downstream();
+                self.record.downstream.progress.set_awaits_endpoint(!is_owed);
                 Poll::Pending
             }
             Poll::Ready(None) => {
@@ -161,6 +163,15 @@ impl ResponseBody {
         }
     }
 
+    /// Sends more of the request, while there is no room for more of the response.
+    pub fn poll_upload(&mut self, cx: &mut Cx<'_>) {
+        if let Source::Streaming(streaming) = &mut self.source
+            && streaming.stream.is_sending()
+        {
+            uploading::send_beside(&mut streaming.stream, &self.record, cx);
+        }
+    }
+
     /// Whether no more frames will come.
     pub fn has_ended(&self) -> bool {
         self.source.has_ended()
@@ -170,7 +181,7 @@ impl ResponseBody {
     pub fn length(&self) -> BodyLength {
         let exact = match &self.source {
             Source::Whole(bytes, _) => Some(bytes.len() as u64),
-            Source::Unfinished(..) | Source::Tunnel(..) => Some(0),
+            Source::Uploading(..) | Source::Tunnel(..) => Some(0),
             Source::Streaming(streaming) => streaming.stream.body_size_hint().exact(),
             Source::BrokenOff(_) => None,
         };
@@ -187,18 +198,9 @@ impl ResponseBody {
         self.record.downstream.progress.end(Ending::Truncated);
     }
 
-    /// The downstream needs no more of the body. What is left to send of the request, if anything is.
-    pub fn into_unfinished(mut self) -> Option<Unfinished> {
-        let source = std::mem::replace(&mut self.source, Source::Whole(Bytes::new(), Class::Neutral));
-        let Source::Unfinished(mut unfinished, _) = source else {
-            self.source = source;
-            return None;
-        };
-        let lag = self.record.context.lag();
-        let whole_by = self.record.upload.standing(lag).whole_by;
-        let left = whole_by.map_or(Duration::ZERO, |at| at.saturating_duration_since(clock::now()));
-        unfinished.at_most = unfinished.at_most.min(left);
-        Some(unfinished)
+    /// The downstream needs no more of the body. The exchange goes on if its request is still being sent.
+    pub fn into_uploading(self) -> Option<Uploading> {
+        matches!(self.source, Source::Uploading(..)).then_some(Uploading(self))
     }
 
     /// The endpoint's body has ended as announced.
@@ -231,14 +233,18 @@ impl ResponseBody {
             settle(&mut self.record, &mut self.admission, class, now);
         }
     }
+}
 
-    /// The endpoint still reads the request. If the downstream sends it too slowly, it is too late for a 408, so the connection ends. An endpoint that reads
-    /// slowly is judged by its response alone.
-    fn look_at_upload(&self) {
-        let too_slow = self.record.upload.standing(self.record.context.lag()).too_slow;
-        if too_slow.is_some_and(|slow| slow.by == Side::Downstream && slow.at <= clock::now()) {
-            self.record.downstream.progress.end(Ending::BodyIdleTimeout(Side::Downstream));
-        }
+/// An exchange that has responded and still sends its request. It keeps its slot, its lease and its place in the drain until this is dropped.
+pub struct Uploading(ResponseBody);
+
+impl Uploading {
+    /// Sends more of the request.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<UploadEnd> {
+        let ResponseBody { source: Source::Uploading(held, _), record, .. } = &mut self.0 else {
+            return Poll::Ready(UploadEnd::Over);
+        };
+        uploading::send_rest(&mut held.0, record, cx)
     }
 }
 

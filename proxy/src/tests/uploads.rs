@@ -202,8 +202,8 @@ fn an_endpoint_that_reads_on_after_its_response_gets_nothing_beyond_the_limit_of
         for (upload, expected) in [("5m", "one two"), ("10s", "one")] {
             let net = Net::default();
             let text = net.raw_requests(A, "one", &[OK]);
-            let limits = format!("[upstreams.backend.timeouts]\nupload = \"{upload}\"\n");
-            let bench = Bench::new(&net, &format!("{ONE}\n{limits}")).await;
+            let limits = format!("upload = \"{upload}\"\nupload_bytes_per_second_min = 0\n");
+            let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\n{limits}")).await;
             let mut client = bench.connect();
             client.say("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 11\r\n\r\none").await;
             assert_eq!(client.response().await.map(|seen| seen.status), Some(200));

@@ -100,7 +100,7 @@ impl Stream {
         http1.conn.poll_response(cx).map_err(|error| SendFailure::new(error, upload))
     }
 
-    /// Polls for the next piece of the response's body, or its trailers. Also goes on sending the request if it is not whole yet.
+    /// Polls for the next piece of the response's body, or its trailers.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Stream::Http1(http1) = self;
         http1.conn.poll_body(cx)
@@ -124,7 +124,13 @@ impl Stream {
         http1.conn.is_sending()
     }
 
-    /// Sends the rest of the request after its response has come. Ready when it is sent or cannot be sent.
+    /// How many bytes of the request the endpoint has taken so far.
+    pub fn written(&self) -> u64 {
+        let Stream::Http1(http1) = self;
+        http1.conn.written()
+    }
+
+    /// Sends more of the request after the head of its response. Ready when all of it is sent or no more can be sent.
     pub fn poll_finish_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Stream::Http1(http1) = self;
         http1.conn.poll_finish_sending(cx)

@@ -19,8 +19,8 @@ pub(super) struct Sending<B> {
     is_held: bool,
     /// Whether there has been a request.
     pub(super) has_begun: bool,
-    /// Whether a byte of it was written.
-    pub(super) has_written: bool,
+    /// How many bytes of it were written.
+    pub(super) written: u64,
     /// Whether the rest cannot be sent. The response may still come.
     pub(super) is_cut: bool,
 }
@@ -37,7 +37,7 @@ pub(super) enum Cut {
 impl<B> Default for Sending<B> {
     fn default() -> Sending<B> {
         let outgoing = WriteBuf::default();
-        Sending { outgoing, body: None, is_held: false, has_begun: false, has_written: false, is_cut: false }
+        Sending { outgoing, body: None, is_held: false, has_begun: false, written: 0, is_cut: false }
     }
 }
 
@@ -49,7 +49,7 @@ impl<B> Sending<B> {
 
     /// Puts the head into the buffer; nothing is written yet.
     pub(super) fn begin(&mut self, request: OutgoingRequest<'_, B>) {
-        (self.has_begun, self.has_written) = (true, false);
+        (self.has_begun, self.written) = (true, 0);
         self.outgoing = WriteBuf::default();
         write_request(self.outgoing.buffer(), request.head, &request.lines());
         self.is_held = request.expects_continue && request.length != BodyLength::None;
@@ -62,6 +62,11 @@ impl<B> Sending<B> {
 
     pub(super) fn is_held(&self) -> bool {
         self.is_held
+    }
+
+    /// Whether polling can still send some of the request.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.is_cut && (!self.outgoing.is_empty() || (self.body.is_some() && !self.is_held))
     }
 
     pub(super) fn release(&mut self) {
@@ -82,10 +87,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 match self.poll_draw(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(cut)) => {
-                        self.is_cut = true;
-                        return Poll::Ready(Err(cut));
-                    }
+                    Poll::Ready(Err(cut)) => return self.cut(cut),
                 }
             }
             if self.outgoing.is_empty() {
@@ -94,12 +96,17 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             // Once any byte is written, it is unknown what has arrived.
             let before = self.outgoing.left();
             let written = self.outgoing.poll_write(cx, stream);
-            self.has_written |= self.outgoing.left() < before;
+            self.written += (before - self.outgoing.left()) as u64;
             if ready!(written).is_err() {
-                self.is_cut = true;
-                return Poll::Ready(Err(Cut::ByPeer));
+                return self.cut(Cut::ByPeer);
             }
         }
+    }
+
+    /// Lets go of the body, because nobody will read it any further.
+    fn cut(&mut self, cut: Cut) -> Poll<Result<(), Cut>> {
+        (self.is_cut, self.body) = (true, None);
+        Poll::Ready(Err(cut))
     }
 
     /// Puts the next piece of the body into the buffer.
