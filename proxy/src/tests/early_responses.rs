@@ -117,6 +117,29 @@ fn a_drain_waits_for_an_upload_whose_response_has_come() {
 }
 
 #[test]
+fn a_drain_does_not_close_on_a_client_that_still_sends_what_is_discarded() {
+    paused(async {
+        let net = Net::default();
+        early(&net, A, "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n", |peer, _| async move {
+            drop(peer);
+            None
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut client = bench.connect();
+        client.say(&post(100)).await;
+        assert_eq!(client.response().await.map(|seen| seen.status), Some(413));
+        client.say("x").await;
+        check_nothing_is_left(&bench).await;
+        bench.order(Order::Finish);
+        // A connection that is closed with unread bytes is reset, and its last response with it.
+        pass(Duration::from_millis(450)).await;
+        assert_eq!(bench.shared.connections(), 1);
+        pass(seconds(1)).await;
+        assert_eq!(bench.shared.connections(), 0);
+    });
+}
+
+#[test]
 fn an_upload_keeps_its_slot_after_its_response() {
     paused(async {
         let net = Net::default();

@@ -227,6 +227,36 @@ async fn an_early_response_ends_neither_the_request_nor_the_connection() {
 }
 
 #[tokio::test]
+async fn reading_a_response_sends_nothing_of_its_request() {
+    let (near, mut far) = duplex(1024);
+    let mut conn = Client::new(near);
+    let put = head(Method::PUT, "/");
+    let piece = "x".repeat(10_000);
+    conn.begin(request(&put, BodyLength::Known(10_000), Frames::of(&[&piece], None)));
+    far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await.expect("room");
+    response(&mut conn).await;
+    let before = conn.written();
+    assert_eq!(before, 1024, "as much as the server takes");
+    let mut taken = [0; 1024];
+    far.read_exact(&mut taken).await.expect("what was sent");
+    far.write_all(b"done").await.expect("room");
+    assert_eq!(body(&mut conn).await, b"done");
+    assert!(conn.is_sending() && conn.written() == before);
+}
+
+#[tokio::test]
+async fn a_body_that_is_held_is_not_being_sent_once_the_response_has_come() {
+    let (near, mut far) = duplex(1024);
+    let mut conn = Client::new(near);
+    let put = head(Method::PUT, "/");
+    let outgoing = request(&put, BodyLength::Known(4), Frames::of(&["body"], None));
+    conn.begin(OutgoingRequest { expects_continue: true, ..outgoing });
+    far.write_all(b"HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n").await.expect("room");
+    response(&mut conn).await;
+    assert!(conn.is_held() && !conn.is_sending() && !conn.is_reusable());
+}
+
+#[tokio::test]
 async fn a_connection_is_not_used_again_after_its_last_response() {
     for (method, text, is_reusable) in [
         (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true),
