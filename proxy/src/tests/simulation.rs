@@ -1,11 +1,13 @@
-//! The whole proxy in a simulated world that a seed determines. Clients upload, pause and disconnect. Endpoints refuse, stall, send malformed responses and
-//! break off. Reloads and a drain happen in the middle.
+//! The whole proxy in a simulated world that a seed determines. Clients upload, pause and disconnect. Endpoints refuse, stall, respond early, send malformed
+//! responses and break off. Reloads and a drain happen in the middle.
 //!
 //! A run records every violation of these laws, and the test fails if there is one:
 //!
 //! - Each request has exactly one outcome, in time.
 //! - No request that must not be repeated reaches an endpoint twice.
 //! - No client gets the response to another request, or takes a response that broke off for a whole one.
+//! - No request that was answered with success before its end reaches its endpoint cut or changed, if the endpoint reads on.
+//! - Of a request whose endpoint does not read, no more is taken from the client than is on its way.
 //! - Nothing is left behind at the end.
 //!
 //! The test prints the seeds that fail. `SIM_SEEDS=7..8 cargo test -p outrigger --lib simulation -- --nocapture` runs one of them alone and prints what happened;
@@ -17,7 +19,7 @@ mod laws;
 mod scenario;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -46,6 +48,12 @@ pub(super) struct World {
     arrivals: RefCell<HashMap<String, u32>>,
     /// The whole responses of the endpoints: the request's id, and the body.
     responses: RefCell<Vec<(String, String)>>,
+    /// What endpoints have read after an early response, by the number of the response; `None` if it broke off.
+    received: RefCell<HashMap<usize, Option<String>>>,
+    /// Bodies that clients sent whole and that were answered with success, by the number of the response.
+    sent: RefCell<Vec<(usize, String)>>,
+    /// Early responses whose endpoints do not read, by their numbers.
+    deaf: RefCell<HashSet<usize>>,
     /// Requests whose clients waited for the response, and how many of them an endpoint answered with a 200.
     awaited: Cell<u32>,
     succeeded: Cell<u32>,
@@ -66,6 +74,9 @@ impl World {
             started: clock::now(),
             arrivals: RefCell::default(),
             responses: RefCell::default(),
+            received: RefCell::default(),
+            sent: RefCell::default(),
+            deaf: RefCell::default(),
             awaited: Cell::new(0),
             succeeded: Cell::new(0),
             under_way: Cell::new(0),

@@ -1,5 +1,6 @@
 //! Clients. Each sends one request after the other, over a connection that it keeps as long as it can, and checks the responses.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::clock;
 const EVER: Duration = Duration::from_secs(30);
 /// What a request may take beyond its timeout: a tick, the pauses in the endpoint's writing, a superseded response.
 const SLACK: Duration = Duration::from_millis(400);
+
+/// The most that is on its way to an endpoint that does not read: what both pipes hold, and what the proxy has staged.
+const TAKEN_MAX: usize = 100_000;
 
 /// A request as its client intends it.
 struct Request {
@@ -37,7 +41,8 @@ impl Request {
             id,
             method,
             has_key: world.chance(50),
-            body: "y".repeat(length as usize),
+            // No two parts of it are alike.
+            body: (0..length).map(|at| char::from(b'a' + (at.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect(),
             is_chunked: has_body && world.chance(30),
         }
     }
@@ -61,7 +66,30 @@ impl Request {
     }
 }
 
-type Connection = (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>);
+/// What became of a request that was being sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sent {
+    Whole,
+    /// The proxy took no more.
+    Refused,
+    /// The client stopped, because the response had come.
+    GivenUp,
+}
+
+/// A connection that may carry another request.
+struct Connection {
+    reader: ReadHalf<DuplexStream>,
+    writer: WriteHalf<DuplexStream>,
+    /// Whether the request before may still be on its way to an endpoint that has responded. The next one waits for that.
+    is_uploading: bool,
+}
+
+impl Connection {
+    fn new(pipe: DuplexStream) -> Connection {
+        let (reader, writer) = tokio::io::split(pipe);
+        Connection { reader, writer, is_uploading: false }
+    }
+}
 
 pub(super) async fn live(world: Rc<World>, bench: Rc<Bench>, number: u32) {
     let mut connection: Option<Connection> = None;
@@ -71,7 +99,7 @@ pub(super) async fn live(world: Rc<World>, bench: Rc<Bench>, number: u32) {
             return;
         }
         let request = Request::draw(&world, format!("r{number}-{n}"));
-        let taken = connection.take().unwrap_or_else(|| tokio::io::split(bench.connect_bare()));
+        let taken = connection.take().unwrap_or_else(|| Connection::new(bench.connect_bare()));
         world.under_way.set(world.under_way.get() + 1);
         connection = exchange(&world, taken, &request).await;
         world.under_way.set(world.under_way.get() - 1);
@@ -85,26 +113,40 @@ pub(super) async fn live(world: Rc<World>, bench: Rc<Bench>, number: u32) {
 }
 
 /// Sends a request and awaits its response. Returns the connection if it can be used again.
-async fn exchange(world: &World, (mut reader, mut writer): Connection, request: &Request) -> Option<Connection> {
+async fn exchange(world: &World, connection: Connection, request: &Request) -> Option<Connection> {
+    let Connection { mut reader, mut writer, is_uploading: has_waited } = connection;
     world.log(|| format!("{} {} of {} bytes", request.method, request.path, request.body.len()));
+    // Some clients go on sending after a response that came early, and some read none before they have sent all.
+    let (goes_on, reads_last) = (world.chance(50), world.chance(20));
+    let taken = Cell::new(0);
     let leaves_after = if world.chance(10) { world.millis(1_500) } else { EVER };
     let work = async {
         let bytes = request.bytes();
-        let mut write = std::pin::pin!(upload(world, &mut writer, bytes.as_bytes()));
+        let mut write = std::pin::pin!(upload(world, &mut writer, bytes.as_bytes(), &taken));
         let mut response = std::pin::pin!(read(&mut reader, request.method == "HEAD"));
         let mut is_written = false;
         let response = loop {
-            // Biased to the upload: a response that comes before its end ends the upload.
+            // Biased to the upload, so that a response that comes with its end comes after it.
             tokio::select! {
                 biased;
                 () = &mut write, if !is_written => is_written = true,
-                response = &mut response => break response,
+                response = &mut response, if is_written || !reads_last => break response,
             }
         };
-        (response, is_written)
+        let responded_at = clock::now();
+        if !is_written && goes_on && response.is_some() {
+            write.await;
+            is_written = true;
+        }
+        let sent = match (is_written, taken.get() == bytes.len()) {
+            (true, true) => Sent::Whole,
+            (true, false) => Sent::Refused,
+            (false, _) => Sent::GivenUp,
+        };
+        (response, sent, responded_at)
     };
     let started = clock::now();
-    let Some((response, is_written)) = clock::until(started + leaves_after, work).await else {
+    let Some((response, sent, responded_at)) = clock::until(started + leaves_after, work).await else {
         world.log(|| format!("{} leaves", request.id));
         if leaves_after == EVER {
             world.violation(format!("{} {} has no outcome", request.method, request.path));
@@ -117,22 +159,28 @@ async fn exchange(world: &World, (mut reader, mut writer): Connection, request: 
         return None;
     };
     check(world, request, &head, &body);
+    check_taken(world, request, &head, sent, taken.get());
+    let is_written = sent == Sent::Whole;
+    let number = field(&head, "x-response: ").parse::<usize>().ok();
+    let is_uploading = number.is_some_and(|number| world.received.borrow().contains_key(&number));
     let limit = Duration::from_millis(REQUEST_MILLIS) + SLACK;
-    if request.body.len() < 1_000 && is_written && body.len() < 1_000 && clock::now() - started > limit {
-        world.violation(format!("{} {} took {:?}", request.method, request.path, clock::now() - started));
+    if !has_waited && request.body.len() < 1_000 && is_written && body.len() < 1_000 && responded_at - started > limit {
+        world.violation(format!("{} {} took {:?}", request.method, request.path, responded_at - started));
     }
-    (is_written && !head.contains("connection: close")).then_some((reader, writer))
+    (is_written && !head.contains("connection: close")).then_some(Connection { reader, writer, is_uploading })
 }
 
-/// Writes in a few pieces with pauses, until the proxy reads no more.
-async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8]) {
+/// Writes in a few pieces with pauses, until the proxy reads no more. `taken` counts the bytes.
+async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8], taken: &Cell<usize>) {
     let mut rest = bytes;
     let pauses = world.chance(30);
     while !rest.is_empty() {
         let most = if pauses { (rest.len() as u32).div_ceil(2) } else { rest.len() as u32 };
-        let (piece, after) = rest.split_at(1 + world.draw(most) as usize);
-        if writer.write_all(piece).await.is_err() {
-            return;
+        let (mut piece, after) = rest.split_at(1 + world.draw(most) as usize);
+        while !piece.is_empty() {
+            let Ok(n) = writer.write(piece).await else { return };
+            taken.set(taken.get() + n);
+            piece = &piece[n..];
         }
         if pauses {
             clock::sleep(world.millis(30)).await;
@@ -151,6 +199,24 @@ async fn read(reader: &mut ReadHalf<DuplexStream>, is_to_head: bool) -> Option<(
         }
         let body = if is_to_head { String::new() } else { read_body(reader, &mut unread, &head).await? };
         return Some((head, body));
+    }
+}
+
+/// Notes a request that was answered with success and sent whole. Checks that one whose endpoint reads on could be sent whole, and that no more of one was taken than
+/// is on its way.
+fn check_taken(world: &World, request: &Request, head: &str, sent: Sent, taken: usize) {
+    let Ok(number) = field(head, "x-response: ").parse::<usize>() else { return };
+    match sent {
+        Sent::Whole if head.starts_with("http/1.1 200") => {
+            world.sent.borrow_mut().push((number, request.body.clone()));
+        }
+        Sent::Refused if world.received.borrow().contains_key(&number) => {
+            world.violation(format!("{}: its endpoint reads on, but the proxy took only {taken} bytes", request.id));
+        }
+        Sent::Whole | Sent::Refused | Sent::GivenUp => {}
+    }
+    if world.deaf.borrow().contains(&number) && taken > TAKEN_MAX {
+        world.violation(format!("{}: {taken} bytes were taken for an endpoint that does not read", request.id));
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf};
 
 use super::super::net::{OnPanic, read_body, read_head};
 use super::World;
@@ -67,14 +68,18 @@ enum Fate {
     /// The endpoint sends more than it announced, unless the next request arrives first: by HTTP/1.1's rules, bytes sent after that are the response to it.
     TooLong,
     InformationalFlood,
-    /// The endpoint responds before it has read the body of the request, and does not read it.
+    /// The endpoint responds before it has read the body of the request, and closes.
     Early,
+    /// The same, but it reads the body meanwhile, perhaps slowly.
+    EarlyReading,
+    /// The same, but it neither reads nor closes.
+    EarlyDeaf,
     /// The endpoint closes after a whole response that did not announce it.
     CloseAfter,
     Upgrade,
 }
 
-const FAULTS: [Fate; 11] = [
+const FAULTS: [Fate; 14] = [
     Fate::Status,
     Fate::Silence,
     Fate::Close,
@@ -84,6 +89,9 @@ const FAULTS: [Fate; 11] = [
     Fate::TooLong,
     Fate::InformationalFlood,
     Fate::Early,
+    Fate::EarlyReading,
+    Fate::EarlyReading,
+    Fate::EarlyDeaf,
     Fate::CloseAfter,
     Fate::Upgrade,
 ];
@@ -98,15 +106,66 @@ async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
         };
         let id = field(&head, "x-id: ");
         arrived(&world, &id);
-        let fate = if world.chance(world.scenario.faults) { FAULTS[world.draw(11) as usize] } else { Fate::Fine };
+        let fate = if world.chance(world.scenario.faults) {
+            FAULTS[world.draw(FAULTS.len() as u32) as usize]
+        } else {
+            Fate::Fine
+        };
         world.log(|| format!("{address} {id} gets {fate:?}"));
-        if fate != Fate::Early && read_body(&mut pipe, &mut unread, &head).await.is_none() {
+        if fate == Fate::EarlyReading {
+            clock::sleep(world.millis(50)).await;
+            respond_and_read(&world, pipe, unread, &head).await;
+            return;
+        }
+        let is_early = matches!(fate, Fate::Early | Fate::EarlyDeaf);
+        if !is_early && read_body(&mut pipe, &mut unread, &head).await.is_none() {
             return;
         }
         clock::sleep(world.millis(50)).await;
         if !response(&world, &mut pipe, &mut unread, &head, fate).await {
             return;
         }
+    }
+}
+
+/// Responds, and reads the body of the request meanwhile.
+async fn respond_and_read(world: &World, pipe: DuplexStream, mut unread: Vec<u8>, head: &str) {
+    let (reader, mut writer) = tokio::io::split(pipe);
+    let text = whole(world, &field(head, "x-id: "), head.starts_with("HEAD "), Fate::EarlyReading);
+    let number = field(&text, "x-response: ").parse().expect("a number");
+    world.received.borrow_mut().insert(number, None);
+    let pause_millis = [1, 50, 700][world.draw(3) as usize];
+    let mut reader = Slow { world, reader, pause_millis, pause: None };
+    let write = async {
+        let (first, second) = text.split_at(world.draw(text.len() as u32) as usize);
+        for piece in [first, second] {
+            if writer.write_all(piece.as_bytes()).await.is_err() {
+                return;
+            }
+            clock::sleep(world.millis(100)).await;
+        }
+    };
+    let ((), body) = tokio::join!(write, read_body(&mut reader, &mut unread, head));
+    world.log(|| format!("response {number}: {:?} bytes of the request", body.as_ref().map(String::len)));
+    world.received.borrow_mut().insert(number, body);
+}
+
+/// Pauses before each piece.
+struct Slow<'w> {
+    world: &'w World,
+    reader: ReadHalf<DuplexStream>,
+    pause_millis: u32,
+    pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl AsyncRead for Slow<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Slow { world, reader, pause_millis, pause } = &mut *self;
+        let waiting = pause.get_or_insert_with(|| Box::pin(clock::sleep(world.millis(*pause_millis))));
+        ready!(waiting.as_mut().poll(cx));
+        ready!(Pin::new(reader).poll_read(cx, buf))?;
+        *pause = None;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -138,8 +197,11 @@ async fn response(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, 
     if !say(world, pipe, unread, &text, whole).await {
         return false;
     }
-    if fate == Fate::Stall {
-        clock::sleep(world.millis(5_000)).await;
+    match fate {
+        Fate::Stall => clock::sleep(world.millis(5_000)).await,
+        // Longer than a body may stand still: what is sent to an endpoint that has closed would be discarded.
+        Fate::EarlyDeaf => clock::sleep(Duration::from_secs(5)).await,
+        _ => {}
     }
     matches!(fate, Fate::Fine | Fate::Status | Fate::TooLong) && !text.starts_with(b"HTTP/1.0")
 }
@@ -154,6 +216,9 @@ fn whole(world: &World, id: &str, is_to_head: bool, fate: Fate) -> String {
     let status = if fate == Fate::Status { [429, 500, 503, 404][world.draw(4) as usize] } else { 200 };
     let retry_after = if status == 503 && world.chance(50) { "retry-after: 1\r\n" } else { "" };
     let marks = format!("x-id: {id}\r\nx-response: {number}\r\n{retry_after}");
+    if fate == Fate::EarlyDeaf {
+        world.deaf.borrow_mut().insert(number);
+    }
     responses.push((id.to_owned(), if is_to_head { String::new() } else { body.clone() }));
     let shown = if is_to_head { "" } else { body.as_str() };
     // A response that ends with its connection looks the same when it breaks off. So only fates that send it whole may have this form.

@@ -50,6 +50,7 @@ pub(super) async fn when_all_is_quiet(world: &World, bench: &Bench) {
     }
     check_budget(world, bench);
     check_success(world);
+    check_uploads(world);
     // The worker's own task ends only with a drain.
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64;
     let worker = u64::from(!world.is_draining.get());
@@ -70,6 +71,19 @@ fn check_budget(world: &World, bench: &Bench) {
     let most = world.scenario.budget_ratio * requests + f64::from(world.scenario.budget_floor) * seconds;
     if paid > most {
         world.violation(format!("{paid} retries where the budget allows {most}"));
+    }
+}
+
+/// What was answered with success has arrived whole, however early the response came.
+fn check_uploads(world: &World) {
+    let received = world.received.borrow();
+    for (number, sent) in world.sent.borrow().iter() {
+        // Other endpoints read the request before they respond, or stop reading.
+        let Some(arrived) = received.get(number) else { continue };
+        if arrived.as_ref() != Some(sent) {
+            let arrived = arrived.as_ref().map_or("a part".to_owned(), |body| format!("{} bytes", body.len()));
+            world.violation(format!("response {number}: {} bytes were sent, {arrived} arrived", sent.len()));
+        }
     }
 }
 
