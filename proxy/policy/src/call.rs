@@ -160,11 +160,14 @@ impl Call {
         let ended = self.in_flight.iter_mut().find(|slot| slot.is_some_and(|attempt| attempt.number == number));
         let Some(InFlightAttempt { endpoint, .. }) = ended.and_then(Option::take) else { return };
         cx.emit(Decision::Ended { number, outcome });
-        if !scene.policies.retry.is_candidate(&outcome) {
+        // An attempt that gives way to another one says nothing about the result.
+        let is_alone = self.in_flight.iter().all(Option::is_none);
+        let gives_way = outcome == Outcome::Superseded && !is_alone;
+        if !gives_way && !scene.policies.retry.is_candidate(&outcome) {
             self.next = Next::Return { number };
             return;
         }
-        if self.in_flight.iter().any(Option::is_some) {
+        if !is_alone {
             self.attempted.push(endpoint);
             self.next = Next::Outcome { hedge_at: None }; // the other attempt may still have a better result
             return;

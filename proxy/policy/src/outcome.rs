@@ -39,7 +39,7 @@ pub enum Outcome {
     DownstreamError,
     /// The connection ended while the endpoint waited for a part of the request's body that the downstream had delayed.
     EndedAwaitingBody,
-    /// Another attempt of the same request was faster; this one was cancelled.
+    /// Another attempt of the same request was faster: this one was cancelled, or the other one has read what it needed of the body.
     Superseded,
 }
 

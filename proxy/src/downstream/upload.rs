@@ -177,6 +177,11 @@ impl Upload {
         self.0.as_ref().is_some_and(|source| source.borrow().standing().is_delayed(clock::now()))
     }
 
+    /// Whether the downstream has broken the body off.
+    pub fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| source.borrow().state == State::Broken)
+    }
+
     /// Whether the proxy waits for the downstream to send more.
     pub fn awaits_downstream(&self) -> bool {
         self.0.as_ref().is_some_and(|source| matches!(source.borrow().state, State::AwaitingDownstream(_)))

@@ -139,6 +139,10 @@ impl Sender {
         let at = clock::now();
         let (outcome, result) = match sent {
             Ok((head, stream)) => self.read_head(head, stream),
+            // The body goes on, but not for this attempt: the other one in flight has read a piece that was not kept.
+            Err(SendFailure { error: ProxyError::MalformedRequestBody, .. }) if !self.upload.is_broken() => {
+                (Outcome::Superseded, Err(ProxyError::Reset))
+            }
             Err(SendFailure { outcome, error }) => (outcome, Err(error)),
         };
         Attempted { number, lease, outcome, result, at }

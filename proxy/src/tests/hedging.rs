@@ -242,6 +242,30 @@ fn a_body_in_pieces_reaches_both_endpoints_whole() {
 }
 
 #[test]
+fn a_body_that_outgrows_what_is_kept_leaves_one_attempt_to_finish_it() {
+    paused(async {
+        let net = Net::default();
+        endpoints(&net, |_, mut peer, head| async move {
+            if peer.body(&head).await.is_some_and(|body| body.len() == 1_200) {
+                peer.say(OK).await;
+            }
+            peer
+        });
+        let bench = hedging(&net).await;
+        let mut caller = bench.connect();
+        caller.say("PUT / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        for _ in 0..3 {
+            caller.say(&format!("190\r\n{}\r\n", "x".repeat(400))).await;
+            pass(HEDGE * 3 / 4).await;
+        }
+        caller.say("0\r\n\r\n").await;
+        assert_eq!(caller.response().await.expect("an answer").status, 200);
+        check_attempts(&bench, "", &[("success", 1.0), ("superseded", 1.0)]);
+        check_nothing_is_left(&bench, "").await;
+    });
+}
+
+#[test]
 fn a_caller_that_leaves_takes_both_attempts_with_it() {
     paused(async {
         let net = Net::default();
