@@ -187,9 +187,9 @@ impl Upload {
         self.0.as_ref().is_some_and(|source| matches!(source.borrow().state, State::AwaitingDownstream(_)))
     }
 
-    /// When the whole body must have arrived, whether it has or not. `lag` is the worker's total scheduling lag.
-    pub fn whole_by(&self, lag: Duration) -> Option<Instant> {
-        self.0.as_ref().map(|source| source.borrow().pace.whole_by(lag))
+    /// When the whole body must have arrived, whether it has or not.
+    pub fn whole_by(&self) -> Option<Instant> {
+        self.0.as_ref().map(|source| source.borrow().pace.whole_by())
     }
 
     /// Whether a new reader would get the whole body.

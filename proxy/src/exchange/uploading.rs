@@ -74,7 +74,7 @@ fn too_slow(record: &Record) -> Option<Side> {
         let lag = record.context.lag();
         let arriving = record.upload.standing(lag).too_slow.map(|slow| (slow.at, slow.by));
         let idle_body = record.handle()?.config.timeouts.idle_body;
-        arriving.or_else(|| Some((record.upload.whole_by(lag)? + idle_body, Side::Endpoint)))
+        arriving.or_else(|| Some((record.upload.whole_by()? + idle_body, Side::Endpoint)))
     };
     limit().filter(|(at, _)| *at <= now)?;
     // The tick may not have noticed yet that the worker stood still.
