@@ -11,12 +11,12 @@ use outrigger::config::Config;
 use outrigger::live::Live;
 use outrigger::shared::Shared;
 use outrigger::telemetry::metrics::Metrics;
-use outrigger::transport::ByteStream;
+use outrigger::transport::{ByteStream, MemoryPipe};
 use outrigger::upstream::connect::{Dial, Dialing};
 use outrigger::upstream::endpoint::Target;
 use outrigger::upstream::resolve::Addresses;
 use outrigger::worker::{Order, Worker};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
@@ -67,7 +67,7 @@ pub(crate) fn play(bytes: &[u8], size: usize, origin: Origin) -> Played {
         let (_orders, order) = watch::channel(Order::Serve);
         let (_handoff, connections) = mpsc::channel(1);
         tokio::task::spawn_local(Rc::clone(&worker).run(connections, order));
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let (ours, theirs) = MemoryPipe::pair(PIPE_BYTES);
         worker.context().shared.workers[0].connections.fetch_add(1, Relaxed);
         worker.serve(ByteStream::Memory(theirs));
         let (mut from_proxy, mut to_proxy) = tokio::io::split(ours);
@@ -101,7 +101,7 @@ async fn write_in_pieces(pipe: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8], 
 
 impl Dial for Net {
     fn dial(&self, _: &Target) -> Dialing {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let (ours, theirs) = MemoryPipe::pair(PIPE_BYTES);
         let number = self.received.borrow().len();
         self.received.borrow_mut().push(Vec::new());
         tokio::task::spawn_local(be_origin(theirs, self.origin.clone(), Rc::clone(&self.received), number));
@@ -109,7 +109,7 @@ impl Dial for Net {
     }
 }
 
-async fn be_origin(mut pipe: DuplexStream, origin: Origin, received: Rc<RefCell<Vec<Vec<u8>>>>, number: usize) {
+async fn be_origin(mut pipe: MemoryPipe, origin: Origin, received: Rc<RefCell<Vec<Vec<u8>>>>, number: usize) {
     let (mut piece, mut answered) = (vec![0; 4096], 0);
     while let Ok(n @ 1..) = pipe.read(&mut piece).await {
         received.borrow_mut()[number].extend_from_slice(&piece[..n]);

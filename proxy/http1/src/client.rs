@@ -26,7 +26,7 @@ use crate::head::ResponseHead;
 use crate::parse::{BodyError, Decoder, Heads, Limits, RequestKind};
 use crate::reading::{poll_head, read_bytes};
 use crate::traits::says_close;
-use crate::transport::{Room, Transport};
+use crate::transport::{Delivery, Room, Transport};
 
 /// Room for what is read of a long body, in bytes.
 const READ_BYTES_MAX: usize = 32 * 1024;
@@ -167,6 +167,11 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
     /// connection ends with this response.
     pub fn poll_finish_sending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sending.poll(cx, &mut self.stream).map(|_| ())
+    }
+
+    /// How far what was written has come; see [`Transport::delivery`].
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.stream.delivery()
     }
 
     /// Whether another request may begin: both messages have ended exactly, and neither side has said that the connection ends.

@@ -104,6 +104,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;
+mod delivery;
 pub mod encode;
 pub mod head;
 pub mod parse;

@@ -1,13 +1,15 @@
 //! What a connection needs of its byte stream beyond reading and writing.
 //!
-//! A reset, a half-closed connection and a pending error exist for TCP and not for every stream. Each implementor says explicitly what it supports, so that a
-//! new kind of stream does not silently leave something out.
+//! A reset, a half-closed connection, a pending error and a send buffer exist for TCP and not for every stream. Each implementor says explicitly what it supports,
+//! so that a new kind of stream does not silently leave something out.
 
 use std::pin::pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
+
+pub use crate::delivery::Delivery;
 
 /// Says how much of a long body may be read at once. Its user can lend less memory when many connections want some.
 pub trait Room {
@@ -27,6 +29,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
 
     /// Whether the stream has failed since the last call, although no read or write has reported it. False where only a read or a write can find out.
     fn has_failed(&self) -> bool;
+
+    /// How far the bytes that were written have come. `None` if that cannot be known, or if nothing is known to reach the peer.
+    ///
+    /// A write shows only that a send buffer had room, and a send buffer may hold megabytes. This may cost a system call; ask only when a decision depends on it.
+    fn delivery(&self) -> Option<Delivery>;
 }
 
 impl Transport for TcpStream {
@@ -44,6 +51,10 @@ impl Transport for TcpStream {
     fn has_failed(&self) -> bool {
         !matches!(self.take_error(), Ok(None))
     }
+
+    fn delivery(&self) -> Option<Delivery> {
+        Delivery::over_tcp(self)
+    }
 }
 
 /// A pipe in memory knows no reset: its peer always reads a clean end.
@@ -56,5 +67,9 @@ impl Transport for DuplexStream {
 
     fn has_failed(&self) -> bool {
         false
+    }
+
+    fn delivery(&self) -> Option<Delivery> {
+        None
     }
 }

@@ -3,13 +3,13 @@
 //! Over HTTP/1 an exchange has its connection to itself, so one [`Progress`] serves the connection and its exchanges, one after the other, and a [`Watched`] stream
 //! reports every read and write to it. Where many exchanges share a connection, each has its own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use outrigger_http1::transport::Transport;
+use outrigger_http1::transport::{Delivery, Transport};
 use outrigger_policy::upload::Side;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -90,6 +90,10 @@ pub struct Progress {
     is_uploading: Cell<bool>,
     /// Whether the downstream has shut down its sending side. Then nothing wakes the task when it disconnects.
     is_watched: Cell<bool>,
+    /// Whether a tunnel is to find out how far the bytes for its endpoint have come.
+    is_asked: Cell<bool>,
+    /// The stream of a connection that one exchange has to itself. Its [`Watched`] puts it here and takes it away; the worker's tick only looks at it.
+    stream: RefCell<Option<ByteStream>>,
     /// The worker's current tick, shared with the worker. Reading a clock for every packet would cost too much for this accuracy.
     tick: Rc<Cell<u32>>,
 }
@@ -109,6 +113,8 @@ impl Progress {
             is_blocked: Cell::new(false),
             is_uploading: Cell::new(false),
             is_watched: Cell::new(false),
+            is_asked: Cell::new(false),
+            stream: RefCell::new(None),
             tick,
         }
     }
@@ -144,7 +150,7 @@ impl Progress {
 
     /// Whether the worker's tick has to wake the task, so that it checks whether the downstream is still there.
     pub fn is_watched(&self) -> bool {
-        self.is_watched.get() || self.is_uploading.get()
+        self.is_watched.get() || self.is_uploading.get() || self.is_asked.get()
     }
 
     /// Notes a step forward.
@@ -152,9 +158,31 @@ impl Progress {
         self.moved_at.set(self.tick.get());
     }
 
+    /// Notes a step forward `ticks` ago, unless a later one is known.
+    pub fn moved_before(&self, ticks: u32) {
+        if ticks < self.ticks_still() {
+            self.moved_at.set(self.tick.get().wrapping_sub(ticks));
+        }
+    }
+
     /// Ticks since the last step forward.
     pub fn ticks_still(&self) -> u32 {
         self.tick.get().wrapping_sub(self.moved_at.get())
+    }
+
+    /// How far what was written to the downstream has come. It costs a system call.
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.stream.borrow().as_ref()?.delivery()
+    }
+
+    /// Sets whether a tunnel is to find out how far the bytes for its endpoint have come, and whether that was set before.
+    pub fn ask(&self, is_asked: bool) -> bool {
+        self.is_asked.replace(is_asked)
+    }
+
+    /// Whether a tunnel is to find out how far the bytes for its endpoint have come.
+    pub fn is_asked(&self) -> bool {
+        self.is_asked.get()
     }
 
     /// Enters a response's body, which may stand still for `limit_ticks`.
@@ -246,16 +274,20 @@ impl Progress {
     }
 }
 
-/// A downstream connection that reports every read and write to its [`Progress`].
+/// A downstream connection that reports every read and write to its [`Progress`]. Dropping it closes the stream.
 pub struct Watched {
-    stream: ByteStream,
     progress: Rc<Progress>,
 }
 
 impl Watched {
     /// Wraps `stream`.
     pub fn new(stream: ByteStream, progress: Rc<Progress>) -> Watched {
-        Watched { stream, progress }
+        progress.stream.replace(Some(stream));
+        Watched { progress }
+    }
+
+    fn stream(&self) -> RefMut<'_, ByteStream> {
+        RefMut::map(self.progress.stream.borrow_mut(), |stream| stream.as_mut().expect("only the drop takes it"))
     }
 
     fn noting(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -271,22 +303,32 @@ impl Watched {
 
 impl Transport for Watched {
     fn abort(&self) {
-        self.stream.abort();
+        self.stream().abort();
     }
 
     fn is_read_closed(&self, cx: &mut Context<'_>) -> bool {
-        self.stream.is_read_closed(cx)
+        self.stream().is_read_closed(cx)
     }
 
     fn has_failed(&self) -> bool {
-        self.stream.has_failed()
+        self.stream().has_failed()
+    }
+
+    fn delivery(&self) -> Option<Delivery> {
+        self.progress.delivery()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.progress.stream.take();
     }
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = Pin::new(&mut *self.stream()).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = polled {
             self.progress.on_read(buf.filled().len() - before);
         }
@@ -295,30 +337,30 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.stream()).poll_write(cx, buf);
         self.noting(polled)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let polled = Pin::new(&mut *self.stream()).poll_write_vectored(cx, bufs);
         self.noting(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream()).poll_shutdown(cx)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use outrigger_policy::call::Policies;
 use rand::SeedableRng;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,7 +24,7 @@ use crate::live::Live;
 use crate::live::reload::{LOOKUP_MAX, put_in_force};
 use crate::shared::Shared;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::ByteStream;
+use crate::transport::{ByteStream, MemoryPipe};
 use crate::upstream::connect::{Dial, Dialing};
 use crate::upstream::endpoint::{Found, Target};
 use crate::upstream::names::{Ask, Asking, Resolver};
@@ -35,6 +35,9 @@ use crate::worker::{Order, Worker};
 /// The pages that name every metric and the values of its labels.
 const METRICS: &str = include_str!("../../../docs/metrics.md");
 const ERRORS: &str = include_str!("../../../docs/errors.md");
+
+/// What a pipe holds in each direction.
+pub(super) const PIPE_BYTES: usize = 16 * 1024;
 
 /// What an endpoint does with its n-th connection (from 0).
 type Script = Rc<dyn Fn(usize, Peer) -> Pin<Box<dyn Future<Output = ()>>>>;
@@ -52,6 +55,8 @@ struct Inner {
     names: RefCell<HashMap<String, Named>>,
     /// Look-ups under way, and how many have begun.
     look_ups: Cell<(usize, usize)>,
+    /// What a pipe to an endpoint holds beyond [`PIPE_BYTES`].
+    more_pipe_bytes: Cell<usize>,
 }
 
 /// What the resolver says about a name.
@@ -80,7 +85,7 @@ pub(super) enum DialFault {
 
 /// An endpoint's end of a connection. A script reads and writes HTTP on it.
 pub(super) struct Peer {
-    pipe: DuplexStream,
+    pipe: MemoryPipe,
     unread: Vec<u8>,
     net: Net,
     name: String,
@@ -88,7 +93,7 @@ pub(super) struct Peer {
 
 /// The app's side of a connection.
 pub(super) struct Client {
-    pipe: DuplexStream,
+    pipe: MemoryPipe,
     unread: Vec<u8>,
 }
 
@@ -188,6 +193,11 @@ impl Net {
         text
     }
 
+    /// The pipes to endpoints hold `bytes` more, as a kernel's send buffer does.
+    pub(super) fn buffers(&self, bytes: usize) {
+        self.0.more_pipe_bytes.set(bytes);
+    }
+
     /// The next attempts to connect meet these faults, one each.
     pub(super) fn next_dials(&self, faults: impl IntoIterator<Item = DialFault>) {
         self.0.dial_faults.borrow_mut().extend(faults);
@@ -236,7 +246,7 @@ impl Dial for Net {
             Some(DialFault::Silent) => return Box::pin(std::future::pending()),
             // The other end is dropped here.
             Some(DialFault::DeadOnArrival) => {
-                return Box::pin(async { Ok(ByteStream::Memory(tokio::io::duplex(1024).0)) });
+                return Box::pin(async { Ok(ByteStream::Memory(MemoryPipe::pair(1024).0)) });
             }
             Some(DialFault::Panic) => panic!("on purpose, to see what it takes with it"),
             None => {}
@@ -245,7 +255,7 @@ impl Dial for Net {
         let result = match scripts.get_mut(&address) {
             None => Err(io::ErrorKind::ConnectionRefused.into()),
             Some((script, n)) => {
-                let (ours, theirs) = tokio::io::duplex(16 * 1024);
+                let (ours, theirs) = MemoryPipe::pair(PIPE_BYTES + inner.more_pipe_bytes.get());
                 let peer = Peer { pipe: theirs, unread: Vec::new(), net: self.clone(), name: address.to_string() };
                 tokio::task::spawn_local(script(*n, peer));
                 *n += 1;
@@ -303,11 +313,7 @@ impl Peer {
 
     /// Reads up to `most` bytes and returns how many came, 0 at the end.
     pub(super) async fn take(&mut self, most: usize) -> usize {
-        if self.unread.is_empty() {
-            let mut piece = vec![0; most];
-            return self.pipe.read(&mut piece).await.unwrap_or(0);
-        }
-        self.unread.drain(..most.min(self.unread.len())).count()
+        take(&mut self.pipe, &mut self.unread, most).await
     }
 
     /// Writes bytes as they are.
@@ -375,14 +381,19 @@ impl Bench {
 
     /// A connection of the app.
     pub(super) fn connect(&self) -> Client {
-        let (ours, theirs) = tokio::io::duplex(16 * 1024);
+        self.connect_over(PIPE_BYTES)
+    }
+
+    /// A connection of the app over a pipe that holds `bytes`.
+    pub(super) fn connect_over(&self, bytes: usize) -> Client {
+        let (ours, theirs) = MemoryPipe::pair(bytes);
         self.shared.workers[0].connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.worker.serve(ByteStream::Memory(theirs));
         Client { pipe: ours, unread: Vec::new() }
     }
 
     /// A connection of the app, as a bare pipe.
-    pub(super) fn connect_bare(&self) -> DuplexStream {
+    pub(super) fn connect_bare(&self) -> MemoryPipe {
         self.connect().pipe
     }
 
@@ -513,10 +524,23 @@ impl Client {
         read_piece(&mut self.pipe, &mut self.unread).await
     }
 
+    /// Reads up to `most` bytes and returns how many came, 0 at the end.
+    pub(super) async fn take(&mut self, most: usize) -> usize {
+        take(&mut self.pipe, &mut self.unread, most).await
+    }
+
     /// Shuts down the sending side.
     pub(super) async fn end(&mut self) {
         let _ = self.pipe.shutdown().await;
     }
+}
+
+async fn take(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>, most: usize) -> usize {
+    if unread.is_empty() {
+        let mut piece = vec![0; most];
+        return pipe.read(&mut piece).await.unwrap_or(0);
+    }
+    unread.drain(..most.min(unread.len())).count()
 }
 
 async fn read_piece(pipe: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8>) -> Option<String> {

@@ -1,7 +1,8 @@
-//! Connections over pipes in memory: which bytes they send, what is proven when a connection breaks, and that bodies arrive as they were sent.
+//! Connections over pipes in memory: which bytes they send, what is proven when a connection breaks, and that bodies arrive as they were sent. `delivery` needs sockets.
 
 mod bodies;
 mod client;
+mod delivery;
 mod server;
 
 use std::pin::Pin;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::super::net::{Bench, read_body, read_head};
 use super::World;
@@ -12,6 +12,7 @@ use super::endpoint::field;
 use super::laws;
 use super::scenario::REQUEST_MILLIS;
 use crate::clock;
+use crate::transport::MemoryPipe;
 
 /// Longer than anything may take: uploads with their pauses, the request, the body of a response.
 const EVER: Duration = Duration::from_secs(30);
@@ -78,14 +79,14 @@ enum Sent {
 
 /// A connection that may carry another request.
 struct Connection {
-    reader: ReadHalf<DuplexStream>,
-    writer: WriteHalf<DuplexStream>,
+    reader: ReadHalf<MemoryPipe>,
+    writer: WriteHalf<MemoryPipe>,
     /// Whether the request before may still be on its way to an endpoint that has responded. The next one waits for that.
     is_uploading: bool,
 }
 
 impl Connection {
-    fn new(pipe: DuplexStream) -> Connection {
+    fn new(pipe: MemoryPipe) -> Connection {
         let (reader, writer) = tokio::io::split(pipe);
         Connection { reader, writer, is_uploading: false }
     }
@@ -171,7 +172,7 @@ async fn exchange(world: &World, connection: Connection, request: &Request) -> O
 }
 
 /// Writes in a few pieces with pauses, until the proxy reads no more. `taken` counts the bytes.
-async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8], taken: &Cell<usize>) {
+async fn upload(world: &World, writer: &mut WriteHalf<MemoryPipe>, bytes: &[u8], taken: &Cell<usize>) {
     let mut rest = bytes;
     let pauses = world.chance(30);
     while !rest.is_empty() {
@@ -190,7 +191,7 @@ async fn upload(world: &World, writer: &mut WriteHalf<DuplexStream>, bytes: &[u8
 }
 
 /// Head, in lower case, and body of the response; `None` if the connection ends before it is whole.
-async fn read(reader: &mut ReadHalf<DuplexStream>, is_to_head: bool) -> Option<(String, String)> {
+async fn read(reader: &mut ReadHalf<MemoryPipe>, is_to_head: bool) -> Option<(String, String)> {
     let mut unread = Vec::new();
     loop {
         let head = read_head(reader, &mut unread).await?.to_ascii_lowercase();

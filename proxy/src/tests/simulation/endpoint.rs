@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf};
 
 use super::super::net::{OnPanic, read_body, read_head};
 use super::World;
 use crate::clock;
-use crate::transport::ByteStream;
+use crate::transport::{ByteStream, MemoryPipe};
 use crate::upstream::connect::{Dial, Dialing};
 use crate::upstream::endpoint::Target;
 
@@ -41,10 +41,10 @@ impl Dial for Network {
                     1 => return Err(io::ErrorKind::HostUnreachable.into()),
                     2 => std::future::pending::<()>().await,
                     // The connection is gone before anything can be written.
-                    _ => return Ok(ByteStream::Memory(tokio::io::duplex(PIPE_BYTES).0)),
+                    _ => return Ok(ByteStream::Memory(MemoryPipe::pair(PIPE_BYTES).0)),
                 }
             }
-            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+            let (ours, theirs) = MemoryPipe::pair(PIPE_BYTES);
             tokio::task::spawn_local(serve(world, theirs, address));
             Ok(ByteStream::Memory(ours))
         })
@@ -96,7 +96,7 @@ const FAULTS: [Fate; 14] = [
     Fate::Upgrade,
 ];
 
-async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
+async fn serve(world: Rc<World>, mut pipe: MemoryPipe, address: SocketAddr) {
     let _guard = OnPanic(|| world.violation(format!("{address} panicked, probably at what it was sent")));
     let mut unread = Vec::new();
     loop {
@@ -129,7 +129,7 @@ async fn serve(world: Rc<World>, mut pipe: DuplexStream, address: SocketAddr) {
 }
 
 /// Responds, and reads the body of the request meanwhile.
-async fn respond_and_read(world: &World, pipe: DuplexStream, mut unread: Vec<u8>, head: &str) {
+async fn respond_and_read(world: &World, pipe: MemoryPipe, mut unread: Vec<u8>, head: &str) {
     let (reader, mut writer) = tokio::io::split(pipe);
     let text = whole(world, &field(head, "x-id: "), head.starts_with("HEAD "), Fate::EarlyReading);
     let number = field(&text, "x-response: ").parse().expect("a number");
@@ -153,7 +153,7 @@ async fn respond_and_read(world: &World, pipe: DuplexStream, mut unread: Vec<u8>
 /// Pauses before each piece.
 struct Slow<'w> {
     world: &'w World,
-    reader: ReadHalf<DuplexStream>,
+    reader: ReadHalf<MemoryPipe>,
     pause_millis: u32,
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
@@ -170,7 +170,7 @@ impl AsyncRead for Slow<'_> {
 }
 
 /// Whether the connection goes on.
-async fn response(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, head: &str, fate: Fate) -> bool {
+async fn response(world: &World, pipe: &mut MemoryPipe, unread: &mut Vec<u8>, head: &str, fate: Fate) -> bool {
     let id = field(head, "x-id: ");
     let text = match fate {
         Fate::Silence => {
@@ -236,9 +236,9 @@ fn whole(world: &World, id: &str, is_to_head: bool, fate: Fate) -> String {
 }
 
 /// Writes in up to three pieces; whether the proxy read them. The response ends after `whole` bytes. Bytes beyond it are not begun once the next request has arrived.
-async fn say(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, text: &[u8], whole: usize) -> bool {
+async fn say(world: &World, pipe: &mut MemoryPipe, unread: &mut Vec<u8>, text: &[u8], whole: usize) -> bool {
     let mut rest = text;
-    let mut is_too_late = |pipe: &mut DuplexStream, rest: &[u8]| {
+    let mut is_too_late = |pipe: &mut MemoryPipe, rest: &[u8]| {
         let is_surplus = !rest.is_empty() && text.len() - rest.len() == whole;
         is_surplus && has_arrived(pipe, unread)
     };
@@ -257,7 +257,7 @@ async fn say(world: &World, pipe: &mut DuplexStream, unread: &mut Vec<u8>, text:
 }
 
 /// Reads what has arrived, without waiting for more. Whether `unread` holds anything then.
-fn has_arrived(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> bool {
+fn has_arrived(pipe: &mut MemoryPipe, unread: &mut Vec<u8>) -> bool {
     let mut room = [0; PIPE_BYTES];
     let mut buffer = ReadBuf::new(&mut room);
     let mut cx = Context::from_waker(Waker::noop());
@@ -268,7 +268,7 @@ fn has_arrived(pipe: &mut DuplexStream, unread: &mut Vec<u8>) -> bool {
 }
 
 /// Closes. A request of which some bytes came counts as arrived, though nobody reads it.
-fn leave(world: &World, mut pipe: DuplexStream, mut unread: Vec<u8>) {
+fn leave(world: &World, mut pipe: MemoryPipe, mut unread: Vec<u8>) {
     if has_arrived(&mut pipe, &mut unread) {
         let id = field(&String::from_utf8_lossy(&unread), "x-id: ");
         world.log(|| format!("closed with {id} unread"));
