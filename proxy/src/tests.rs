@@ -2,6 +2,7 @@
 //! them in the right order, reports the true outcomes, and undoes exactly what was done when a side disconnects halfway.
 
 mod breakers;
+mod buffers;
 mod connection;
 mod early_responses;
 mod hedging;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::outcome::Outcome;
-use crate::upload::{Side, State, Upload};
+use crate::upload::{Look, Side, State, Upload};
 
 /// How long a request and its attempts may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,31 +32,44 @@ impl Timeouts {
         }
     }
 
-    /// When the attempt that began at `started` times out, by the current state of the body, and with which outcome. `forgiven` is what
-    /// [`crate::lag::Forgiveness`] says of the scheduling lag since the attempt began; what was forgiven before belongs to `begun`.
-    pub fn attempt_end(
-        &self,
-        begun: Instant,
-        started: Instant,
-        upload: &Upload,
-        forgiven: Duration,
-    ) -> (Instant, Outcome) {
+    /// When an attempt of the request that began at `begun` times out, by the current state of the body, and with which outcome. What was forgiven before the attempt
+    /// belongs to `begun`.
+    pub fn attempt_end(&self, begun: Instant, attempt: &Attempt, upload: &Upload) -> (Instant, Outcome) {
+        let Attempt { started, look, forgiven } = *attempt;
         let within = |since: Instant| Deadline::after(since.max(started), self.attempt);
-        let (end, outcome) = match upload.state {
-            State::Ended(_) | State::Broken => {
-                let since = if let State::Ended(Some(whole_at)) = upload.state { whole_at } else { started };
-                // The body has ended, so the deadline does not move any more.
-                (within(since).min(self.request_deadline(begun, upload, started)), Outcome::AttemptTimedOut)
-            }
+        let (end, outcome) = match look.map_or(upload.state, |look| upload.state.seen(look)) {
+            State::Ended(whole_at) => (within(whole_at.unwrap_or(started)), Outcome::AttemptTimedOut),
+            State::Broken => (within(started), Outcome::AttemptTimedOut),
             State::AwaitingEndpoint(since) => (within(since), Outcome::AttemptTimedOut),
             State::AwaitingDownstream(since) => (Deadline::after(since, self.idle_body), Outcome::DownstreamError),
         };
+        // Once the body has ended, the deadline of the request does not move any more, though a retry may still be sending what was kept.
+        let is_fixed = matches!(upload.state, State::Ended(_) | State::Broken);
+        let end = if is_fixed { end.min(self.request_deadline(begun, upload, started)) } else { end };
         let end = end.0 + forgiven;
         match upload.too_slow {
             Some(slow) if slow.at < end && slow.by == Side::Downstream => (slow.at, Outcome::DownstreamError),
             Some(slow) if slow.at < end => (slow.at, Outcome::AttemptTimedOut),
             _ => (end, outcome),
         }
+    }
+}
+
+/// An attempt as its deadline sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// When it began.
+    pub started: Instant,
+    /// How far its bytes had come when it last had to look.
+    pub look: Option<Look>,
+    /// What [`crate::lag::Forgiveness`] says of the scheduling lag since it began. Time for which the process stood still counts against neither side.
+    pub forgiven: Duration,
+}
+
+impl Attempt {
+    /// An attempt that has just begun.
+    pub fn begun(started: Instant) -> Attempt {
+        Attempt { started, look: None, forgiven: Duration::ZERO }
     }
 }
 
@@ -136,8 +149,31 @@ mod tests {
             (State::AwaitingDownstream(at(60)), slow(70, Side::Downstream), 0, 65, Outcome::DownstreamError),
         ] {
             let upload = Upload { state, too_slow, ..Upload::NONE };
-            let found = TIMEOUTS.attempt_end(begun, at(started), &upload, Duration::ZERO);
+            let found = TIMEOUTS.attempt_end(begun, &Attempt::begun(at(started)), &upload);
             assert_eq!(found, (at(until), outcome), "{state:?}, started at {started} s");
+        }
+    }
+
+    #[test]
+    fn an_attempt_whose_bytes_go_on_leaving_has_its_time_from_the_last_of_them() {
+        let begun = Instant::now();
+        let at = |secs| begun + Duration::from_secs(secs);
+        // The state of the body, when the attempt started, whether all its bytes have left, when the last one did; when the attempt ends.
+        for (state, started, is_complete, left, until) in [
+            (State::AwaitingEndpoint(at(60)), 0, false, 63, 73),
+            (State::AwaitingEndpoint(at(60)), 0, false, 58, 70),
+            // A retry sends what was kept; the whole body had come at 2 s, so the request ends at 32 s.
+            (State::Ended(Some(at(2))), 7, false, 12, 22),
+            (State::Ended(Some(at(2))), 7, true, 12, 22),
+            (State::Ended(Some(at(2))), 7, true, 7, 17),
+            (State::Ended(Some(at(2))), 7, false, 28, 32),
+            (State::Ended(None), 0, false, 5, 10),
+            (State::Broken, 3, false, 5, 13),
+        ] {
+            let upload = Upload { state, ..Upload::NONE };
+            let look = Some(Look { is_complete, left_at: at(left) });
+            let found = TIMEOUTS.attempt_end(begun, &Attempt { look, ..Attempt::begun(at(started)) }, &upload);
+            assert_eq!(found, (at(until), Outcome::AttemptTimedOut), "{state:?}, {look:?}");
         }
     }
 
@@ -148,7 +184,8 @@ mod tests {
         let slow_at = |secs| Some(crate::upload::TooSlow { at: at(secs), by: Side::Endpoint });
         for (too_slow, lag, until) in [(None, 0, 10), (None, 7, 17), (slow_at(12), 0, 10), (slow_at(12), 7, 12)] {
             let upload = Upload { too_slow, ..Upload::NONE };
-            let (end, _) = TIMEOUTS.attempt_end(begun, begun, &upload, Duration::from_secs(lag));
+            let attempt = Attempt { forgiven: Duration::from_secs(lag), ..Attempt::begun(begun) };
+            let (end, _) = TIMEOUTS.attempt_end(begun, &attempt, &upload);
             assert_eq!(end, at(until), "{too_slow:?}, {lag} s");
         }
     }

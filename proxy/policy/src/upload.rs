@@ -17,14 +17,37 @@ const DELAY_MIN: Duration = Duration::from_secs(1);
 /// The state of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Everything was read by this moment; `None` if there was no body.
+    /// Everything was sent by this moment; `None` if there was no body.
     Ended(Option<Instant>),
     /// The proxy waits for the downstream, which last sent something at this moment.
     AwaitingDownstream(Instant),
-    /// The proxy waits for the endpoint, which last read something at this moment.
+    /// The proxy waits for the endpoint, which last took something at this moment.
     AwaitingEndpoint(Instant),
     /// The downstream broke it off.
     Broken,
+}
+
+impl State {
+    /// The state after a look at how far the bytes for the endpoint have come, without which a body has ended when the last of it is in a send buffer. An
+    /// endpoint that takes bytes from there goes forward, and the body ends when it has taken the last one.
+    pub fn seen(self, look: Look) -> State {
+        match self {
+            State::Ended(Some(read_at)) if look.is_complete => State::Ended(Some(read_at.max(look.left_at))),
+            State::Ended(Some(since)) | State::AwaitingEndpoint(since) => {
+                State::AwaitingEndpoint(since.max(look.left_at))
+            }
+            State::Ended(None) | State::AwaitingDownstream(_) | State::Broken => self,
+        }
+    }
+}
+
+/// How far the bytes for an endpoint had come at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// Whether the endpoint had acknowledged all of them.
+    pub is_complete: bool,
+    /// When one of them last left for the endpoint.
+    pub left_at: Instant,
 }
 
 /// An upload as a decision sees it.
@@ -160,6 +183,30 @@ mod tests {
     use super::*;
 
     const WHOLE: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn a_body_has_ended_when_the_endpoint_has_taken_all_of_it() {
+        let began = Instant::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        for (state, is_complete, left, expected) in [
+            (State::Ended(None), false, 9, State::Ended(None)),
+            (State::Ended(Some(at(5))), true, 5, State::Ended(Some(at(5)))),
+            (State::Ended(Some(at(5))), true, 9, State::Ended(Some(at(9)))),
+            // The whole body fitted into the endpoint's window before its end was seen.
+            (State::Ended(Some(at(5))), true, 4, State::Ended(Some(at(5)))),
+            (State::Ended(Some(at(5))), false, 9, State::AwaitingEndpoint(at(9))),
+            // It has taken nothing since, so it has had its time from the last byte on.
+            (State::Ended(Some(at(5))), false, 3, State::AwaitingEndpoint(at(5))),
+            (State::AwaitingEndpoint(at(5)), false, 9, State::AwaitingEndpoint(at(9))),
+            (State::AwaitingEndpoint(at(5)), true, 9, State::AwaitingEndpoint(at(9))),
+            (State::AwaitingEndpoint(at(5)), false, 3, State::AwaitingEndpoint(at(5))),
+            (State::AwaitingDownstream(at(5)), false, 9, State::AwaitingDownstream(at(5))),
+            (State::Broken, true, 9, State::Broken),
+        ] {
+            let look = Look { is_complete, left_at: at(left) };
+            assert_eq!(state.seen(look), expected, "{state:?}, {look:?}");
+        }
+    }
 
     #[test]
     fn the_rate_is_that_of_the_time_in_which_the_downstream_was_awaited() {

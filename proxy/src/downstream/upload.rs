@@ -18,7 +18,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use outrigger_http1::encode::BodyLength;
 use outrigger_policy::lag::Lag;
-use outrigger_policy::upload::{self, Pace, State, TooSlow};
+use outrigger_policy::upload::{self, Look, Pace, State, TooSlow};
 
 use super::memory::ReplayMemory;
 use super::stream::Stream;
@@ -63,7 +63,10 @@ struct Source {
     /// Whether anything has been read.
     was_read: bool,
     trailers: Option<HeaderMap>,
-    state: State,
+    /// How far reading has come. What was read may still be in a send buffer; [`Source::state`] takes that into account.
+    reading: State,
+    /// How far sending had come, as the attempts since the last retry saw it; `None` if none has had to look.
+    look: Option<Look>,
     pace: Pace,
     /// How many readers there have been, and how many of them are left.
     readers: u32,
@@ -96,7 +99,8 @@ impl Upload {
             is_whole: true,
             was_read: false,
             trailers: None,
-            state: State::AwaitingEndpoint(pace.began()),
+            reading: State::AwaitingEndpoint(pace.began()),
+            look: None,
             pace,
             readers: 0,
             readers_left: 0,
@@ -122,9 +126,22 @@ impl Upload {
         if let Some(source) = &self.0 {
             let mut source = source.borrow_mut();
             source.cut_off = source.readers;
-            if matches!(source.state, State::AwaitingDownstream(_)) {
-                source.state = State::AwaitingEndpoint(now);
+            source.look = None;
+            if matches!(source.reading, State::AwaitingDownstream(_)) {
+                source.reading = State::AwaitingEndpoint(now);
             }
+        }
+    }
+
+    /// Notes how far the bytes of the attempt that began at `started` have come.
+    pub fn note(&self, look: Look, started: Instant) {
+        let Some(source) = &self.0 else { return };
+        let mut source = source.borrow_mut();
+        // A retry that sends only what was kept does not make the request any longer.
+        let is_replay = matches!(source.reading, State::Ended(Some(read_at)) if read_at < started);
+        // Of two attempts, the one whose bytes left last counts.
+        if !is_replay && source.look.is_none_or(|known| known.left_at <= look.left_at) {
+            source.look = Some(look);
         }
     }
 
@@ -179,12 +196,12 @@ impl Upload {
 
     /// Whether the downstream has broken the body off.
     pub fn is_broken(&self) -> bool {
-        self.0.as_ref().is_some_and(|source| source.borrow().state == State::Broken)
+        self.0.as_ref().is_some_and(|source| source.borrow().reading == State::Broken)
     }
 
     /// Whether the proxy waits for the downstream to send more.
     pub fn awaits_downstream(&self) -> bool {
-        self.0.as_ref().is_some_and(|source| matches!(source.borrow().state, State::AwaitingDownstream(_)))
+        self.0.as_ref().is_some_and(|source| matches!(source.borrow().reading, State::AwaitingDownstream(_)))
     }
 
     /// When the whole body must have arrived, whether it has or not.
@@ -205,13 +222,13 @@ impl Source {
         };
         let polled = incoming.poll_body(cx);
         let now = clock::now();
-        if let (State::AwaitingDownstream(since), Poll::Ready(_)) = (self.state, &polled) {
+        if let (State::AwaitingDownstream(since), Poll::Ready(_)) = (self.reading, &polled) {
             self.pace.waited(now.saturating_duration_since(since));
         }
         match polled {
             Poll::Pending => {
-                if !matches!(self.state, State::AwaitingDownstream(_)) {
-                    self.state = State::AwaitingDownstream(now);
+                if !matches!(self.reading, State::AwaitingDownstream(_)) {
+                    self.reading = State::AwaitingDownstream(now);
                 }
                 Poll::Pending
             }
@@ -221,11 +238,11 @@ impl Source {
             }
             Poll::Ready(Some(Err(_))) => {
                 self.incoming = None;
-                self.state = State::Broken;
+                self.reading = State::Broken;
                 Poll::Ready(Some(Err(UploadError::Broken)))
             }
             Poll::Ready(Some(Ok(frame))) => {
-                self.state = State::AwaitingEndpoint(now);
+                self.reading = State::AwaitingEndpoint(now);
                 self.was_read = true;
                 self.drawn += 1;
                 let is_last = incoming.has_body_ended();
@@ -247,7 +264,7 @@ impl Source {
 
     fn standing(&self) -> upload::Upload {
         upload::Upload {
-            state: self.state,
+            state: self.state(),
             awaited: self.pace.awaited(),
             is_replayable: self.is_replayable(),
             too_slow: self.too_slow(),
@@ -255,12 +272,17 @@ impl Source {
         }
     }
 
+    /// The state of the body, as the policies see it.
+    fn state(&self) -> State {
+        self.look.map_or(self.reading, |look| self.reading.seen(look))
+    }
+
     fn is_replayable(&self) -> bool {
-        self.state != State::Broken && (self.is_whole || !self.was_read)
+        self.reading != State::Broken && (self.is_whole || !self.was_read)
     }
 
     fn too_slow(&self) -> Option<TooSlow> {
-        let awaited_since = match self.state {
+        let awaited_since = match self.state() {
             State::Ended(_) | State::Broken => return None,
             State::AwaitingDownstream(since) => Some(since),
             State::AwaitingEndpoint(_) => None,
@@ -269,12 +291,12 @@ impl Source {
     }
 
     fn is_coming(&self) -> bool {
-        matches!(self.state, State::AwaitingDownstream(_) | State::AwaitingEndpoint(_))
+        matches!(self.state(), State::AwaitingDownstream(_) | State::AwaitingEndpoint(_))
     }
 
     fn end(&mut self, now: Instant) {
         self.incoming = None;
-        self.state = State::Ended(Some(now));
+        self.reading = State::Ended(Some(now));
     }
 
     fn keep(&mut self, data: &Bytes) {
@@ -319,7 +341,7 @@ impl Body for Replay {
         if this.reading <= source.cut_off {
             return Poll::Ready(Some(Err(UploadError::CutOff)));
         }
-        if source.state == State::Broken {
+        if source.reading == State::Broken {
             return Poll::Ready(Some(Err(UploadError::Broken)));
         }
         if let Some(data) = source.kept.get(this.at) {
@@ -354,7 +376,7 @@ impl Body for Replay {
         };
         let source = source.borrow();
         let trailers_due = source.trailers.is_some() && self.at <= source.kept.len();
-        matches!(source.state, State::Ended(_)) && self.at >= source.kept.len() && !trailers_due
+        matches!(source.reading, State::Ended(_)) && self.at >= source.kept.len() && !trailers_due
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -16,10 +16,11 @@ use outrigger_http1::encode::BodyLength;
 use outrigger_http1::head::{RequestHead, ResponseHead};
 use outrigger_http1::traits::{RequestTraits, requested_upgrade, switched_protocol};
 use outrigger_policy::balance::Lease;
+use outrigger_policy::deadline::Attempt;
 use outrigger_policy::lag::{Forgiveness, Lag};
 use outrigger_policy::outcome::{Outcome, Pushback};
 use outrigger_policy::retry;
-use outrigger_policy::upload::Pace;
+use outrigger_policy::upload::{Look, Pace};
 
 use super::forward;
 use super::record::Record;
@@ -134,7 +135,8 @@ impl Sender {
         started: Instant,
         alarm: AttemptAlarm,
     ) -> Attempted {
-        let timer = Timer { sender: self, alarm, started, forgiven_before: self.forgiven(self.context.lag()) };
+        let forgiven_before = self.forgiven(self.context.lag());
+        let timer = Timer { sender: self, alarm, started, forgiven_before, look: Cell::default() };
         let sent = self.send(lease.endpoint(), &timer).await;
         let at = clock::now();
         let (outcome, result) = match sent {
@@ -197,7 +199,7 @@ impl Sender {
                     Poll::Ready(Ok(ResponseEvent::Informational(head))) => self.pass_on_informational(head),
                     Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                     // Polled before the timer: a response that has arrived is taken even at the last moment.
-                    Poll::Pending => return timer.poll_over(cx).map(Err),
+                    Poll::Pending => return timer.poll_over(Some(&stream), cx).map(Err),
                 }
             }
         })
@@ -262,6 +264,8 @@ struct Timer<'a> {
     started: Instant,
     /// What was forgiven to the request before the attempt.
     forgiven_before: Duration,
+    /// How far its bytes had come when the alarm last rang.
+    look: Cell<Option<Look>>,
 }
 
 impl Timer<'_> {
@@ -270,30 +274,39 @@ impl Timer<'_> {
         let mut work = pin!(work);
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self.poll_over(cx).map(Err),
+            Poll::Pending => self.poll_over(None, cx).map(Err),
         })
         .await
     }
 
-    /// Ready once the time is over.
-    fn poll_over(&self, cx: &mut Cx<'_>) -> Poll<SendFailure> {
+    /// Ready once the time is over. `stream`: where the request is being sent, once there is a connection.
+    fn poll_over(&self, stream: Option<&Stream>, cx: &mut Cx<'_>) -> Poll<SendFailure> {
         let Sender { context, handle, upload, begun, downstream, .. } = self.sender;
         let timeouts = &handle.policies.timeouts;
         let alarm = if let AttemptAlarm::Own(alarm) = &self.alarm { alarm } else { &downstream.alarm };
-        // Computed anew each time, because the endpoint's time begins when the upload has ended.
-        let outcome = loop {
+        let end = || {
             let lag = context.lag();
             let forgiven = self.sender.forgiven(lag) - self.forgiven_before;
-            let begun = *begun + self.forgiven_before;
-            let (end, outcome) = timeouts.attempt_end(begun, self.started, &upload.standing(lag), forgiven);
-            ready!(alarm.poll_until(end, cx));
-            // The alarm may have rung before the tick noticed the lag.
-            context.notice_lag(clock::now());
-            if context.lag() == lag {
-                break outcome;
+            let attempt = Attempt { started: self.started, look: self.look.get(), forgiven };
+            timeouts.attempt_end(*begun + self.forgiven_before, &attempt, &upload.standing(lag))
+        };
+        // Computed anew each time, because the endpoint's time begins when the upload has ended.
+        let (now, outcome) = loop {
+            ready!(alarm.poll_until(end().0, cx));
+            let now = clock::now();
+            // The alarm may have rung before the tick noticed the lag, and while the endpoint takes what a send buffer holds.
+            context.notice_lag(now);
+            if let Some(delivery) = stream.filter(|_| upload.length() != BodyLength::None).and_then(Stream::delivery) {
+                let left_at = now.checked_sub(delivery.still_for).unwrap_or(self.started);
+                let look = Look { is_complete: delivery.is_complete, left_at };
+                self.look.set(Some(look));
+                upload.note(look, self.started);
+            }
+            let (end, outcome) = end();
+            if end <= now {
+                break (now, outcome);
             }
         };
-        let now = clock::now();
         let error = match outcome {
             Outcome::DownstreamError => ProxyError::UploadTimeout,
             _ if timeouts.request_deadline(*begun, &upload.standing(context.lag()), now).at() <= now => {

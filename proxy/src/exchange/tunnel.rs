@@ -14,6 +14,7 @@ use super::record::Record;
 use crate::clock;
 use crate::upstream::endpoint::Target;
 use crate::upstream::stream::Stream;
+use crate::worker::connections::note_delivery;
 
 /// A tunnel that the endpoint has agreed to. Its connection to the endpoint ends with it and never goes back to the pool.
 pub struct Tunnel {
@@ -44,11 +45,15 @@ impl Tunnel {
     /// One side broke. The other one is then reset, so that it does not take the break for a clean end. Both are reset when this is dropped midway.
     pub async fn run(mut self) -> io::Result<()> {
         let downstream = Rc::clone(&self.record.downstream);
-        let downstream = &downstream.stream;
+        let (progress, downstream) = (&downstream.progress, &downstream.stream);
         downstream.begin_tunnel(&self.head);
         poll_fn(|cx| downstream.poll_flush(cx)).await?;
         let mut tunnel = tunnel::Tunnel::new(downstream.take_early(), self.stream.take_early());
         poll_fn(|cx| {
+            // The endpoint may go on reading from the kernel's buffer although nothing passes here.
+            if progress.is_asked() {
+                note_delivery(progress, self.stream.delivery());
+            }
             let polled = self.stream.poll_tunnel(cx, &mut tunnel, downstream);
             if tunnel.has_response() {
                 self.settle_once();

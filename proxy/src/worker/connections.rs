@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
+use outrigger_http1::transport::Delivery;
 use outrigger_policy::upload::Side;
 
 use crate::config::Listen;
@@ -174,7 +175,22 @@ fn overdue(progress: &Progress, limits: &Listen) -> Option<Ending> {
         Phase::Body => (progress.body_limit_ticks(), Ending::BodyIdleTimeout(progress.awaited_side())),
         Phase::Tunnel => (progress.body_limit_ticks(), Ending::TunnelIdle),
     };
-    (progress.ticks_still() >= limit).then_some(why)
+    let is_over = || progress.ticks_still() >= limit;
+    // A downstream that reads from the kernel's buffer goes forward although nothing is written.
+    let is_read_from = matches!(why, Ending::Idle | Ending::TunnelIdle | Ending::BodyIdleTimeout(Side::Downstream));
+    if is_over() && is_read_from {
+        note_delivery(progress, progress.delivery());
+    }
+    let must_ask = is_over() && why == Ending::TunnelIdle;
+    let was_asked = progress.ask(must_ask);
+    (is_over() && (was_asked || !must_ask)).then_some(why)
+}
+
+/// Notes when a byte last left for a peer.
+pub fn note_delivery(progress: &Progress, delivery: Option<Delivery>) {
+    if let Some(delivery) = delivery {
+        progress.moved_before(ticks(delivery.still_for));
+    }
 }
 
 /// A time in ticks, rounded up.

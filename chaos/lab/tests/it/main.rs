@@ -16,6 +16,7 @@ mod program;
 mod reload;
 mod restart;
 mod retries;
+mod slow_readers;
 mod stage;
 mod start;
 mod stop;

@@ -12,7 +12,7 @@ use outrigger_policy::balance::Lease;
 use outrigger_policy::breaker::{self, Breaker, Transition};
 use outrigger_policy::budget::{self, Budget};
 use outrigger_policy::call::{Call, Policies, Scene, Step};
-use outrigger_policy::deadline::Timeouts;
+use outrigger_policy::deadline::{Attempt, Timeouts};
 use outrigger_policy::endpoint::Endpoint;
 use outrigger_policy::observe::{Context, Decision, Observer, Scope};
 use outrigger_policy::outcome::{Class, Outcome};
@@ -234,7 +234,7 @@ impl Sidecar {
                     flight.leases.push((number, lease));
                     let begun = flight.call.begun();
                     let timeouts = &self.policies.timeouts;
-                    let (until, _) = timeouts.attempt_end(begun, stage.now, &Upload::NONE, Duration::ZERO);
+                    let (until, _) = timeouts.attempt_end(begun, &Attempt::begun(stage.now), &Upload::NONE);
                     Next::Send { endpoint, attempt: number, until, is_probe }
                 }
                 Step::Supersede { .. } => continue, // a response is whole with its head
