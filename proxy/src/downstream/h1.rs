@@ -39,6 +39,8 @@ const MEMORY_LIMIT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: cl
 pub const CONNECTIONS_MAX: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\nproxy-status: outrigger; error=connection_limit_reached; details=\"connections_max\"\r\n\r\n";
 /// How long a client may take to read its last response while it is still sending.
 const LINGER: Duration = TICK.saturating_mul(5);
+/// How long such a client may read nothing while its response is still in the kernel's send buffer.
+const LINGER_STILL_MAX: Duration = Duration::from_secs(10);
 /// The rest of a request's body after its response is read up to this, so that the connection can be reused. Beyond it a new connection is cheaper.
 const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
 /// How long that reading may take.
@@ -167,9 +169,24 @@ pub async fn serve(context: Rc<Context>, stream: ByteStream) {
             conn.borrow().abort();
         }
         None if matches!(end, Some(End::Refused | End::Unread)) => {
-            let _ = clock::until(clock::now() + LINGER, poll_fn(|cx| conn.borrow_mut().poll_linger(cx))).await;
+            linger(&conn, &progress).await;
         }
         None | Some(Ending::Idle | Ending::HeaderTimeout | Ending::MemoryLimit) => {}
+    }
+}
+
+/// Ends the sending side, and reads until the client ends its own, or has had its time after the last byte of its response: a close before that would reset the
+/// connection and take the rest of the response back.
+async fn linger(conn: &Http1, progress: &Progress) {
+    let is_reading = || {
+        let delivery = progress.delivery().filter(|delivery| !delivery.is_complete);
+        delivery.is_some_and(|delivery| delivery.still_for < LINGER_STILL_MAX)
+    };
+    loop {
+        let ended = clock::until(clock::now() + LINGER, poll_fn(|cx| conn.borrow_mut().poll_linger(cx))).await;
+        if ended.is_some() || progress.ending().is_some() || !is_reading() {
+            return;
+        }
     }
 }
 

@@ -179,6 +179,28 @@ fn a_connection_is_not_idle_while_its_response_is_read_from_the_buffer() {
 }
 
 #[test]
+fn a_connection_is_not_closed_under_a_client_that_still_reads_its_last_response() {
+    paused(async {
+        for stops_after in [100, 20] {
+            let net = Net::default();
+            net.responds(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 102400\r\n\r\n{}", "x".repeat(102_400))]);
+            let bench = Bench::new(&net, &format!("listen.requests_max = 1\n{ONE}")).await;
+            let mut client = bench.connect_over(BUFFER_BYTES);
+            // The second request is what the close would answer with a reset.
+            client.say(&"GET / HTTP/1.1\r\nhost: backend\r\n\r\n".repeat(2)).await;
+            for _ in 0..stops_after {
+                client.take(1024).await;
+                pass(seconds(1)).await;
+                assert_eq!(bench.shared.connections(), 1);
+            }
+            client.take(if stops_after == 100 { 1024 } else { 0 }).await;
+            pass(seconds(if stops_after == 100 { 1 } else { 11 })).await;
+            assert_eq!(bench.shared.connections(), 0, "{stops_after}");
+        }
+    });
+}
+
+#[test]
 fn a_tunnel_is_not_idle_while_either_side_reads_from_the_buffer() {
     paused(async {
         for (reads_up, reads_down) in [(true, false), (false, true), (false, false)] {
