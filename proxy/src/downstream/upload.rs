@@ -173,10 +173,10 @@ impl Upload {
                 source.forget();
             }
             // The attempt that waited may not be the one that is left.
-            if let State::AwaitingDownstream(since) = source.state {
+            if let State::AwaitingDownstream(since) = source.reading {
                 let now = clock::now();
                 source.pace.waited(now.saturating_duration_since(since));
-                source.state = State::AwaitingEndpoint(now);
+                source.reading = State::AwaitingEndpoint(now);
             }
         }
     }

@@ -11,6 +11,7 @@ use super::record::Record;
 use crate::clock;
 use crate::downstream::progress::Ending;
 use crate::upstream::stream::Stream;
+use crate::worker::connections::note_delivery;
 
 /// Why no more of a request is sent after its response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,8 +62,11 @@ fn send(stream: &mut Stream, record: &Record, cx: &mut Cx<'_>) -> Sent {
     }
     let before = stream.written();
     let polled = stream.poll_finish_sending(cx);
+    let progress = &record.downstream.progress;
     if stream.written() > before {
-        record.downstream.progress.moved();
+        progress.moved();
+    } else if progress.is_asked() {
+        note_delivery(progress, stream.delivery());
     }
     if polled.is_ready() { Sent::Over } else { Sent::Going }
 }

@@ -181,7 +181,8 @@ fn overdue(progress: &Progress, limits: &Listen) -> Option<Ending> {
     if is_over() && is_read_from {
         note_delivery(progress, progress.delivery());
     }
-    let must_ask = is_over() && why == Ending::TunnelIdle;
+    // An endpoint may read from the kernel's buffer too. Only the task can see that.
+    let must_ask = is_over() && matches!(why, Ending::TunnelIdle | Ending::BodyIdleTimeout(Side::Endpoint));
     let was_asked = progress.ask(must_ask);
     (is_over() && (was_asked || !must_ask)).then_some(why)
 }
