@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use outrigger_policy::breaker;
 use outrigger_policy::call::Policies;
 use rand::SeedableRng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -457,10 +458,19 @@ impl Bench {
 
     /// Results that the breakers of the upstream's endpoints have heard of.
     pub(super) fn endpoint_results(&self) -> u32 {
+        self.endpoint_breakers().iter().map(|breaker| breaker.results).sum()
+    }
+
+    /// Failures among them.
+    pub(super) fn endpoint_failures(&self) -> u32 {
+        self.endpoint_breakers().iter().map(|breaker| breaker.failures).sum()
+    }
+
+    fn endpoint_breakers(&self) -> Vec<breaker::Snapshot> {
         let live = self.shared.live();
         let upstream = live.upstreams().next().expect("one upstream");
-        let breakers: Vec<_> = upstream.endpoints.load().iter().filter_map(|e| e.breaker.clone()).collect();
-        breakers.iter().map(|breaker| breaker.snapshot(clock::now()).results).sum()
+        let endpoints = upstream.endpoints.load();
+        endpoints.iter().filter_map(|endpoint| Some(endpoint.breaker.as_ref()?.snapshot(clock::now()))).collect()
     }
 
     /// What an exchange of the worker may use.
