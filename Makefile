@@ -50,7 +50,7 @@ pods: images ## The manifests of k8s/ as pods of podman, checked (1 minute).
 supply: ## What the product is made of (target/sbom), and cargo-deny where it is installed.
 	ci/supply.sh
 
-soak: build ## Load, faults, reloads and standstills for SOAK_MINUTES (5); every request accounted for by its id.
+soak: build ## Load, faults, reloads and standstills for SOAK_MINUTES (5); every request accounted for by its id, and bodies byte by byte.
 	$(BIN)/lab soak --minutes $(SOAK_MINUTES) --out target/soak
 
 lab-pods: build images ## Some of the lab's experiments in pods, against the tables of docs/results.md (1 minute).

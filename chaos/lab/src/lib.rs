@@ -11,6 +11,7 @@
 //! Everything blocks and waits with a limit; the load is the client's, in its own process. Only [`clock`] reads the time.
 
 pub mod app;
+pub mod bodies;
 pub mod cli;
 pub mod clock;
 pub mod error;

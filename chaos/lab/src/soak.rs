@@ -2,14 +2,18 @@
 //! and proxy must agree on every request.
 //!
 //! Client and backend know each request by its id. The proxy only counts: its metrics and its log hold no header. `account` compares the three.
+//!
+//! Beside this load runs the traffic of [`crate::bodies`], whose every byte is checked. At the very end the proxy is drained under it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::bodies::{Account, Endpoint, Ledger, SLOW_FROM, Traffic};
 use crate::clock::{self, Deadline};
 use crate::error::Error;
 use crate::http;
@@ -24,6 +28,10 @@ const RATE: &str = "150";
 const PAUSE: Duration = Duration::from_secs(5);
 /// Now and then the whole proxy stands still for so long.
 const STANDSTILL: Duration = Duration::from_millis(700);
+/// Clients of the traffic whose bytes are checked.
+const BODY_CLIENTS: usize = 8;
+/// Long enough for the early responses to requests that are still being sent for longer.
+const BEFORE_DRAIN: Duration = Duration::from_millis(500);
 /// For what should be over soon.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// As in the configuration below.
@@ -70,6 +78,7 @@ struct Counted {
     requests: u64,
     attempts: u64,
     unsent: u64,
+    of_bodies: u64,
 }
 
 /// Runs it; each broken promise is a line.
@@ -78,12 +87,60 @@ struct Counted {
 /// It could not be run.
 pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Interrupt) -> Result<Vec<String>, Error> {
     let backend = programs.backend(FAULTS)?;
+    let ledger = Arc::new(Ledger::default());
+    let endpoint = Endpoint::start(&ledger).map_err(Error::io("an endpoint"))?;
     let config = folder.join("soak.toml");
-    fs::write(&config, config_text(&backend)).map_err(Error::io("soak.toml"))?;
+    fs::write(&config, config_text(&backend, &endpoint)).map_err(Error::io("soak.toml"))?;
     let mut proxy = programs.proxy(&config)?;
+    let app = proxy.app;
+    let traffic = |first| {
+        Traffic::start(app, "bodies", &ledger, (BODY_CLIENTS, first)).map_err(Error::io("the traffic of bodies"))
+    };
     let over = Deadline::after(lasts);
+    let bodies = traffic(0)?;
     let (mut gets, mut posts) =
         (load(programs, &proxy, folder, "GET", lasts)?, load(programs, &proxy, folder, "POST", lasts)?);
+    let mut broken = disturb(&mut proxy, over, interrupt)?;
+    for client in [&mut gets.0, &mut posts.0] {
+        client.wait(WAIT_MAX)?;
+    }
+    let bodies = bodies.finish();
+    // The last is counted a moment after its last byte.
+    let mut counted = counts(&proxy)?;
+    Deadline::after(WAIT_MAX).poll(|| {
+        let before = std::mem::replace(&mut counted, counts(&proxy).ok()?);
+        (before == counted).then_some(())
+    });
+    let mut seen = BTreeMap::new();
+    for (csv, is_post) in [(gets.1, false), (posts.1, true)] {
+        read(&csv, is_post, &mut seen, &mut broken)?;
+    }
+    let response = http::get(backend.control, "/received").map_err(Error::io("the backend"))?;
+    let arrived = serde_json::from_slice(&response.body).map_err(|cause| Error::Unexpected(cause.to_string()))?;
+    broken.extend(account(&seen, &arrived, &counted));
+    if counted.of_bodies != bodies.exchanges {
+        broken.push(format!("{} exchanges of bodies, the proxy counted {}", bodies.exchanges, counted.of_bodies));
+    }
+    let last = drain(&mut proxy, traffic(SLOW_FROM)?, &mut broken)?;
+    let Account { exchanges, succeeded, bytes, .. } = &bodies;
+    println!(
+        "soak: {exchanges} exchanges of bodies, {succeeded} succeeded; {} bytes arrived at endpoints and {} at clients; \
+         {} more in the drain",
+        bytes.0, bytes.1, last.exchanges
+    );
+    broken.extend(bodies.broken.into_iter().chain(last.broken));
+    let succeeded = seen.values().filter(|request| request.succeeded).count();
+    println!(
+        "soak: {} requests, {succeeded} succeeded; the backend saw {}; {} broken promises",
+        seen.len(),
+        arrived.requests,
+        broken.len()
+    );
+    Ok(broken)
+}
+
+/// Reloads the proxy now and then, and stops it for a moment, until the time is over. Returns what it has seen of broken promises.
+fn disturb(proxy: &mut Proxy, over: Deadline, interrupt: &Interrupt) -> Result<Vec<String>, Error> {
     let (mut broken, mut turn, mut grown_from) = (Vec::new(), 0_u32, None);
     while !over.left().is_zero() {
         if interrupt.is_set() {
@@ -104,30 +161,21 @@ pub fn run(programs: &Programs, folder: &Path, lasts: Duration, interrupt: &Inte
         }
         eprintln!("soak: {} s left, {bytes} bytes, {} descriptors", over.left().as_secs(), proxy.process.descriptors());
     }
-    for client in [&mut gets.0, &mut posts.0] {
-        client.wait(WAIT_MAX)?;
-    }
-    // The last is counted a moment after its last byte.
-    let mut counted = counts(&proxy)?;
-    Deadline::after(WAIT_MAX).poll(|| {
-        let before = std::mem::replace(&mut counted, counts(&proxy).ok()?);
-        (before == counted).then_some(())
-    });
-    let mut seen = BTreeMap::new();
-    for (csv, is_post) in [(gets.1, false), (posts.1, true)] {
-        read(&csv, is_post, &mut seen, &mut broken)?;
-    }
-    let response = http::get(backend.control, "/received").map_err(Error::io("the backend"))?;
-    let arrived = serde_json::from_slice(&response.body).map_err(|cause| Error::Unexpected(cause.to_string()))?;
-    broken.extend(account(&seen, &arrived, &counted));
-    let succeeded = seen.values().filter(|request| request.succeeded).count();
-    println!(
-        "soak: {} requests, {succeeded} succeeded; the backend saw {}; {} broken promises",
-        seen.len(),
-        arrived.requests,
-        broken.len()
-    );
     Ok(broken)
+}
+
+/// Ends the proxy while it passes on bodies whose responses have been sent already.
+fn drain(proxy: &mut Proxy, last: Traffic, broken: &mut Vec<String>) -> Result<Account, Error> {
+    Deadline::after(WAIT_MAX).poll(|| (last.under_way() == BODY_CLIENTS as u64).then_some(()));
+    last.stop();
+    clock::pause(BEFORE_DRAIN);
+    proxy.process.signal(Signal::TERM);
+    let last = last.finish();
+    let status = proxy.process.wait(WAIT_MAX)?;
+    if !status.success() {
+        broken.push(format!("the drain ended with {status}"));
+    }
+    Ok(last)
 }
 
 /// What must hold between the three sides.
@@ -163,20 +211,24 @@ fn account(seen: &BTreeMap<String, Seen>, arrived: &Arrived, counted: &Counted) 
 
 fn counts(proxy: &Proxy) -> Result<Counted, Error> {
     let metrics = proxy.metrics().map_err(Error::io("the admin port"))?;
-    let ended = |outcome| metrics.count("outrigger_attempts_total", &[("outcome", outcome)]);
-    let attempts = metrics.count("outrigger_attempts_total", &[]);
+    let backend = ("upstream", "backend");
+    let ended = |outcome| metrics.count("outrigger_attempts_total", &[backend, ("outcome", outcome)]);
     Ok(Counted {
-        requests: metrics.count("outrigger_requests_total", &[]),
-        attempts,
+        requests: metrics.count("outrigger_requests_total", &[backend]),
+        attempts: metrics.count("outrigger_attempts_total", &[backend]),
         unsent: ended("connect_failed") + ended("unsent"),
+        of_bodies: metrics.count("outrigger_requests_total", &[("upstream", "bodies")]),
     })
 }
 
-fn config_text(backend: &Backend) -> String {
+fn config_text(backend: &Backend, bodies: &Endpoint) -> String {
+    // The endpoint of bodies refuses and closes so often that breakers would be open most of the time.
+    let no_breakers = "breaker = { enabled = false }\nendpoint_breaker = { enabled = false }\n";
     format!(
         "listen = {{ app = \"127.0.0.1:0\", admin = \"127.0.0.1:0\" }}\nlog.format = \"json\"\n\
-         [upstreams.backend]\nendpoints = [\"{}\"]\nretry = {{ max_attempts = {ATTEMPTS_MAX} }}\n",
-        backend.data
+         [upstreams.backend]\nendpoints = [\"{}\"]\nretry = {{ max_attempts = {ATTEMPTS_MAX} }}\n\
+         [upstreams.bodies]\nendpoints = [\"{}\"]\n{no_breakers}",
+        backend.data, bodies.address
     )
 }
 
@@ -233,7 +285,7 @@ mod tests {
         ]);
         let ids = BTreeMap::from([("GET-1".to_owned(), 3), ("POST-1".to_owned(), 1)]);
         let mut arrived = Arrived { requests: 4, ids_dropped: 0, ids };
-        let mut counted = Counted { requests: 3, attempts: 5, unsent: 1 };
+        let mut counted = Counted { requests: 3, attempts: 5, unsent: 1, of_bodies: 0 };
         change(&mut clients, &mut arrived, &mut counted);
         account(&clients, &arrived, &counted)
     }

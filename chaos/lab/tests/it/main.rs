@@ -3,6 +3,7 @@
 //! The programs are taken from beside this test's binary: `cargo build --workspace` first.
 
 mod admin;
+mod bodies;
 mod breaker;
 mod config_file;
 mod leaving;
