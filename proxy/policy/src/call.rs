@@ -22,6 +22,7 @@
 //! **Drops undo.** Slot and permit are an [`Admission`], an endpoint in use is a [`Lease`], a place to wait is a [`Waiting`], and a retry that is paid for and not
 //! sent yet is a [`Withdrawal`]. Dropped at any time, they give back exactly what was taken. On the plain path (one attempt, with a response) nothing is allocated.
 
+mod admission;
 mod types;
 
 use std::task::{self, Poll};
@@ -30,16 +31,16 @@ use std::time::Instant;
 use rand::Rng;
 
 use crate::balance::{self, Lease, NoEndpoint};
-use crate::breaker::{Open, Permit};
 use crate::budget::Withdrawal;
 use crate::deadline::Deadline;
-use crate::limit::{Slot, Waiting};
-use crate::observe::{Context, Decision, Observer, Scope};
-use crate::outcome::{Class, Outcome};
+use crate::limit::Waiting;
+use crate::observe::{Context, Decision, Observer};
+use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::retry::{Ask, Refused, Verdict};
 use crate::upload::Upload;
 
+pub use self::admission::Admission;
 pub use self::types::{Policies, Scene, Step};
 
 /// How many attempts may be in flight at once.
@@ -66,15 +67,6 @@ pub struct Call {
     /// When a request that queues for a slot gives up.
     queues_until: Option<Instant>,
     next: Next,
-}
-
-/// The right to be in flight: a slot, and the permit of the breaker of calls until that has its result. Its drop gives both back.
-#[derive(Debug)]
-#[must_use = "an admission that is dropped unsettled says nothing about what happened"]
-pub struct Admission {
-    /// `None` while the request waits, and after it if there was no slot again.
-    slot: Option<Slot>,
-    permit: Option<Permit>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -363,49 +355,6 @@ impl Call {
 
     fn take_in_flight(&mut self) -> Option<InFlightAttempt> {
         self.in_flight.iter_mut().find_map(Option::take)
-    }
-}
-
-impl Admission {
-    fn new<T, R: Rng, O: Observer<T>>(policies: &Policies, cx: &mut Context<'_, R, O>) -> Result<Admission, Rejection> {
-        let max = policies.in_flight_max;
-        let slot = policies.in_flight.enter(max).ok_or(Rejection::InFlightLimit { max })?;
-        let Some(breaker) = &policies.breaker else { return Ok(Admission { slot: Some(slot), permit: None }) };
-        let admission = breaker.try_acquire(cx.now);
-        cx.moved(Scope::Calls, admission.moved);
-        match admission.permit {
-            Ok(permit) => Ok(Admission { slot: Some(slot), permit: Some(permit) }),
-            Err(refusal) => {
-                let open = Open { retry_at: refusal.retry_at, ..breaker.open(cx.now) };
-                Err(Rejection::BreakerOpen(open))
-            }
-        }
-    }
-
-    /// Whether the breaker waits for its verdict in order to close.
-    pub fn is_probe(&self) -> bool {
-        self.permit.as_ref().is_some_and(Permit::is_probe)
-    }
-
-    /// The head of the response goes downstream, and its body follows. A probe whose head is no success is settled by it.
-    pub fn on_head<T, R: Rng, O: Observer<T>>(
-        &mut self,
-        class: Class,
-        policies: &Policies,
-        cx: &mut Context<'_, R, O>,
-    ) {
-        match &mut self.permit {
-            Some(permit) if permit.is_probe() && class == Class::Success => permit.on_head(cx.now),
-            Some(permit) if permit.is_probe() => self.settle(class, policies, cx),
-            _ => {}
-        }
-    }
-
-    /// Settles the permit with the class of the request. Only the first call counts. The slot stays taken until the drop.
-    pub fn settle<T, R: Rng, O: Observer<T>>(&mut self, class: Class, policies: &Policies, cx: &mut Context<'_, R, O>) {
-        let (Some(breaker), Some(permit)) = (&policies.breaker, self.permit.take()) else { return };
-        let moved = breaker.on_result(permit, class, cx.now, cx.rng);
-        cx.moved(Scope::Calls, moved);
     }
 }
 

@@ -6,8 +6,9 @@
 //! of them. Past either limit the body goes on streaming but is no longer kept, and the request cannot be repeated. Once the response is settled nothing more is
 //! kept either, but what its attempt has not sent yet stays until it is sent.
 
+mod replay;
+
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,11 +16,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Frame;
 use outrigger_http1::encode::BodyLength;
 use outrigger_policy::lag::Lag;
 use outrigger_policy::upload::{self, Look, Pace, State, TooSlow};
 
+pub use self::replay::{Replay, UploadError};
 use super::memory::ReplayMemory;
 use super::stream::Stream;
 use crate::clock;
@@ -30,25 +32,6 @@ const PIECE_OVERHEAD: usize = 64;
 /// The body of a request; `None` for the many that have none.
 #[derive(Clone, Default)]
 pub struct Upload(Option<Rc<RefCell<Source>>>);
-
-/// A reader of an [`Upload`], for one attempt.
-pub struct Replay {
-    upload: Upload,
-    reading: u32,
-    at: usize,
-    sent: u64,
-}
-
-/// Why a reader gets no more of the body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UploadError {
-    /// The downstream broke the body off or framed it wrongly.
-    Broken,
-    /// A retry has taken over.
-    CutOff,
-    /// The next piece for this reader was not kept.
-    Lost,
-}
 
 struct Source {
     /// The stream to read from, until the whole body has arrived.
@@ -327,87 +310,3 @@ impl Drop for Source {
         self.forget();
     }
 }
-
-impl Body for Replay {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let this = &mut *self;
-        let Some(source) = &this.upload.0 else {
-            return Poll::Ready(None);
-        };
-        let mut source = source.borrow_mut();
-        if this.reading <= source.cut_off {
-            return Poll::Ready(Some(Err(UploadError::CutOff)));
-        }
-        if source.reading == State::Broken {
-            return Poll::Ready(Some(Err(UploadError::Broken)));
-        }
-        if let Some(data) = source.kept.get(this.at) {
-            this.at += 1;
-            this.sent += data.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
-        }
-        if this.sent < source.bytes {
-            return Poll::Ready(Some(Err(UploadError::Lost)));
-        }
-        if !source.is_whole && this.at == source.kept.len() {
-            // It has caught up, so nobody needs what is kept.
-            source.forget();
-            this.at = 0;
-        }
-        if source.incoming.is_none() {
-            let trailers = source.trailers.clone().filter(|_| this.at == source.kept.len());
-            this.at += 1; // trailers are sent only once
-            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-        }
-        let polled = source.poll_incoming(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            this.at = if frame.is_trailers() { source.kept.len() + 1 } else { source.kept.len() };
-            this.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let Some(source) = &self.upload.0 else {
-            return true;
-        };
-        let source = source.borrow();
-        let trailers_due = source.trailers.is_some() && self.at <= source.kept.len();
-        matches!(source.reading, State::Ended(_)) && self.at >= source.kept.len() && !trailers_due
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let length = self.upload.0.as_ref().map_or(Some(0), |source| source.borrow().length);
-        match length {
-            Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
-            None => SizeHint::default(),
-        }
-    }
-}
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        if let Some(source) = &self.upload.0 {
-            let mut source = source.borrow_mut();
-            source.readers_left -= 1;
-            if source.readers_left == 0 && !source.is_whole {
-                source.forget();
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for UploadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            UploadError::Broken => "the request's body broke off",
-            UploadError::CutOff => "a retry has taken the body over",
-            UploadError::Lost => "a part of the body was not kept",
-        })
-    }
-}
-
-impl std::error::Error for UploadError {}

@@ -13,7 +13,8 @@ use crate::breaker::{self, Breaker};
 use crate::budget::{self, Budget, Withdrawal};
 use crate::deadline::Timeouts;
 use crate::endpoint::Endpoint;
-use crate::outcome::Pushback;
+use crate::observe::Scope;
+use crate::outcome::{Class, Pushback};
 use crate::retry;
 use crate::units::Ratio;
 
