@@ -2,7 +2,8 @@
 //!
 //! Counts, not times: valgrind's counts are the same on an idle and on a loaded machine, so that a tolerance of 3 % gives no false alarms.
 //! Callgrind is driven directly, and its totals of two runs are subtracted: that needs no symbols, no client requests (which are
-//! unsafe code), and no second program that has to have the version of a library.
+//! unsafe code), and no second program that has to have the version of a library. Threads are counted apart, and the one with the work counts: what others
+//! do ten times a second would hang on how long a run takes.
 //!
 //! Bounds depend on compiler and processor. After a change of either, run `make recount`.
 
@@ -12,6 +13,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use lab::process::{Process, Signal};
@@ -52,12 +55,13 @@ pub(crate) fn main(bounds: &Path, writes: bool, bin_dir: Option<&Path>) -> Resul
     let folder = bin_dir.or(bench.parent()).unwrap_or(Path::new("."));
     let mut counts = BTreeMap::new();
     for (name, _) in work::ALL {
-        let total = |times: u32| {
-            let mut command = callgrind(&bench);
+        let totals = |times: u32| {
+            let out = Out::new().map_err(|error| error.to_string())?;
+            let mut command = callgrind(&bench, &out);
             command.args(["work", name, &times.to_string()]);
-            collected(Process::spawn(name, command).map_err(|error| error.to_string())?)
+            out.collected(Process::spawn(name, command).map_err(|error| error.to_string())?)
         };
-        counts.insert((*name).to_owned(), per_call(CALLS, total)?);
+        counts.insert((*name).to_owned(), per_call(CALLS, totals)?);
     }
     counts
         .insert(REQUEST.to_owned(), per_call(REQUESTS, |requests| whole(&bench, &folder.join("outrigger"), requests))?);
@@ -136,29 +140,61 @@ fn verdict(count: u64, bound: Option<u64>) -> Word {
     }
 }
 
-/// What one more call adds to a run's total.
-fn per_call(times: [u32; 2], total: impl Fn(u32) -> Result<u64, String>) -> Result<u64, String> {
+/// Instructions by thread.
+type Totals = BTreeMap<String, u64>;
+
+/// What one more call adds to the total of the thread to which it adds most.
+fn per_call(times: [u32; 2], totals: impl Fn(u32) -> Result<Totals, String>) -> Result<u64, String> {
     let [few, many] = times;
-    let more = total(many)?.saturating_sub(total(few)?);
-    Ok(more / u64::from(many - few))
+    let (more, less) = (totals(many)?, totals(few)?);
+    let added = more.iter().map(|(thread, total)| total.saturating_sub(less.get(thread).copied().unwrap_or(0)));
+    Ok(added.max().unwrap_or(0) / u64::from(many - few))
 }
 
-fn callgrind(program: &Path) -> Command {
+fn callgrind(program: &Path, out: &Out) -> Command {
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
+    let file = format!("--callgrind-out-file={}", out.0.join("out").display());
+    command.args(["--tool=callgrind", "--separate-threads=yes", &file]).arg(program);
     command
 }
 
-/// Waits for the end of a run and reads its total: `==7== Collected : 123456`.
-fn collected(mut process: Process) -> Result<u64, String> {
-    process.wait(VALGRIND_MAX).map_err(|error| error.to_string())?;
-    let lines = process.stderr();
-    let total = lines.iter().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    total.ok_or_else(|| format!("valgrind printed no count{}", process.tail()))
+/// A folder for what a run of callgrind writes, gone with this.
+struct Out(PathBuf);
+
+impl Out {
+    fn new() -> io::Result<Out> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("outrigger-counts-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path)?;
+        Ok(Out(path))
+    }
+
+    /// Waits for the end of a run and reads its totals, a file for each thread: `totals: 123456`.
+    fn collected(&self, mut process: Process) -> Result<Totals, String> {
+        process.wait(VALGRIND_MAX).map_err(|error| error.to_string())?;
+        let files = fs::read_dir(&self.0).map_err(|error| format!("{}: {error}", self.0.display()))?;
+        let mut totals = Totals::new();
+        for file in files.flatten() {
+            let text =
+                fs::read_to_string(file.path()).map_err(|error| format!("{}: {error}", file.path().display()))?;
+            if let Some(total) = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok()) {
+                totals.insert(file.file_name().to_string_lossy().into_owned(), total);
+            }
+        }
+        if totals.is_empty() { Err(format!("valgrind wrote no count{}", process.tail())) } else { Ok(totals) }
+    }
 }
 
-/// The proxy's total with one worker and so many requests, one after the other over one connection.
-fn whole(bench: &Path, outrigger: &Path, requests: u32) -> Result<u64, String> {
+impl Drop for Out {
+    fn drop(&mut self) {
+        // What stays in a temporary folder does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The proxy's totals with one worker and so many requests, one after the other over one connection.
+fn whole(bench: &Path, outrigger: &Path, requests: u32) -> Result<Totals, String> {
     let of = |error: &dyn std::fmt::Display| format!("a proxy of {requests} requests: {error}");
     let mut command = Command::new(bench);
     command.args(["origin", "--ports", "1"]);
@@ -167,8 +203,10 @@ fn whole(bench: &Path, outrigger: &Path, requests: u32) -> Result<u64, String> {
         line.strip_prefix("origin listening on ")?.parse::<SocketAddr>().ok()
     });
     let endpoint = endpoint.map_err(|error| of(&error))?;
-    let config = config(endpoint).map_err(|error| of(&error))?;
-    let mut command = callgrind(outrigger);
+    let out = Out::new().map_err(|error| of(&error))?;
+    let config = out.0.join("config.toml");
+    fs::write(&config, config_text(endpoint)).map_err(|error| of(&error))?;
+    let mut command = callgrind(outrigger, &out);
     command.arg("--config").arg(&config);
     let mut proxy = Process::spawn("outrigger", command).map_err(|error| of(&error))?;
     let address = proxy.wait_for("log line \"ready\"", VALGRIND_MAX, |line| {
@@ -178,21 +216,15 @@ fn whole(bench: &Path, outrigger: &Path, requests: u32) -> Result<u64, String> {
     let asked =
         address.map_err(|error| of(&error)).and_then(|address| ask(address, requests).map_err(|error| of(&error)));
     proxy.signal(Signal::TERM);
-    let total = collected(proxy);
-    // It is a temporary file and does no harm if it stays.
-    let _ = fs::remove_file(config);
-    asked.and(total)
+    let totals = out.collected(proxy);
+    asked.and(totals)
 }
 
-/// Written to a file of its own, so that two runs at a time do not meet.
-fn config(endpoint: SocketAddr) -> io::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("outrigger-counts-{}.toml", std::process::id()));
-    let text = format!(
+fn config_text(endpoint: SocketAddr) -> String {
+    format!(
         "[listen]\napp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n[drain]\nsilence = \"0s\"\n[log]\nformat = \"json\"\n\
          [upstreams.backend]\nendpoints = [\"{endpoint}\"]\n"
-    );
-    fs::write(&path, text)?;
-    Ok(path)
+    )
 }
 
 fn ask(address: SocketAddr, requests: u32) -> io::Result<()> {
@@ -244,6 +276,10 @@ mod tests {
 
     #[test]
     fn what_one_call_takes_knows_nothing_of_start_and_end() {
-        assert_eq!(per_call([10, 30], |times| Ok(5_000 + 7 * u64::from(times))), Ok(7));
+        let totals = |times: u32| {
+            let thread = |name: &str, total: u64| (name.to_owned(), total);
+            Ok(Totals::from([thread("start", 90_000), thread("work", 5_000 + 7 * u64::from(times))]))
+        };
+        assert_eq!(per_call([10, 30], totals), Ok(7));
     }
 }

@@ -70,7 +70,8 @@ pub struct Refusal {
 #[must_use = "a permit that is not handed back by on_result says nothing about what happened"]
 pub struct Permit {
     era: u64,
-    probe: Option<Probe>,
+    /// Boxed, because permits move with every request and few are a probe's.
+    probe: Option<Box<Probe>>,
 }
 
 /// A place among the probes; given back when dropped.
@@ -209,6 +210,7 @@ impl Breaker {
     }
 
     /// Counts a result of a closed era, if that is still the current one.
+    #[inline]
     fn count_in(&self, era: u64, is_failure: bool, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
         if self.gate() != (Gate { state: State::Closed, era }) {
             return None;
@@ -276,7 +278,7 @@ impl Breaker {
             return Admission { permit: Err(Refusal { retry_at }), moved };
         }
         let number = turn.probes.add(now, self.config.probe_lease);
-        let probe = Probe { breaker: Arc::clone(self), number, has_head: false };
+        let probe = Box::new(Probe { breaker: Arc::clone(self), number, has_head: false });
         Admission { permit: Ok(Permit { era: gate.era, probe: Some(probe) }), moved }
     }
 

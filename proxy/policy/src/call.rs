@@ -55,6 +55,14 @@ pub struct Call {
     /// Attempts made, with those in flight.
     attempts: u32,
     in_flight: [Option<InFlightAttempt>; IN_FLIGHT_MAX],
+    /// Boxed, because a call moves several times and most end with their first attempt.
+    further: Option<Box<Further>>,
+    next: Next,
+}
+
+/// What a call has beyond its first attempt.
+#[derive(Debug, Default)]
+struct Further {
     /// The ids of the endpoints of earlier attempts.
     attempted: Vec<u64>,
     /// The attempt whose response can still be returned if no better one comes.
@@ -66,7 +74,6 @@ pub struct Call {
     held_since: Option<Instant>,
     /// When a request that queues for a slot gives up.
     queues_until: Option<Instant>,
-    next: Next,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,12 +113,7 @@ impl Call {
             is_idempotent,
             attempts: 0,
             in_flight: [None; IN_FLIGHT_MAX],
-            attempted: Vec::new(),
-            kept: None,
-            waiting: None,
-            withdrawal: None,
-            held_since: None,
-            queues_until: None,
+            further: None,
             next: Next::Attempt { at: cx.now },
         })
     }
@@ -160,7 +162,7 @@ impl Call {
             return;
         }
         if !is_alone {
-            self.attempted.push(endpoint);
+            self.further().attempted.push(endpoint);
             self.next = Next::Outcome { hedge_at: None }; // the other attempt may still have a better result
             return;
         }
@@ -183,9 +185,10 @@ impl Call {
             }
             Verdict::Retry { wait, reason, withdrawal } => {
                 cx.emit(Decision::Retry { number, reason, wait });
-                self.attempted.push(endpoint);
-                self.kept = None;
-                (self.waiting, self.withdrawal) = (waiting, Some(withdrawal));
+                let further = self.further();
+                further.attempted.push(endpoint);
+                further.kept = None;
+                (further.waiting, further.withdrawal) = (waiting, Some(withdrawal));
                 Next::Retry { at: cx.now + wait }
             }
         };
@@ -193,13 +196,14 @@ impl Call {
 
     /// Ready when a request that queues for a slot ([`Step::Queue`]) has one.
     pub fn poll_slot(&self, cx: &mut task::Context<'_>) -> Poll<()> {
-        self.waiting.as_ref().map_or(Poll::Ready(()), |waiting| waiting.poll_slot(cx))
+        let waiting = self.further.as_ref().and_then(|further| further.waiting.as_ref());
+        waiting.map_or(Poll::Ready(()), |waiting| waiting.poll_slot(cx))
     }
 
     /// Attempt `number` is superseded by a retry, and its response was read whole, or it failed without one. If the retry finds no endpoint or no slot, this is
     /// returned instead of a rejection.
     pub fn kept(&mut self, number: u32) {
-        self.kept = Some(number);
+        self.further().kept = Some(number);
     }
 
     /// When the request has to be over, by the state of its body at `now`.
@@ -222,33 +226,38 @@ impl Call {
         self.admission
     }
 
+    fn further(&mut self) -> &mut Further {
+        self.further.get_or_insert_default()
+    }
+
     fn has_slot(&self) -> bool {
         self.admission.slot.is_some()
     }
 
     /// Goes on after a wait, with a slot. If there is none, the request queues for one until its deadline.
     fn resume<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
-        let is_over = self.queues_until.is_some_and(|until| until <= cx.now);
-        if !is_over {
-            let max = scene.policies.in_flight_max;
-            self.admission.slot = self.waiting.as_mut().and_then(|waiting| waiting.resume(max));
-        }
+        let max = scene.policies.in_flight_max;
+        let further = self.further();
+        let is_over = further.queues_until.is_some_and(|until| until <= cx.now);
+        let slot = further.waiting.as_mut().filter(|_| !is_over).and_then(|waiting| waiting.resume(max));
+        self.admission.slot = slot;
         if self.has_slot() {
-            self.queues_until = None;
+            self.further().queues_until = None;
             return self.attempt(scene, cx);
         }
         let deadline = self.deadline(scene.policies, &scene.upload, cx.now).at();
         // The deadline of a request whose body still arrives moves. The end of the queue does not.
-        let until = *self.queues_until.get_or_insert(deadline);
+        let until = *self.further().queues_until.get_or_insert(deadline);
         if cx.now < until {
             cx.emit(Decision::Queued { until });
             return Step::Queue { until };
         }
-        self.give_up(Rejection::InFlightLimit { max: scene.policies.in_flight_max }, cx)
+        self.give_up(Rejection::InFlightLimit { max }, cx)
     }
 
     fn attempt<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
-        match balance::choose(scene.endpoints, &self.attempted, cx) {
+        let attempted = self.further.as_ref().map_or(&[][..], |further| &further.attempted);
+        match balance::choose(scene.endpoints, attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),
             Err(none) => {
                 if let Some(until) = self.hold_until(none, scene, cx.now) {
@@ -267,7 +276,7 @@ impl Call {
 
     /// No further attempt can be made: returns what was kept of an earlier one, or else rejects the request.
     fn give_up<T, R: Rng, O: Observer<T>>(&mut self, why: Rejection, cx: &mut Context<'_, R, O>) -> Step<T> {
-        if let Some(number) = self.kept {
+        if let Some(number) = self.further.as_ref().and_then(|further| further.kept) {
             return Step::Return { number };
         }
         cx.emit(Decision::Rejected(&why));
@@ -283,10 +292,12 @@ impl Call {
         if self.attempts == 0 {
             scene.policies.budget.deposit(cx.now);
         }
-        if let Some(withdrawal) = self.withdrawal.take() {
-            withdrawal.spend();
+        if let Some(further) = &mut self.further {
+            further.waiting = None;
+            if let Some(withdrawal) = further.withdrawal.take() {
+                withdrawal.spend();
+            }
         }
-        self.waiting = None;
         self.attempts += 1;
         let (number, is_hedge) = (self.attempts, self.in_flight.iter().any(Option::is_some));
         let attempt = InFlightAttempt { number, endpoint: lease.endpoint().id };
@@ -314,7 +325,7 @@ impl Call {
         } else {
             match scene.policies.budget.withdraw(cx.now) {
                 Ok(withdrawal) => {
-                    self.withdrawal = Some(withdrawal);
+                    self.further().withdrawal = Some(withdrawal);
                     None
                 }
                 Err(exhausted) => Some(Refused::Budget(exhausted)),
@@ -324,12 +335,12 @@ impl Call {
             cx.emit(Decision::NoHedge { number, why });
             return Step::Wait { until: None };
         }
-        self.attempted.push(endpoint);
-        match balance::choose(scene.endpoints, &self.attempted, cx) {
+        self.further().attempted.push(endpoint);
+        match balance::choose(scene.endpoints, &self.further().attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),
             // No permit can be had, so the attempt in flight goes on alone.
             Err(_) => {
-                self.withdrawal = None;
+                self.further().withdrawal = None;
                 Step::Wait { until: None }
             }
         }
@@ -338,7 +349,7 @@ impl Call {
     /// Until when a request is held for an endpoint; `None` if it is not. One that is held has a place to wait.
     fn hold_until<T>(&mut self, none: NoEndpoint, scene: &Scene<'_, T>, now: Instant) -> Option<Instant> {
         let hold = scene.policies.hold?;
-        let since = *self.held_since.get_or_insert(now);
+        let since = *self.further().held_since.get_or_insert(now);
         let last = Deadline::after(since, hold).min(self.deadline(scene.policies, &scene.upload, now)).at();
         let next = match none {
             NoEndpoint::Unknown => last,
@@ -347,8 +358,9 @@ impl Call {
         if next <= now {
             return None;
         }
-        if self.waiting.is_none() {
-            self.waiting = Some(scene.policies.in_flight.wait(scene.policies.in_flight_max)?);
+        let waiting = &mut self.further().waiting;
+        if waiting.is_none() {
+            *waiting = Some(scene.policies.in_flight.wait(scene.policies.in_flight_max)?);
         }
         Some(next)
     }

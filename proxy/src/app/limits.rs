@@ -11,8 +11,8 @@ use crate::memory::{Budget, Level};
 use crate::shared::Shared;
 use crate::telemetry::events::Event;
 
-/// Descriptors that the proxy needs besides those of its connections: listeners, runtimes, files, admin connections.
-const OWN_DESCRIPTORS: u64 = 128;
+/// Descriptors that the proxy needs besides those of its connections: up to 112 of the admin listener, and listeners, runtimes, files, look-ups.
+const OWN_DESCRIPTORS: u64 = 192;
 
 /// The limits of the system.
 pub(super) struct SystemLimits {
@@ -112,8 +112,8 @@ mod tests {
             (10_000, None, 100_000, 10_000, 190_000),
             (10_000, None, 3_584, 3_584, 3_584),
             (10_000, Some(1_048_576), 3_584, 3_584, 3_584),
-            (10_000, Some(1_024), 3_584, 448, 448),
-            (10, Some(1_024), 3_584, 10, 886),
+            (10_000, Some(1_024), 3_584, 416, 416),
+            (10, Some(1_024), 3_584, 10, 822),
             (10_000, Some(256), 3_584, 64, 64),
             (10_000, Some(64), 3_584, 16, 16),
         ] {

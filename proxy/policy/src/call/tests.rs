@@ -149,7 +149,7 @@ fn a_request_that_is_answered_takes_one_attempt_and_no_more() {
     assert!(matches!(world.poll(&mut call), Step::Wait { until: None }), "the attempt is in flight");
     world.ended(&mut call, number, lease, OK);
     assert!(matches!(world.poll(&mut call), Step::Return { number: 1 }));
-    assert_eq!(call.attempted.capacity(), 0, "nothing is allocated on the plain path");
+    assert!(call.further.is_none(), "nothing is allocated on the plain path");
     assert_eq!(world.policies.in_flight.count(), 1, "its slot is taken until the response has ended");
     drop(call.into_admission());
     assert_eq!(world.policies.in_flight.count(), 0);
@@ -382,7 +382,7 @@ fn when_one_of_two_fails_the_other_is_waited_for_and_only_its_end_decides() {
     let (number, third) = world.attempt(&mut call);
     assert_eq!(number, 3);
     assert!(
-        third.endpoint().id != attempted && !call.attempted.contains(&third.endpoint().id),
+        third.endpoint().id != attempted && !call.further().attempted.contains(&third.endpoint().id),
         "the retry goes to the endpoint without an attempt"
     );
 }
