@@ -131,6 +131,7 @@ fn without_descriptors_accepting_pauses_and_resumes_and_requests_go_on() {
     assert_eq!(kept.ask(), Some(200));
     // What takes the rest: connections of the operator's side that say nothing, for the 5 s that they may.
     let silent: Vec<_> = (0..64).map(|_| TcpStream::connect(proxy.admin).expect("a connection")).collect();
+    wait_until("the last descriptor", || proxy.process.descriptors() >= 64);
     let mut waiting = Kept::open(proxy.app);
     waiting.0.write_all(REQUEST).expect("it is in the queue");
     for _ in 0..20 {
