@@ -64,12 +64,18 @@ struct Source {
 
 impl Upload {
     /// The body of the request on `incoming`. Up to `kept_bytes_max` of it is kept for retries; `pace` says how fast it must arrive.
-    pub fn new(incoming: &Stream, kept_bytes_max: usize, memory: &Arc<ReplayMemory>, pace: Pace) -> Upload {
+    pub fn new(
+        incoming: &Stream,
+        kept_bytes_max: usize,
+        memory: &Arc<ReplayMemory>,
+        pace: impl FnOnce() -> Pace,
+    ) -> Upload {
         let length = match incoming.body_length() {
             BodyLength::None => return Upload(None),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
         };
+        let pace = pace();
         // A body that announces more than fits is not kept at all, because its first part alone is of no use.
         let fits = length.is_none_or(|length| length <= kept_bytes_max as u64);
         Upload(Some(Rc::new(RefCell::new(Source {

@@ -3,7 +3,7 @@
 //! Two attempts may be in flight; they know nothing of each other. [`outrigger_policy::deadline`] decides how long one may take. It measures the endpoint: time
 //! that the downstream or this process loses does not count.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(super) struct Sender {
     /// When the request began.
     begun: Instant,
     /// The worker's scheduling lag since then, as far as it is forgiven.
-    forgiveness: Cell<Forgiveness>,
+    forgiveness: RefCell<Forgiveness>,
     host: HostField,
     reuse: Reuse,
     /// The protocols that the request asks to upgrade to, if any are allowed.
@@ -103,7 +103,7 @@ impl Sender {
         let (config, begun) = (&handle.config, record.started);
         let timeouts = &config.timeouts;
         let forgiveness = Forgiveness::new(context.lag(), timeouts.request);
-        let pace = Pace::new(begun, forgiveness, timeouts.upload, timeouts.upload_bytes_per_second_min);
+        let pace = || Pace::new(begun, forgiveness, timeouts.upload, timeouts.upload_bytes_per_second_min);
         // Bodies of requests that are not repeatable are kept too: an attempt that provably sent nothing may be retried.
         let upload = Upload::new(&downstream.stream, config.repeat.replay_bytes_max, &context.shared.replay, pace);
         if let Some(left) = forward::max_forwards(&head) {
@@ -115,16 +115,13 @@ impl Sender {
         forward::forward_request(&mut head);
         record.upload = upload.clone();
         let traits = downstream.stream.traits();
-        let forgiveness = Cell::new(forgiveness);
+        let forgiveness = RefCell::new(forgiveness);
         Sender { context, handle, upload, downstream, head, begun, forgiveness, host, reuse, upgrade, traits }
     }
 
     /// How much of the lag is forgiven to the request so far.
     fn forgiven(&self, lag: Lag) -> Duration {
-        let mut forgiveness = self.forgiveness.get();
-        let forgiven = forgiveness.notice(lag);
-        self.forgiveness.set(forgiveness);
-        forgiven
+        self.forgiveness.borrow_mut().notice(lag)
     }
 
     /// Makes attempt `number`, which began at `started`, at the endpoint of `lease`. No other attempt uses `alarm` meanwhile.
