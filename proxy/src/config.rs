@@ -11,6 +11,7 @@ mod fault;
 mod file;
 mod resolve;
 mod settings;
+mod source;
 
 pub use fault::{Fault, Faults};
 pub use settings::{
@@ -32,9 +33,7 @@ impl Config {
     /// All faults of the text, or one fault if the file cannot be read.
     pub fn load(path: &Path) -> Result<Config, Faults> {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Config::parse(&name, &text),
-            Err(error) => Err(Faults::unreadable(&name, &error)),
-        }
+        let text = source::read(&name, path)?;
+        Config::parse(&name, &text)
     }
 }

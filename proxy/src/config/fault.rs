@@ -50,8 +50,16 @@ impl Faults {
         if let Some(first) = message.get_mut(..1) {
             first.make_ascii_lowercase();
         }
-        let message = format!("cannot be read: {message}");
-        Faults { shown: vec![Fault { file: file.to_owned(), line: None, path: String::new(), message }], more: 0 }
+        Faults::one(file, None, format!("cannot be read: {message}"))
+    }
+
+    /// The one fault of a file that is no text, from `byte` in `line` on.
+    pub(super) fn not_utf8(file: &str, line: usize, byte: u8) -> Faults {
+        Faults::one(file, Some(line), format!("not UTF-8 from byte {byte:#04x} on"))
+    }
+
+    fn one(file: &str, line: Option<usize>, message: String) -> Faults {
+        Faults { shown: vec![Fault { file: file.to_owned(), line, path: String::new(), message }], more: 0 }
     }
 
     /// The faults that are printed: the first 100.

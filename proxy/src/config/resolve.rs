@@ -24,7 +24,6 @@ mod upstreams;
 use super::fault::{Collector, quoted};
 use super::file::{Key, Settled, Table};
 use super::settings::Config;
-use units::{GIB, MIB};
 use upstreams::UpstreamDraft;
 
 /// Reads the outermost table of a file.
@@ -32,7 +31,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Config {
     let listen = root.section("listen", listen::read);
     let drain = root.section("drain", drain::read);
     let log = root.section("log", log::read);
-    let replay_memory_bytes_max = root.section("replay", |table| table.size("memory_max", 0..=GIB).or(16 * MIB));
+    let replay_memory_bytes_max = root.section("replay", |table| listen.read_replay(table));
     let upstreams = root.sections("upstreams", |name, table| UpstreamDraft::read(name, table, &listen));
     let example = r#"[upstreams.NAME] with endpoints = ["host:port"]"#;
     let upstreams = match upstreams.written() {

@@ -5,7 +5,6 @@
 //! file becomes the next generation. An invalid one changes nothing but a metric and a log line.
 
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use super::Live;
 use crate::clock;
-use crate::config::{Config, Faults};
+use crate::config::Config;
 use crate::shared::Shared;
 use crate::telemetry::events::Event;
 use crate::upstream::names::Resolver;
@@ -78,7 +77,7 @@ impl FileWatch {
         self.seen = self.acted_on;
         let path = self.path.clone();
         // Not on this thread: to read a large file takes longer than a connection should wait for being accepted.
-        let loaded = tokio::task::spawn_blocking(move || load(&path)).await;
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
         match loaded.expect("reading a configuration does not panic") {
             Ok(config) => {
                 put_in_force(shared, resolver, config).await;
@@ -89,16 +88,6 @@ impl FileWatch {
                 false
             }
         }
-    }
-}
-
-fn load(path: &Path) -> Result<Config, Faults> {
-    match std::fs::metadata(path) {
-        // A pipe without a writer would block for ever, and a device may never end.
-        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
-            Err(Faults::unreadable(&path.display().to_string(), &io::Error::other("not a file")))
-        }
-        _ => Config::load(path),
     }
 }
 

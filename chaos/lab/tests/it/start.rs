@@ -1,8 +1,11 @@
 //! What keeps the proxy from starting, and how it says so.
 
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 
 use lab::process::Process;
+use lab::programs::Programs;
 
 use crate::stage::{Folder, WAIT_MAX, config, programs};
 
@@ -10,6 +13,11 @@ use crate::stage::{Folder, WAIT_MAX, config, programs};
 fn start_with(text: &str) -> (Option<i32>, String) {
     let (programs, folder) = (programs(), Folder::new());
     let path = folder.write("config.toml", text);
+    end_of(&programs, &path)
+}
+
+/// Exit code and stderr of a proxy with this file, which it must refuse.
+fn end_of(programs: &Programs, path: &Path) -> (Option<i32>, String) {
     let command = programs.command("outrigger", ["--config", &path.to_string_lossy()]);
     let mut process = Process::spawn("outrigger", command).unwrap_or_else(|error| panic!("{error}"));
     let status = process.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}"));
@@ -35,4 +43,18 @@ fn a_port_in_use_is_named_with_exit_code_one() {
     let (code, stderr) = start_with(&text);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains(&address), "{stderr}");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once_by_the_start_and_by_check() {
+    let (programs, folder) = (programs(), Folder::new());
+    let pipe = folder.file("pipe.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    for path in [&*pipe, Path::new("/dev/zero")] {
+        let (code, stderr) = end_of(&programs, path);
+        assert!(code == Some(2) && stderr.contains("a pipe or a device is not a regular file"), "{code:?}: {stderr}");
+        let command = programs.command("outrigger", ["check", &path.to_string_lossy()]);
+        let mut process = Process::spawn("outrigger", command).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(process.wait(WAIT_MAX).unwrap_or_else(|error| panic!("{error}")).code(), Some(2));
+    }
 }
