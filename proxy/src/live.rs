@@ -22,6 +22,7 @@ use rustc_hash::FxHashMap;
 
 use self::route::{Own, Pattern, Route, Routes, Table};
 use crate::config::{self, Config};
+use crate::memory::ledger::Entry;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::{Endpoint, Endpoints, Former, Found, new_endpoint};
@@ -35,6 +36,8 @@ pub struct Live {
     pub config: Config,
     /// Finds the route of a request.
     pub table: Table,
+    /// The heap that it needs, besides endpoints and series, which may outlive it.
+    _entry: Entry,
 }
 
 /// The name of the route that an upstream has without configuring one.
@@ -49,18 +52,15 @@ impl Live {
         metrics: &Metrics,
         now: Instant,
     ) -> Live {
-        let mut hosts = FxHashMap::default();
-        let mut routes = Vec::with_capacity(config.upstreams.len());
         let generation = before.map_or(1, |live| live.generation + 1);
         let before = before.map(Live::by_name).unwrap_or_default();
-        let endpoints = endpoints(&config, &before, addresses, now);
-        for (at, (upstream, endpoints)) in config.upstreams.iter().zip(endpoints).enumerate() {
-            hosts.extend(upstream.hosts.iter().map(|host| (host.clone(), at)));
-            let old = before.get(&*upstream.name).copied();
-            routes.push(build_upstream(upstream, old, Endpoints::new(endpoints), metrics, now));
-        }
-        let table = Table::new(routes, hosts, config.default_upstream);
-        Live { generation, config, table }
+        let ((config, table), entry) = metrics.ledger.enter(|| {
+            // A copy, because another thread may have allocated the original, and only what this one allocates is counted.
+            let config = config.clone();
+            let table = build_table(&config, &before, addresses, metrics, now);
+            (config, table)
+        });
+        Live { generation, config, table, _entry: entry }
     }
 
     /// Every upstream.
@@ -73,12 +73,32 @@ impl Live {
     }
 }
 
+/// The routes of every upstream.
+fn build_table(
+    config: &Config,
+    before: &FxHashMap<&str, &Routes>,
+    addresses: &Addresses,
+    metrics: &Metrics,
+    now: Instant,
+) -> Table {
+    let mut hosts = FxHashMap::default();
+    let mut routes = Vec::with_capacity(config.upstreams.len());
+    let endpoints = endpoints(config, before, addresses, metrics, now);
+    for (at, (upstream, endpoints)) in config.upstreams.iter().zip(endpoints).enumerate() {
+        hosts.extend(upstream.hosts.iter().map(|host| (host.clone(), at)));
+        let old = before.get(&*upstream.name).copied();
+        routes.push(build_upstream(upstream, old, Endpoints::new(endpoints), metrics, now));
+    }
+    Table::new(routes, hosts, config.default_upstream)
+}
+
 /// The endpoints of each upstream. An endpoint goes on with its breaker and its connections if its host and address are the same, in its own upstream or else in
 /// another one that does not keep it: an upstream that gets another name is still the same service.
 fn endpoints(
     config: &Config,
     before: &FxHashMap<&str, &Routes>,
     addresses: &Addresses,
+    metrics: &Metrics,
     now: Instant,
 ) -> Vec<Vec<Arc<Endpoint>>> {
     let mut former = Former::default();
@@ -97,7 +117,12 @@ fn endpoints(
         let breaker = upstream.endpoint_breaker;
         let chosen = chosen.into_iter().map(|(own, found)| {
             let taken_over = own.or_else(|| former.take(&found, breaker, |_| true));
-            taken_over.unwrap_or_else(|| new_endpoint(&found, breaker, now))
+            taken_over.unwrap_or_else(|| {
+                let (endpoint, entry) = metrics.ledger.enter(|| new_endpoint(&found, breaker, now));
+                // It is new, so it has no entry yet.
+                let _ = endpoint.at.entry.set(entry);
+                endpoint
+            })
         });
         endpoints.push(chosen.collect());
     }

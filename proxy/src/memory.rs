@@ -11,6 +11,7 @@
 //! A program with another allocator counts nothing, so it has no limit here.
 
 pub mod container;
+pub mod ledger;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -171,12 +172,10 @@ impl Memory {
 impl Meter {
     /// For worker `number`, on its thread.
     pub fn new(memory: &Arc<Memory>, number: usize) -> Rc<Meter> {
-        let counts = thread::allocatedp::read()
-            .and_then(|allocated| thread::deallocatedp::read().map(|freed| Counts { allocated, freed }));
         let meter = Meter {
             memory: Arc::clone(memory),
             number,
-            counts: counts.ok(),
+            counts: Counts::of_this_thread(),
             mark: Cell::new(0),
             measures: Cell::new(memory.measures.load(Acquire)),
             promised: Cell::new(0),
@@ -219,7 +218,19 @@ impl Meter {
 
     /// What the thread has allocated and not freed. What another thread frees stays in it, until the next measure.
     fn count(&self) -> i64 {
-        self.counts.as_ref().map_or(0, |counts| counts.allocated.get().wrapping_sub(counts.freed.get()).cast_signed())
+        self.counts.as_ref().map_or(0, Counts::held)
+    }
+}
+
+impl Counts {
+    /// `None` if another allocator is in use.
+    fn of_this_thread() -> Option<Counts> {
+        let (allocated, freed) = (thread::allocatedp::read().ok()?, thread::deallocatedp::read().ok()?);
+        Some(Counts { allocated, freed })
+    }
+
+    fn held(&self) -> i64 {
+        self.allocated.get().wrapping_sub(self.freed.get()).cast_signed()
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) struct SystemLimits {
     descriptors: Option<u64>,
     /// The connections that were allowed last.
     connections_max: usize,
-    /// The heap before the first connection: routes, metrics, tables. However much it is, requests must find some memory beside it.
-    heap_at_start: Option<usize>,
+    /// The heap before the first connection, without what the configuration needs.
+    own_heap: Option<usize>,
     is_full: bool,
 }
 
@@ -43,7 +43,7 @@ impl SystemLimits {
         let _ = setrlimit(Resource::Nofile, limit);
         let descriptors = getrlimit(Resource::Nofile).current;
         let connections_max = listen.connections_max;
-        SystemLimits { container: Container::find(), descriptors, connections_max, heap_at_start: None, is_full: false }
+        SystemLimits { container: Container::find(), descriptors, connections_max, own_heap: None, is_full: false }
     }
 
     /// Counts the memory in use, and puts in force what the system grants at this moment.
@@ -55,9 +55,12 @@ impl SystemLimits {
             MemoryMax::Bytes(bytes) => bytes,
         };
         let budget = Budget::new(memory, sockets);
+        // Before the measure: a generation that a worker drops in between would count in what is used, but not in the limit.
+        let configured = shared.metrics.ledger.bytes();
         shared.memory.measure();
-        let at_start = *self.heap_at_start.get_or_insert_with(|| shared.memory.used());
-        shared.memory.set_max(budget.heap.max(at_start + budget.heap / 2));
+        let own = *self.own_heap.get_or_insert_with(|| shared.memory.used().saturating_sub(configured));
+        // However much the configurations in use need, requests must find some memory beside it.
+        shared.memory.set_max(budget.heap.max(own + configured + budget.heap / 2));
         let allowed = connections(listen.connections_max, self.descriptors, budget.connections);
         shared.fit_connections(allowed.downstream, allowed.upstream);
         if self.connections_max != allowed.downstream {
@@ -105,6 +108,70 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock;
+    use crate::config::Config;
+    use crate::live::Live;
+    use crate::telemetry::metrics::Metrics;
+    use crate::upstream::resolve::Addresses;
+
+    const MIB: usize = 1 << 20;
+
+    /// So many upstreams of `names` with two routes each, beside `before`.
+    fn live(upstreams: usize, names: &str, before: Option<&Live>, metrics: &Metrics) -> Live {
+        let upstream = |n| {
+            format!(
+                "[upstreams.{names}{n}]\nhosts = [\"h{n}\"]\nendpoints = [\"127.0.0.1:{}\"]\n\
+                 [[upstreams.{names}{n}.routes]]\nname = \"a\"\npath_prefix = \"/a\"\nretry = {{ max_attempts = 1 }}\n",
+                n + 1
+            )
+        };
+        let text: String = (0..upstreams).map(upstream).collect();
+        let config = Config::parse("test.toml", &format!("listen.memory_max = \"32MiB\"\n{text}"));
+        let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+        Live::build(config, before, &Addresses::new(), metrics, clock::now())
+    }
+
+    #[test]
+    fn a_reload_gets_the_memory_that_a_start_with_the_same_file_gets_and_gives_it_back() {
+        let metrics = Metrics::new();
+        let fits = |shared: &Shared| shared.memory.max() >= shared.metrics.ledger.bytes() + 4 * MIB;
+        let shared = Shared::new(live(1, "u", None, &metrics), metrics, 1);
+        let mut limits = SystemLimits::find(&shared.live().config.listen);
+        limits.fit(&shared);
+        let (max, small) = (shared.memory.max(), shared.metrics.ledger.bytes());
+        assert!((1..MIB).contains(&small) && fits(&shared), "{small} of {max}");
+
+        shared.swap(live(2_000, "u", Some(&shared.live()), &shared.metrics));
+        limits.fit(&shared);
+        let large = shared.metrics.ledger.bytes();
+        assert!(large > 12 * MIB && fits(&shared), "{large} of {}", shared.memory.max());
+
+        // Another name for each upstream, while a request of the generation before is under way.
+        let before = shared.live();
+        shared.swap(live(2_000, "v", Some(&before), &shared.metrics));
+        shared.metrics.remove_unheld();
+        limits.fit(&shared);
+        let both = shared.metrics.ledger.bytes();
+        assert!(both > large + large / 2 && fits(&shared), "{both} after {large} of {}", shared.memory.max());
+        drop(before);
+        shared.metrics.remove_unheld();
+        let one = shared.metrics.ledger.bytes();
+        assert!(one.abs_diff(large) < large / 8, "{one} after {large}");
+
+        // A reload that changes nothing takes over endpoints and series with their entries.
+        for _ in 0..5 {
+            shared.swap(live(2_000, "v", Some(&shared.live()), &shared.metrics));
+            shared.metrics.remove_unheld();
+        }
+        let again = shared.metrics.ledger.bytes();
+        assert!(again.abs_diff(one) < one / 8, "{again} after {one}");
+
+        shared.swap(live(1, "u", Some(&shared.live()), &shared.metrics));
+        shared.metrics.remove_unheld();
+        limits.fit(&shared);
+        let (max_after, left) = (shared.memory.max(), shared.metrics.ledger.bytes());
+        assert!(left < MIB && max_after < max + MIB, "{left} of {max_after}, {small} of {max} at the start");
+    }
 
     #[test]
     fn the_scarcest_of_configuration_descriptors_and_memory_limits_the_connections() {

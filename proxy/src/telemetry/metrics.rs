@@ -19,6 +19,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::memory::ledger::{Entry, Ledger};
+
 /// In seconds, from a response over loopback to the default request timeout; denser where retries and tails show.
 const DURATION_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -30,6 +32,8 @@ pub struct Metrics {
     of_upstreams: Vec<Box<dyn OfUpstreams>>,
     /// Written when a generation is built and when series are removed; no request takes this lock.
     held: Mutex<Held>,
+    /// The heap that the configurations in use need, their series included.
+    pub ledger: Ledger,
     pub(crate) requests: IntCounterVec,
     request_seconds: HistogramVec,
     pub(crate) attempts: IntCounterVec,
@@ -81,7 +85,15 @@ type Hold = Arc<()>;
 
 /// The names that may have series, as upstream and route. The route is empty for the upstream itself, which every route of it holds too.
 #[derive(Default)]
-struct Held(HashMap<String, HashMap<String, Weak<()>>>);
+struct Held(HashMap<String, HashMap<String, Name>>);
+
+/// A name that may have series.
+#[derive(Default)]
+struct Name {
+    hold: Weak<()>,
+    /// The heap of the series that every name has from the start.
+    series: Option<Entry>,
+}
 
 impl Default for Metrics {
     fn default() -> Metrics {
@@ -182,6 +194,7 @@ impl Metrics {
             registry: registry.clone(),
             of_upstreams: make.of_upstreams.take(),
             held: Mutex::default(),
+            ledger: Ledger::default(),
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         for result in ["accepted", "rejected"] {
@@ -195,36 +208,40 @@ impl Metrics {
 
     /// The handles of a route.
     pub fn route(&self, upstream: &str, route: &str) -> RouteMetrics {
-        // Held first: from then on the series stay.
-        let hold = self.hold(upstream, route);
-        RouteMetrics {
+        self.held((upstream, route), |_hold| RouteMetrics {
             seconds: self.request_seconds.with_label_values(&[upstream, route]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[upstream, route]),
-            _hold: hold,
-        }
+            _hold,
+        })
     }
 
     /// The handles of an upstream.
     pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
-        let hold = self.hold(upstream, "");
-        UpstreamMetrics { attempt_seconds: self.attempt_seconds.with_label_values(&[upstream]), _hold: hold }
+        self.held((upstream, ""), |_hold| UpstreamMetrics {
+            attempt_seconds: self.attempt_seconds.with_label_values(&[upstream]),
+            _hold,
+        })
     }
 
-    fn hold(&self, upstream: &str, route: &str) -> Hold {
+    /// Makes the handles of the series of an upstream, or of a route. The series are held before there are any, so that they stay from then on.
+    fn held<H>(&self, (upstream, route): (&str, &str), make: impl FnOnce(Hold) -> H) -> H {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let known = held.0.entry(upstream.to_owned()).or_default().entry(route.to_owned()).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let hold = Hold::default();
-            *known = Arc::downgrade(&hold);
-            hold
-        })
+        let hold = known.hold.upgrade().unwrap_or_default();
+        known.hold = Arc::downgrade(&hold);
+        let (handles, entry) = self.ledger.enter(|| make(hold));
+        // Series that are there already have their entry.
+        known.series.get_or_insert(entry);
+        handles
     }
 
     /// Removes the series of upstreams and routes that nobody holds any more.
     pub fn remove_unheld(&self) {
         // Locked to the end, so that no generation takes a hold on a name whose series are about to go.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.forget_unheld() {
+        // They end after their series, so that the ledger never lacks what is still there.
+        let gone = held.forget_unheld();
+        if !gone.is_empty() {
             self.of_upstreams.iter().for_each(|family| family.keep_only(&held));
         }
     }
@@ -258,16 +275,14 @@ impl Metrics {
 }
 
 impl Held {
-    /// Forgets the names that nobody holds. Returns whether there were any.
-    fn forget_unheld(&mut self) -> bool {
-        let mut is_any_gone = false;
+    /// Takes out the names that nobody holds.
+    fn forget_unheld(&mut self) -> Vec<Name> {
+        let mut gone = Vec::new();
         self.0.retain(|_, routes| {
-            let before = routes.len();
-            routes.retain(|_, hold| hold.strong_count() > 0);
-            is_any_gone |= routes.len() < before;
+            gone.extend(routes.extract_if(|_, name| name.hold.strong_count() == 0).map(|(_, name)| name));
             !routes.is_empty()
         });
-        is_any_gone
+        gone
     }
 
     fn has(&self, upstream: &str, route: &str) -> bool {

@@ -3,9 +3,9 @@
 //! All workers share it. Its counters are relaxed atomics, because no other memory depends on their order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -13,6 +13,8 @@ use http::HeaderValue;
 use outrigger_policy::breaker::{self, Breaker};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
+
+use crate::memory::ledger::Entry;
 
 /// An endpoint: what the policies know about it, and its address.
 pub type Endpoint = outrigger_policy::endpoint::Endpoint<Target>;
@@ -29,6 +31,8 @@ pub struct Target {
     pub connections: AtomicU32,
     /// Idle connections of all workers; a part of `connections`.
     pub idle: AtomicU32,
+    /// The heap that it needs; unset if a look-up has found it since its generation was built.
+    pub entry: OnceLock<Entry>,
 }
 
 /// An address that was found for an endpoint of the configuration.
@@ -128,7 +132,8 @@ impl<'u> Former<'u> {
 pub fn new_endpoint(found: &Found, breaker: Option<breaker::Config>, now: Instant) -> Arc<Endpoint> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(0);
     let Found { address, server_name, authority } = found.clone();
-    let target = Target { address, server_name, authority, connections: AtomicU32::new(0), idle: AtomicU32::new(0) };
+    let (connections, idle) = (AtomicU32::new(0), AtomicU32::new(0));
+    let target = Target { address, server_name, authority, connections, idle, entry: OnceLock::new() };
     Arc::new(Endpoint::new(NEXT_ID.fetch_add(1, Relaxed), breaker.map(|config| Breaker::new(config, now)), target))
 }
 
