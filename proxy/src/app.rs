@@ -11,6 +11,7 @@
 //! 3. Requests under way finish, and no new connections are accepted.
 //! 4. What is left is cut off.
 
+mod commands;
 mod limits;
 
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
@@ -26,6 +27,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use self::commands::{Commands, Orders, orders};
 use self::limits::SystemLimits;
 use crate::config::{Config, Drain};
 use crate::downstream::h1::CONNECTIONS_MAX;
@@ -51,17 +53,6 @@ const FIT_INTERVAL: Duration = Duration::from_millis(100);
 const CUT_OFF_MAX: Duration = Duration::from_millis(200);
 /// How often the drain checks whether it is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// What the operator can order the running proxy to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// Load the configuration file again.
-    Reload,
-    /// Drain, then end.
-    Stop,
-    /// End now.
-    StopNow,
-}
 
 /// A proxy whose listeners are bound.
 pub struct App {
@@ -100,7 +91,7 @@ impl App {
     ///
     /// # Errors
     /// A thread or a runtime cannot be created.
-    pub fn run(self, commands: mpsc::Receiver<Command>) -> io::Result<()> {
+    pub fn run(self, commands: Commands) -> io::Result<()> {
         let workers = worker_count(self.config.listen.workers);
         let metrics = Metrics::new();
         let runtime = runtime()?;
@@ -123,7 +114,7 @@ impl App {
         shared: Arc<Shared>,
         resolver: Rc<Resolver>,
         workers: usize,
-        mut commands: mpsc::Receiver<Command>,
+        commands: Commands,
     ) -> io::Result<()> {
         let addresses = (self.app_address()?, self.admin_address()?);
         let mut limits = SystemLimits::find(&self.config.listen);
@@ -137,37 +128,43 @@ impl App {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let mut fit = tokio::time::interval(FIT_INTERVAL);
         fit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            // Each branch only waits, so dropping it loses nothing. What it brings is handled to the end before the next turn.
-            let is_reload = tokio::select! {
-                command = commands.recv() => match command {
-                    Some(Command::Reload) => true,
-                    Some(Command::Stop) => break,
-                    Some(Command::StopNow) | None => {
-                        threads.cut_off().await;
-                        return Ok(());
+        let Commands { mut stop, mut reload } = commands;
+        let serving = async {
+            loop {
+                // Each branch only waits, so dropping it loses nothing. What it brings is handled to the end before the next turn.
+                let is_reload = tokio::select! {
+                    Some(()) = reload.recv() => true,
+                    // Only a panic ends an acceptor. A proxy that accepts no connections must not look alive.
+                    _ = listening.tasks.join_next() => return io::Error::other("no connections are accepted any more"),
+                    _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
+                    _ = fit.tick() => {
+                        limits.fit(&shared);
+                        false
                     }
-                },
-                () = shared.asked_to_quit() => break,
-                // Only a panic ends an acceptor. A proxy that accepts no connections must not look alive.
-                _ = listening.tasks.join_next() => return Err(io::Error::other("no connections are accepted any more")),
-                _ = look.tick() => file.as_mut().is_some_and(FileWatch::look),
-                _ = fit.tick() => {
-                    limits.fit(&shared);
-                    false
+                };
+                let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
+                if file.reload(&shared, &resolver).await {
+                    watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
+                    threads.let_go();
                 }
-            };
-            let Some(file) = file.as_mut().filter(|_| is_reload) else { continue };
-            if file.reload(&shared, &resolver).await {
-                watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
-                threads.let_go();
             }
+        };
+        let is_drain = tokio::select! {
+            biased;
+            // A stop also ends a reload under way, which may wait for names. The reload does not wait any more once it puts the generation in force.
+            ordered = stop.recv() => ordered.is_some(),
+            () = shared.asked_to_quit() => true,
+            error = serving => return Err(error),
+        };
+        if !is_drain {
+            threads.cut_off().await;
+            return Ok(());
         }
         let drain = shared.live().config.drain;
         // A second signal cuts the drain short.
         tokio::select! {
             () = drain_all(&shared, drain, &mut listening, &mut threads) => {}
-            () = stop_now(&mut commands) => {}
+            Some(()) = stop.recv() => {}
         }
         threads.cut_off().await;
         drop(watches);
@@ -374,17 +371,6 @@ async fn wait_for_silence(shared: &Shared, drain: Drain, started: Instant, liste
             }
         }
         clock::sleep(DRAIN_LOOK).await;
-    }
-}
-
-async fn stop_now(commands: &mut mpsc::Receiver<Command>) {
-    loop {
-        match commands.recv().await {
-            Some(Command::Stop | Command::StopNow) => return,
-            Some(Command::Reload) => {}
-            // No more commands can come, so the drain takes its full time.
-            None => std::future::pending().await,
-        }
     }
 }
 

@@ -3,11 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use outrigger::app::{App, Command};
+use outrigger::app::{App, Orders, orders};
 use outrigger::config::Config;
 use outrigger::telemetry::log;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 use super::failure::Failure;
 
@@ -21,16 +20,16 @@ pub(super) fn run(path: PathBuf) -> Result<(), Failure> {
     // Before there is a second thread, because it removes the variables that announce passed sockets from the environment.
     let bound = App::bind(config, Some(path));
     let _flushed_at_end = log::start(log);
-    let (sender, commands) = mpsc::channel(8);
+    let (orders, commands) = orders();
     let ended = bound.and_then(|app| {
-        listen_to_signals(sender)?;
+        listen_to_signals(orders)?;
         app.run(commands)
     });
     ended.map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// Turns signals into commands, on a thread of its own.
-fn listen_to_signals(commands: mpsc::Sender<Command>) -> io::Result<()> {
+/// Turns signals into orders, on a thread of its own.
+fn listen_to_signals(orders: Orders) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut term, mut int, mut hup) = {
         let _inside = runtime.enter();
@@ -40,13 +39,11 @@ fn listen_to_signals(commands: mpsc::Sender<Command>) -> io::Result<()> {
         runtime.block_on(async {
             loop {
                 // The streams keep signals that come while another one is handled.
-                let command = tokio::select! {
-                    _ = term.recv() => Command::Stop,
-                    _ = int.recv() => Command::Stop,
-                    _ = hup.recv() => Command::Reload,
-                };
-                if commands.send(command).await.is_err() {
-                    return; // the proxy has ended
+                tokio::select! {
+                    _ = term.recv() => orders.stop(),
+                    _ = int.recv() => orders.stop(),
+                    _ = hup.recv() => orders.reload(),
+                    () = orders.ended() => return,
                 }
             }
         });

@@ -8,9 +8,13 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use lab::http;
 use lab::process::Signal;
 use lab::programs::Programs;
 
@@ -83,8 +87,10 @@ enum Says {
 impl Resolver {
     /// On the port of name servers, which takes rights that not everybody has.
     fn new(says: Says) -> io::Result<Self> {
+        static NEXT: AtomicU8 = AtomicU8::new(53);
         let [_, _, high, low] = std::process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, 53, high, low);
+        // One for each test of the process.
+        let address = Ipv4Addr::new(127, NEXT.fetch_add(1, Relaxed), high, low);
         let socket = UdpSocket::bind((address, 53))?;
         let says = Arc::new(Mutex::new(says));
         let told = Arc::clone(&says);
@@ -165,4 +171,30 @@ fn a_resolver_that_fails_takes_no_address_away_and_one_that_comes_back_is_believ
     });
     proxy.process.signal(Signal::TERM);
     assert_eq!(proxy.process.wait(WAIT_MAX).expect("it ends").code(), Some(0), "no look-up holds up the end");
+}
+
+#[test]
+fn a_stop_waits_for_no_reload_and_a_burst_of_reloads_is_one() {
+    let (Some(way), Ok(resolver)) = (unshare(), Resolver::new(Says::Nothing)) else {
+        return cannot_run("a stop during reloads", "neither a mount namespace nor port 53 can be had here");
+    };
+    let (programs, folder) = (programs(), Folder::new());
+    let nameserver = format!("nameserver {}\noptions timeout:30 attempts:1\n", resolver.address);
+    let resolv = folder.write("resolv.conf", &nameserver);
+    let path = folder.write("config.toml", &config("\"dead.test:80\"", ""));
+    let command = proxy_that_sees(&programs, way, (&resolv, "/etc/resolv.conf"), &path);
+    let mut proxy = programs.proxy_by(command).unwrap_or_else(|error| panic!("{error}"));
+    // Each reload waits for a second for the name that nobody answers.
+    for _ in 0..30 {
+        proxy.process.signal(Signal::HUP);
+        thread::sleep(Duration::from_millis(10));
+    }
+    let ordered = Instant::now();
+    proxy.process.signal(Signal::TERM);
+    wait_until("readiness 503", || http::get(proxy.admin, "/readyz").map_or(true, |seen| seen.status == 503));
+    let took = ordered.elapsed();
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    assert_eq!(proxy.process.wait(WAIT_MAX).expect("it ends").code(), Some(0));
+    let reloads = proxy.log().iter().filter(|line| line.message == "config reloaded").count();
+    assert!(reloads <= 1, "{reloads} reloads for a burst of a third of a second");
 }
