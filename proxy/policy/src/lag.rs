@@ -4,9 +4,12 @@
 //! a small part of a processor would never end: all standstills together are forgiven up to half of the request's timeout, and count beyond that. A single one that is
 //! longer is forgiven whole, because nobody could have ended the request meanwhile, and what it waited for may have arrived.
 //!
-//! A [`Lag`] cannot be added to a moment. Only [`Forgiveness`] makes a duration of it, so no limit can leave the bound out.
+//! A [`Lag`] cannot be added to a moment. Only [`Forgiveness`] makes a duration of it, so no limit can leave the bound out. Who is to blame is no limit: an endpoint that
+//! gives up on a proxy that stands still has not failed, so [`Lag::is_delay_since`] has no bound.
 
 use std::time::Duration;
+
+use crate::upload::DELAY_MIN;
 
 /// For how long a process has stood still: in all, and the last time.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -31,6 +34,11 @@ impl Lag {
     pub fn add(&mut self, standstill: Duration) {
         self.total = self.total.saturating_add(standstill);
         self.last = standstill;
+    }
+
+    /// Whether the process has stood still since `before` for so long that an endpoint may have tired of it.
+    pub fn is_delay_since(self, before: Lag) -> bool {
+        self.total.saturating_sub(before.total) >= DELAY_MIN
     }
 }
 
@@ -90,6 +98,18 @@ mod tests {
             assert_eq!(one_by_one.notice(lag), Duration::from_millis(forgiven), "{standstills:?}");
             assert!(at_once.notice(lag) <= one_by_one.forgiven(), "{standstills:?}: not seen one by one");
         }
+    }
+
+    #[test]
+    fn standstills_are_a_delay_from_a_second_in_all_on_and_those_before_do_not_count() {
+        let mut lag = Lag::default();
+        lag.add(Duration::from_secs(7));
+        let before = lag;
+        for (millis, is_delay) in [(400, false), (599, false), (1, true), (300_000, true)] {
+            lag.add(Duration::from_millis(millis));
+            assert_eq!(lag.is_delay_since(before), is_delay, "{lag:?}");
+        }
+        assert!(!lag.is_delay_since(lag));
     }
 
     proptest! {

@@ -11,8 +11,9 @@ use crate::lag::{Forgiveness, Lag};
 /// The rate is checked only after this much waiting, because a body begins with a single packet.
 const RATE_FROM: Duration = Duration::from_secs(10);
 
-/// From this much waiting for the downstream on, an endpoint that gives up on the rest of a body is not to blame. Less is the pace of a network.
-const DELAY_MIN: Duration = Duration::from_secs(1);
+/// From this much waiting for the downstream on, or for a proxy that stands still, an endpoint that gives up on the rest of a body is not to blame. Less is the pace of a
+/// network.
+pub(crate) const DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// The state of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,14 +76,17 @@ impl Upload {
         whole_by: None,
     };
 
-    /// Whether the rest of the body is missing because of the downstream: it has broken the body off, or the proxy waits for it and has waited for long in all.
-    pub fn is_delayed(&self, now: Instant) -> bool {
+    /// Whether the endpoint may have tired of the body through no fault of its own: the downstream has broken it off, or the proxy waits for the downstream and has
+    /// waited for long in all, or the proxy `stood_still` for long while it sent the body. What is in a send buffer may not have left, so the end of a body excuses
+    /// nothing.
+    pub fn is_delayed(&self, now: Instant, stood_still: bool) -> bool {
         match self.state {
             State::Broken => true,
+            State::Ended(None) => false,
             State::AwaitingDownstream(since) => {
-                self.awaited.saturating_add(now.saturating_duration_since(since)) >= DELAY_MIN
+                stood_still || self.awaited.saturating_add(now.saturating_duration_since(since)) >= DELAY_MIN
             }
-            State::Ended(_) | State::AwaitingEndpoint(_) => false,
+            State::Ended(Some(_)) | State::AwaitingEndpoint(_) => stood_still,
         }
     }
 }
@@ -236,21 +240,23 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_delayed_only_while_the_downstream_is_awaited_and_from_a_second_in_all() {
+    fn a_body_is_delayed_while_the_downstream_is_awaited_from_a_second_in_all_or_by_a_standstill_of_the_proxy() {
         let begun = Instant::now();
         let after = |ms| begun + Duration::from_millis(ms);
-        for (state, awaited_ms, is_delayed) in [
-            (State::AwaitingDownstream(after(2_001)), 0, false),
-            (State::AwaitingDownstream(after(2_000)), 0, true),
-            (State::AwaitingDownstream(after(2_900)), 899, false),
-            (State::AwaitingDownstream(after(2_900)), 900, true),
-            (State::AwaitingEndpoint(begun), 60_000, false),
-            (State::Ended(Some(begun)), 60_000, false),
-            (State::Ended(None), 0, false),
-            (State::Broken, 0, true),
+        // The state, former waits in milliseconds; whether it is delayed, and whether a standstill delays it.
+        for (state, awaited_ms, is_delayed, by_standstill) in [
+            (State::AwaitingDownstream(after(2_001)), 0, false, true),
+            (State::AwaitingDownstream(after(2_000)), 0, true, true),
+            (State::AwaitingDownstream(after(2_900)), 899, false, true),
+            (State::AwaitingDownstream(after(2_900)), 900, true, true),
+            (State::AwaitingEndpoint(begun), 60_000, false, true),
+            (State::Ended(Some(begun)), 60_000, false, true),
+            (State::Ended(None), 0, false, false),
+            (State::Broken, 0, true, true),
         ] {
             let upload = Upload { state, awaited: Duration::from_millis(awaited_ms), ..Upload::NONE };
-            assert_eq!(upload.is_delayed(after(3_000)), is_delayed, "{state:?}, {awaited_ms} ms");
+            assert_eq!(upload.is_delayed(after(3_000), false), is_delayed, "{state:?}, {awaited_ms} ms");
+            assert_eq!(upload.is_delayed(after(3_000), true), by_standstill, "{state:?}, {awaited_ms} ms");
         }
     }
 

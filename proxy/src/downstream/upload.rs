@@ -178,9 +178,9 @@ impl Upload {
         source.standing()
     }
 
-    /// Whether the rest of the body is missing because of the downstream.
-    pub fn is_delayed(&self) -> bool {
-        self.0.as_ref().is_some_and(|source| source.borrow().standing().is_delayed(clock::now()))
+    /// Whether the endpoint may have tired of the body through no fault of its own. `stood_still`: this process did, for long, while it sent the body.
+    pub fn is_delayed(&self, stood_still: bool) -> bool {
+        self.0.as_ref().is_some_and(|source| source.borrow().standing().is_delayed(clock::now(), stood_still))
     }
 
     /// Whether the downstream has broken the body off.

@@ -132,8 +132,9 @@ impl Sender {
         started: Instant,
         alarm: AttemptAlarm,
     ) -> Attempted {
-        let forgiven_before = self.forgiven(self.context.lag());
-        let timer = Timer { sender: self, alarm, started, forgiven_before, look: Cell::default() };
+        let lag_before = self.context.lag();
+        let forgiven_before = self.forgiven(lag_before);
+        let timer = Timer { sender: self, alarm, started, lag_before, forgiven_before, look: Cell::default() };
         let sent = self.send(lease.endpoint(), &timer).await;
         let at = clock::now();
         let (outcome, result) = match sent {
@@ -191,7 +192,7 @@ impl Sender {
                 {
                     stream.release_body();
                 }
-                match stream.poll_response(cx, &self.upload) {
+                match stream.poll_response(cx, || timer.is_delayed()) {
                     Poll::Ready(Ok(ResponseEvent::Final(head))) => return Poll::Ready(Ok(head)),
                     Poll::Ready(Ok(ResponseEvent::Informational(head))) => self.pass_on_informational(head),
                     Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
@@ -259,6 +260,8 @@ struct Timer<'a> {
     sender: &'a Sender,
     alarm: AttemptAlarm,
     started: Instant,
+    /// The worker's scheduling lag before the attempt.
+    lag_before: Lag,
     /// What was forgiven to the request before the attempt.
     forgiven_before: Duration,
     /// How far its bytes had come when the alarm last rang.
@@ -274,6 +277,14 @@ impl Timer<'_> {
             Poll::Pending => self.poll_over(None, cx).map(Err),
         })
         .await
+    }
+
+    /// Whether the endpoint may have tired of the request's body because of the downstream, or because this process stood still during the attempt.
+    fn is_delayed(&self) -> bool {
+        let Sender { context, upload, .. } = self.sender;
+        // The tick may not have noticed yet.
+        context.notice_lag(clock::now());
+        upload.is_delayed(context.lag().is_delay_since(self.lag_before))
     }
 
     /// Ready once the time is over. `stream`: where the request is being sent, once there is a connection.

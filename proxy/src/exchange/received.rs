@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use outrigger_http1::head::ResponseHead;
 use outrigger_policy::balance::Lease;
+use outrigger_policy::lag::Lag;
 use outrigger_policy::outcome::{BodyEnd, Class};
 
 use super::attempt::{Arrived, Follows};
@@ -46,6 +47,8 @@ pub(super) struct Streaming {
     /// Provisional, by its head alone.
     class: Class,
     keep_alive: Option<Duration>,
+    /// The worker's scheduling lag before the body.
+    lag_before: Lag,
 }
 
 /// The body broke off on the endpoint's side. The downstream connection must end without a clean end of the message.
@@ -73,7 +76,7 @@ impl Received {
             Follows::Body(keep_alive) => {
                 record.decide(now, |cx| lease.on_head(class, cx));
                 let has_ended = stream.has_body_ended();
-                let streaming = Streaming { stream, lease, class, keep_alive };
+                let streaming = Streaming { stream, lease, class, keep_alive, lag_before: record.context.lag() };
                 if has_ended { streaming.finish(record, now) } else { Source::Streaming(Box::new(streaming)) }
             }
         };
@@ -84,7 +87,7 @@ impl Received {
 impl Streaming {
     /// The body has ended as announced. Either the request is still being sent, or the connection goes back to the pool.
     pub(super) fn finish(self, record: &mut Record, now: Instant) -> Source {
-        let Streaming { stream, mut lease, class, keep_alive } = self;
+        let Streaming { stream, mut lease, class, keep_alive, .. } = self;
         let class = class.at_end(BodyEnd::Whole);
         if stream.is_sending() {
             record.decide(now, |cx| lease.settle_breaker(class, cx));
@@ -95,6 +98,13 @@ impl Streaming {
         }
         record.decide(now, |cx| lease.settle(class, cx));
         Source::Whole(Bytes::new(), class)
+    }
+
+    /// Whether this process has stood still for long since the head, so that the endpoint may have tired of sending.
+    pub(super) fn stood_still(&self, record: &Record) -> bool {
+        // The tick may not have noticed yet.
+        record.context.notice_lag(clock::now());
+        record.context.lag().is_delay_since(self.lag_before)
     }
 
     /// The endpoint broke the body off, or stopped sending in the middle of it.

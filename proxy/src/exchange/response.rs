@@ -220,10 +220,15 @@ impl ResponseBody {
         settle(&mut self.record, &mut self.admission, class, now);
     }
 
-    /// The body ends before its end. What the downstream held up is not the endpoint's failure: an endpoint gives up on a response that nobody reads, and on a request
-    /// whose body does not come.
+    /// The body ends before its end. What the downstream or this process held up is not the endpoint's failure: an endpoint gives up on a response that nobody reads, and
+    /// on a request whose body does not come. That it sends nothing for all of `idle_body` has nothing to do with a standstill, which the tick counts as a second.
     fn fail(&mut self, end: BodyEnd) {
-        let is_delayed = || self.record.downstream.progress.is_held_up() || self.record.upload.is_delayed();
+        let stood_still = match &self.source {
+            Source::Streaming(streaming) if end == BodyEnd::BrokenOff => streaming.stood_still(&self.record),
+            _ => false,
+        };
+        let record = &self.record;
+        let is_delayed = || stood_still || record.downstream.progress.is_held_up() || record.upload.is_delayed(false);
         let end = if end != BodyEnd::Abandoned && is_delayed() { BodyEnd::Delayed } else { end };
         let class = self.source.class().at_end(end);
         let source = std::mem::replace(&mut self.source, Source::BrokenOff(class));

@@ -240,6 +240,40 @@ fn a_response_that_breaks_off_is_the_failure_of_the_side_that_was_awaited() {
 }
 
 #[test]
+fn what_breaks_off_while_the_proxy_stands_still_is_not_the_endpoints_failure() {
+    let upload = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 10\r\n\r\nhalf";
+    let get = "GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
+    // The request, what the endpoint sends before it gives up, how long the proxy stands still, and the failures.
+    for (request, response, stands_still_ms, failures) in [
+        (upload, "", 900, 1),
+        (upload, "", 5_000, 0),
+        (upload, "HTTP/1.1 100 Continue\r\n\r\n", 5_000, 0),
+        (get, HALF, 900, 1),
+        (get, HALF, 5_000, 0),
+        // The request had come whole, so the endpoint had nothing to wait for.
+        (get, "", 5_000, 1),
+    ] {
+        paused(async {
+            let net = Net::default();
+            net.endpoint(A, move |_, mut peer| async move {
+                peer.head().await;
+                peer.say(response).await;
+                clock::sleep(Duration::from_millis(800)).await;
+            });
+            let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.retry]\nmax_attempts = 1\n")).await;
+            let mut client = bench.connect();
+            client.say(request).await;
+            settle().await;
+            tokio::time::advance(Duration::from_millis(stands_still_ms)).await;
+            let seen = client.response().await;
+            settle().await;
+            let what = format!("{request:?}, {response:?}, {stands_still_ms} ms: {seen:?}");
+            assert_eq!(counted(&bench), [(State::Closed, failures, failures); 2], "{what}");
+        });
+    }
+}
+
+#[test]
 fn a_probe_whose_response_breaks_off_closes_nothing() {
     paused(async {
         let net = Net::default();

@@ -21,7 +21,7 @@ use outrigger_policy::outcome::Outcome;
 use super::endpoint::Endpoint;
 use super::sockets::Socket;
 use crate::downstream::stream::Stream as Downstream;
-use crate::downstream::upload::{Replay, Upload};
+use crate::downstream::upload::Replay;
 use crate::error::ProxyError;
 use crate::transport::ByteStream;
 
@@ -102,13 +102,17 @@ impl Stream {
         http1.conn.release_body();
     }
 
-    /// Sends the request, whose body is `upload`, and polls for its response.
+    /// Sends the request and polls for its response. `is_delayed` says whether the endpoint may have tired of the request's body through no fault of its own.
     ///
     /// # Errors
     /// There will be no response. The outcome says what is proven about the request.
-    pub fn poll_response(&mut self, cx: &mut Context<'_>, upload: &Upload) -> Poll<Result<ResponseEvent, SendFailure>> {
+    pub fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_delayed: impl FnOnce() -> bool,
+    ) -> Poll<Result<ResponseEvent, SendFailure>> {
         let Stream::Http1(http1) = self;
-        http1.conn.poll_response(cx).map_err(|error| SendFailure::new(error, upload))
+        http1.conn.poll_response(cx).map_err(|error| SendFailure::new(error, is_delayed))
     }
 
     /// Polls for the next piece of the response's body, or its trailers.
@@ -200,7 +204,7 @@ impl Stream {
 }
 
 impl SendFailure {
-    fn new(SendError { kind, wrote, read, reused }: SendError, upload: &Upload) -> SendFailure {
+    fn new(SendError { kind, wrote, read, reused }: SendError, is_delayed: impl FnOnce() -> bool) -> SendFailure {
         let (outcome, error) = match kind {
             SendErrorKind::Malformed(Refusal::UnexpectedUpgrade) => {
                 (Outcome::MalformedResponse, ProxyError::UnexpectedUpgrade)
@@ -210,7 +214,7 @@ impl SendFailure {
             SendErrorKind::Body => (Outcome::DownstreamError, ProxyError::MalformedRequestBody),
             SendErrorKind::Closed if !wrote => (Outcome::Unsent, ProxyError::Reset),
             // Also behind an informational response: a 100 asks for the body that does not come.
-            SendErrorKind::Closed if upload.is_delayed() => (Outcome::EndedAwaitingBody, ProxyError::EndedAwaitingBody),
+            SendErrorKind::Closed if is_delayed() => (Outcome::EndedAwaitingBody, ProxyError::EndedAwaitingBody),
             SendErrorKind::Closed if read => (Outcome::MalformedResponse, ProxyError::MalformedResponse),
             SendErrorKind::Closed => (Outcome::Reset { reused }, ProxyError::Reset),
         };
