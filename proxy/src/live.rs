@@ -18,6 +18,7 @@ use outrigger_policy::breaker::Breaker;
 use outrigger_policy::budget::Budget;
 use outrigger_policy::call;
 use outrigger_policy::deadline::Timeouts;
+use outrigger_policy::limit::InFlight;
 use rustc_hash::FxHashMap;
 
 use self::route::{Own, Pattern, Route, Routes, Table};
@@ -136,10 +137,13 @@ fn build_upstream(
     metrics: &Metrics,
     now: Instant,
 ) -> Routes {
+    let max = config.in_flight_max;
+    let kept = old.map(|old| Arc::clone(&old.default.upstream.in_flight));
+    let in_flight = kept.inspect(|in_flight| in_flight.set_max(max)).unwrap_or_else(|| InFlight::new(max));
     let upstream = Arc::new(Upstream {
         config: config.clone(),
         endpoints,
-        in_flight: old.map_or_else(Arc::default, |old| Arc::clone(&old.default.upstream.in_flight)),
+        in_flight,
         metrics: metrics.upstream(&config.name),
     });
     let builder = Builder { upstream: &upstream, old, metrics, now };

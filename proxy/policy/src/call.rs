@@ -239,7 +239,7 @@ impl Call {
         let max = scene.policies.in_flight_max;
         let further = self.further();
         let is_over = further.queues_until.is_some_and(|until| until <= cx.now);
-        let slot = further.waiting.as_mut().filter(|_| !is_over).and_then(|waiting| waiting.resume(max));
+        let slot = further.waiting.as_mut().filter(|_| !is_over).and_then(Waiting::resume);
         self.admission.slot = slot;
         if self.has_slot() {
             self.further().queues_until = None;

@@ -4,8 +4,8 @@
 //! waiting requests ([`Waiting`]), which have a limit of their own. When it goes on, it needs a slot again. If none is free, it queues for one: every
 //! slot that is given back goes to the queue in the order of arrival, and a new request finds one only if there is one for everybody in the queue too.
 //!
-//! All cores and all generations of configuration share the counts. A reload changes the limit but not the counts. Only the limit at the moment of
-//! entering or queueing matters: a request that has a slot keeps it.
+//! All cores and all generations of configuration share the counts. A reload changes the limit but not the counts: a request that has a slot keeps it, and the queue goes by
+//! the limit in force, whichever generation its requests are of.
 //!
 //! **Cores.** A request that does not wait takes and gives back its slot with one atomic step each. The mutex is locked only by requests that have waited, and by
 //! one that gives its slot back while the queue is not empty. Nothing here waits: whoever queues leaves a [`Waker`].
@@ -21,8 +21,10 @@ const SLOT: u64 = 1;
 const QUEUED: u64 = 1 << 32;
 
 /// Requests in flight, and requests that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InFlight {
+    /// How many slots there are for the queue.
+    max: AtomicU32,
     /// Slots in the lower half, requests in the queue in the upper one: a new request has to see both at once.
     counts: AtomicU64,
     /// Requests that wait, those in the queue included.
@@ -35,13 +37,7 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    entries: BTreeMap<u64, Queued>,
-}
-
-#[derive(Debug)]
-struct Queued {
-    max: u32,
-    waker: Waker,
+    wakers: BTreeMap<u64, Waker>,
 }
 
 /// A place among the requests in flight. Its drop gives it back.
@@ -59,6 +55,18 @@ pub struct Waiting {
 }
 
 impl InFlight {
+    /// None in flight, of at most `max`.
+    pub fn new(max: u32) -> Arc<InFlight> {
+        let (counts, waiting, queue) = (AtomicU64::new(0), AtomicU32::new(0), Mutex::default());
+        Arc::new(InFlight { max: AtomicU32::new(max), counts, waiting, queue })
+    }
+
+    /// Another limit is in force. The queue gets the slots that a higher one adds.
+    pub fn set_max(&self, max: u32) {
+        self.max.store(max, Relaxed);
+        self.grant();
+    }
+
     /// Takes a slot, unless `max` are taken or due to the requests in the queue.
     pub fn enter(self: &Arc<Self>, max: u32) -> Option<Slot> {
         let is_free = |counts: u64| slots(counts).saturating_add(queued(counts)) < max;
@@ -83,11 +91,11 @@ impl InFlight {
     }
 
     /// Adds a request to the queue; its ticket.
-    fn queue_up(&self, max: u32) -> u64 {
+    fn queue_up(&self) -> u64 {
         let mut queue = self.queue();
         let ticket = queue.next;
         queue.next += 1;
-        queue.entries.insert(ticket, Queued { max, waker: Waker::noop().clone() });
+        queue.wakers.insert(ticket, Waker::noop().clone());
         self.counts.fetch_add(QUEUED, Relaxed);
         ticket
     }
@@ -95,7 +103,7 @@ impl InFlight {
     /// Removes a request from the queue. False if it is not there any more, because it was granted a slot.
     fn leave_queue(&self, ticket: u64) -> bool {
         let mut queue = self.queue();
-        let was_queued = queue.entries.remove(&ticket).is_some();
+        let was_queued = queue.wakers.remove(&ticket).is_some();
         if was_queued {
             self.counts.fetch_sub(QUEUED, Relaxed);
         }
@@ -111,12 +119,12 @@ impl InFlight {
 
     fn grant_one(&self) -> Option<Waker> {
         let mut queue = self.queue();
-        let first = queue.entries.first_entry()?;
-        let max = first.get().max;
+        let first = queue.wakers.first_entry()?;
+        let max = self.max.load(Relaxed);
         let granted = self.counts.fetch_update(Relaxed, Relaxed, |counts| {
             (slots(counts) < max).then(|| counts + SLOT - QUEUED) // it leaves the queue with its slot
         });
-        granted.ok().map(|_| first.remove().waker)
+        granted.ok().map(|_| first.remove())
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -127,10 +135,10 @@ impl InFlight {
 
 impl Waiting {
     /// Takes a slot, if one is free and nobody else has waited for it longer. Without one, the request is in the queue from now on; [`Waiting::poll_slot`] says when
-    /// to ask again. `max` is the limit on slots, and counts when the request first asks.
-    pub fn resume(&mut self, max: u32) -> Option<Slot> {
+    /// to ask again.
+    pub fn resume(&mut self) -> Option<Slot> {
         if self.ticket.is_none() {
-            self.ticket = Some(self.of.queue_up(max));
+            self.ticket = Some(self.of.queue_up());
             self.of.grant();
         }
         if self.is_queued() {
@@ -143,17 +151,17 @@ impl Waiting {
     /// Ready when [`Waiting::resume`] gives a slot. A request that has not asked for one is never ready.
     pub fn poll_slot(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(ticket) = self.ticket else { return Poll::Pending };
-        match self.of.queue().entries.get_mut(&ticket) {
+        match self.of.queue().wakers.get_mut(&ticket) {
             None => Poll::Ready(()),
-            Some(queued) => {
-                queued.waker.clone_from(cx.waker());
+            Some(waker) => {
+                waker.clone_from(cx.waker());
                 Poll::Pending
             }
         }
     }
 
     fn is_queued(&self) -> bool {
-        self.ticket.is_some_and(|ticket| self.of.queue().entries.contains_key(&ticket))
+        self.ticket.is_some_and(|ticket| self.of.queue().wakers.contains_key(&ticket))
     }
 }
 
@@ -170,10 +178,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.of.waiting.fetch_sub(1, Relaxed);
         let Some(ticket) = self.ticket else { return };
-        if self.of.leave_queue(ticket) {
-            // The next in the queue may have another limit.
-            self.of.grant();
-        } else {
+        if !self.of.leave_queue(ticket) {
             // The slot that was granted goes to the next in the queue.
             drop(Slot(Arc::clone(&self.of)));
         }

@@ -110,6 +110,24 @@ fn a_retry_whose_wait_ends_late_because_the_worker_stood_still_has_its_time() {
 }
 
 #[test]
+fn a_reload_with_a_higher_limit_gives_its_slots_to_the_queue() {
+    paused(async {
+        let net = Net::default();
+        overloaded(&net, 28);
+        let bench = Bench::new(&net, &slots(1)).await;
+        let mut busy = asking(&bench, "/busy1").await;
+        pass(seconds(14)).await;
+        let _slow = asking(&bench, "/slow").await;
+        pass(seconds(9)).await;
+        assert_eq!((bench.under_way(), bench.waiting()), ((1, 1), 1), "it is awake, and no slot is free");
+        bench.reload(&slots(2)).await;
+        let reloaded = clock::now();
+        assert_eq!(busy.response().await.expect("a response").status, 200);
+        assert_eq!(clock::now(), reloaded, "at once");
+    });
+}
+
+#[test]
 fn a_client_that_leaves_the_queue_for_a_slot_passes_its_turn_on() {
     paused(async {
         let net = Net::default();

@@ -219,7 +219,8 @@ proptest! {
         hold_ms in prop::option::of(1u64..3_000),
     ) {
         let mut world = World::new(&["a", "b"][..endpoints]);
-        (world.policies.in_flight_max, world.policies.hold) = (in_flight_max, hold_ms.map(Duration::from_millis));
+        world.limit(in_flight_max);
+        world.policies.hold = hold_ms.map(Duration::from_millis);
         let mut flights: Vec<Flight> = Vec::new();
         for event in events {
             match event {

@@ -13,6 +13,7 @@ use crate::breaker::{self, Breaker};
 use crate::budget::{self, Budget, Withdrawal};
 use crate::deadline::Timeouts;
 use crate::endpoint::Endpoint;
+use crate::limit::InFlight;
 use crate::observe::Scope;
 use crate::outcome::{Class, Pushback};
 use crate::retry;
@@ -83,7 +84,7 @@ impl World {
         let budget = budget::Config { ratio: Ratio::ZERO, floor_per_second: 1, window: Duration::from_secs(10) };
         let policies = Policies {
             in_flight_max: 2,
-            in_flight: Arc::default(),
+            in_flight: InFlight::new(2),
             breaker: breaker(),
             budget: Arc::new(Budget::new(budget, now)),
             timeouts: Timeouts {
@@ -98,6 +99,11 @@ impl World {
         let endpoints = endpoints.iter().enumerate().map(endpoint).collect();
         let rng = StdRng::seed_from_u64(1);
         World { policies, endpoints, now, rng, log: Log::default(), upload: Upload::NONE }
+    }
+
+    pub(super) fn limit(&mut self, in_flight_max: u32) {
+        self.policies.in_flight_max = in_flight_max;
+        self.policies.in_flight.set_max(in_flight_max);
     }
 
     pub(super) fn begin(&mut self, is_idempotent: bool) -> Result<Call, Rejection> {
@@ -238,7 +244,7 @@ fn a_request_is_refused_at_the_limit_and_by_an_open_breaker_and_holds_nothing() 
 #[test]
 fn a_request_holds_its_slot_until_it_waits_and_gets_one_again_before_its_next_attempt() {
     let mut world = World::new(&["a", "b"]);
-    world.policies.in_flight_max = 1;
+    world.limit(1);
     let mut call = world.begin(true).expect("admitted");
     let (_, lease) = world.attempt(&mut call);
     world.ended(&mut call, 1, lease, FAILED);
@@ -262,7 +268,7 @@ fn a_request_holds_its_slot_until_it_waits_and_gets_one_again_before_its_next_at
 fn a_request_whose_turn_does_not_come_returns_what_was_kept_or_is_refused() {
     for is_kept in [true, false] {
         let mut world = World::new(&["a", "b"]);
-        world.policies.in_flight_max = 1;
+        world.limit(1);
         let mut call = world.begin(true).expect("admitted");
         let (_, lease) = world.attempt(&mut call);
         world.ended(&mut call, 1, lease, FAILED);
@@ -292,7 +298,7 @@ fn a_retry_is_refused_when_too_many_requests_wait_and_a_long_wait_finds_half_of_
         (2, later, Some("1 not again: WaitingLimit { max: 2 }")),
     ] {
         let mut world = World::new(&["a", "b"]);
-        world.policies.in_flight_max = 4;
+        world.limit(4);
         let _others: Vec<_> = (0..waiting).filter_map(|_| world.policies.in_flight.wait(4)).collect();
         let mut call = world.begin(true).expect("admitted");
         let (_, lease) = world.attempt(&mut call);

@@ -14,6 +14,7 @@ use outrigger_policy::budget::{self, Budget};
 use outrigger_policy::call::{Call, Policies, Scene, Step};
 use outrigger_policy::deadline::{Attempt, Timeouts};
 use outrigger_policy::endpoint::Endpoint;
+use outrigger_policy::limit::InFlight;
 use outrigger_policy::observe::{Context, Decision, Observer, Scope};
 use outrigger_policy::outcome::{Class, Outcome};
 use outrigger_policy::rejection::Rejection;
@@ -205,7 +206,7 @@ impl Sidecar {
             |(id, &at): (usize, &usize)| Arc::new(Endpoint::new(id as u64, breaker(settings.endpoint_breaker), at));
         let policies = Policies {
             in_flight_max: settings.in_flight_max,
-            in_flight: Arc::default(),
+            in_flight: InFlight::new(settings.in_flight_max),
             breaker: breaker(settings.breaker),
             budget: Arc::new(Budget::new(settings.budget, now)),
             timeouts: Timeouts { request: settings.request, attempt: settings.attempt, idle_body: Duration::MAX },
