@@ -14,7 +14,8 @@
 //! What this takes into account: decoding once, twice or not at all, also of `/`, `.` and `%`; `\` as a slash (IIS, WHATWG URLs); parameters after `;` (Tomcat);
 //! slashes merged before, after or without dot segments; a leading `//` as the beginning of a host; ends at `?`, `#` and NUL; overlong and full-width UTF-8;
 //! ASCII letters of either case; `+` as a blank; dots and blanks at the end of a segment, streams and short names of Windows; sessions in a segment
-//! (ASP.NET). It knows no routes, and nothing of a query.
+//! (ASP.NET); control bytes that are left out (WHATWG URLs); the extension of a file (`/pay.json`, `/index.php/pay`). A byte that is not ASCII once decoded can
+//! be nearly anything: left out, a letter of ASCII in another case (`ſ`), a slash, or two dots. It knows no routes, and nothing of a query.
 
 use std::borrow::Cow;
 
@@ -33,9 +34,20 @@ pub struct Agreed<'a> {
     pub levels: &'a str,
     /// `levels` is the whole path. Otherwise some servers see more levels.
     pub is_whole: bool,
-    /// Leading segments that nothing behind them takes away, whatever they are. A configured prefix that stands here byte for byte is matched in every reading,
-    /// because a server reads both alike.
+    /// Leading segments that nothing behind them takes away, whatever they are.
     pub kept: &'a str,
+    /// The path itself, or nothing if it has no segments.
+    pub path: &'a str,
+    /// Where the last segment ends that may climb.
+    climbs_until: usize,
+}
+
+impl Agreed<'_> {
+    /// Whether a configured prefix that the path begins with, byte for byte and for so many bytes, is matched in every reading: a server reads both alike, and
+    /// nothing behind takes it away.
+    pub fn keeps(&self, bytes: usize) -> bool {
+        bytes <= self.kept.len() || bytes >= self.climbs_until
+    }
 }
 
 impl<'a> RequestPath<'a> {
@@ -58,37 +70,44 @@ impl<'a> RequestPath<'a> {
     /// What every reading of the path begins with.
     pub fn agreed(self) -> Agreed<'a> {
         if !self.0.starts_with('/') {
-            return Agreed { levels: "", is_whole: false, kept: "" };
+            return Agreed { levels: "", is_whole: false, kept: "", path: "", climbs_until: 0 };
         }
         // How far down the path gets at least, and the lowest point behind the first segment that may climb. Below 0 counts on: some readers may not have got
         // to the root by then.
-        let (mut level, mut lowest) = (0, i64::MAX);
-        for (_, segment) in self.segments() {
-            match segment {
-                Segment::Level => level += 1,
-                Segment::Open { climbs } => {
-                    level -= i64::from(climbs);
-                    lowest = if climbs > 0 { lowest.min(level) } else { lowest };
-                }
+        let (mut level, mut lowest, mut climbs_until) = (0, i64::MAX, 0);
+        for (end, segment) in self.segments() {
+            level += i64::from(segment.is_level());
+            if segment.climbs() > 0 {
+                level -= i64::from(segment.climbs());
+                (lowest, climbs_until) = (lowest.min(level), end);
             }
         }
         let (mut levels, mut kept, mut level, mut is_agreed) = (0, 0, 0, true);
         for (end, segment) in self.segments() {
-            level += i64::from(segment == Segment::Level);
-            if matches!(segment, Segment::Open { climbs: 1.. }) || level > lowest {
+            let is_last = end >= self.0.strip_suffix('/').unwrap_or(self.0).len();
+            level += i64::from(segment.is_level());
+            if segment.climbs() > 0 || level > lowest {
                 is_agreed = false;
                 break;
             }
             kept = end;
-            is_agreed &= segment == Segment::Level;
+            // What stands behind a file's name may be the path for a program (`/index.php/pay`).
+            is_agreed &= segment.is_level() && (is_last || !segment.has_extension);
             levels = if is_agreed { end } else { levels };
         }
-        Agreed { levels: &self.0[..levels], is_whole: is_agreed, kept: &self.0[..kept] }
+        Agreed { levels: &self.0[..levels], is_whole: is_agreed, kept: &self.0[..kept], path: self.0, climbs_until }
     }
 
-    /// Whether some server may read a segment of this path as `..`.
+    /// Whether some server may read a segment of this path, which is configured, as `..`.
     pub fn may_climb(self) -> bool {
-        self.segments().any(|(_, segment)| matches!(segment, Segment::Open { climbs: 1.. }))
+        self.segments().any(|(_, segment)| !segment.is_named && segment.pairs > 0)
+    }
+
+    /// The leading segments of this path, which is configured, that are one level for everybody. Unlike with a request, its author has no reason to mean
+    /// anything but themselves by its letters and its extensions.
+    pub fn prefix_levels(self) -> &'a str {
+        let levels = self.segments().take_while(|(_, segment)| segment.is_named).last();
+        &self.0[..levels.map_or(0, |(end, _)| end)]
     }
 
     /// Each segment, and where it ends. A slash at the end of the path begins none.
@@ -111,25 +130,63 @@ impl NormalPath<'_> {
 
 /// What the servers make of one segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Segment {
-    /// All of them: one level, with the same [`loose`] text.
-    Level,
-    /// Some of them: no level, several, or another one. It may undo up to `climbs` levels before it.
-    Open { climbs: u32 },
+struct Segment {
+    /// All of them take it for one level, with the same [`loose`] text, if letters beyond ASCII are what they seem.
+    is_named: bool,
+    /// A dot and letters end it, as in `index.php`; a version such as `v1.0` does not count, nor does `.well-known`.
+    has_extension: bool,
+    /// How often dots in it could be `..`.
+    pairs: u32,
+    /// How many characters beyond ASCII it has, each of which could be `..`.
+    foreign: u32,
 }
 
 impl Segment {
     fn of(segment: &[u8]) -> Segment {
-        let mut climbs = Climbs::default();
-        let (mut is_level, mut before) = (true, None);
-        for byte in decoded(segment) {
-            is_level &= !is_open_after(before, byte);
+        let (mut climbs, mut foreign) = (Climbs::default(), Foreign::default());
+        let (mut is_named, mut has_extension, mut before) = (true, false, None);
+        for (at, byte) in decoded(segment).enumerate() {
+            is_named &= !is_open_after(before, byte);
+            has_extension = match before {
+                Some(b'.') if at > 1 => byte.is_ascii_alphabetic(),
+                _ => has_extension && byte.is_ascii_alphanumeric(),
+            };
             climbs.pass(byte);
+            foreign.pass(byte);
             before = Some(byte);
         }
         // Empty, a dot segment, or what Windows takes for the same name as without its end.
-        is_level &= !matches!(before, None | Some(b'.' | b' ' | b'+'));
-        if is_level { Segment::Level } else { Segment::Open { climbs: climbs.pairs } }
+        is_named &= !matches!(before, None | Some(b'.' | b' ' | b'+'));
+        Segment { is_named, has_extension, pairs: climbs.pairs, foreign: foreign.characters }
+    }
+
+    /// Whether it is one level for everybody.
+    fn is_level(&self) -> bool {
+        self.is_named && self.foreign == 0
+    }
+
+    /// How many levels before it some server may take it to undo.
+    fn climbs(&self) -> u32 {
+        if self.is_level() { 0 } else { self.pairs + self.foreign }
+    }
+}
+
+/// Counts the characters beyond ASCII, and the bytes that are none in UTF-8.
+#[derive(Default)]
+struct Foreign {
+    characters: u32,
+    /// Bytes that the begun character still has in UTF-8.
+    missing: u32,
+}
+
+impl Foreign {
+    fn pass(&mut self, byte: u8) {
+        if matches!(byte, 0x80..0xc0) && self.missing > 0 {
+            self.missing -= 1;
+            return;
+        }
+        self.characters += u32::from(!byte.is_ascii());
+        self.missing = byte.leading_ones().saturating_sub(1);
     }
 }
 
@@ -165,7 +222,11 @@ impl Climbs {
                 self.pairs += u32::from(self.has_one);
                 self.has_one = !self.has_one;
             }
-            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'u' | b'U' | 0x80..=0xbf if self.is_begun => {}
+            // `%u2025` is two dots.
+            b'u' | b'U' if self.is_begun => self.pairs += 1,
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if self.is_begun => {}
+            // Some leave these out.
+            0x00..=0x1f | 0x7f.. => {}
             _ => (self.has_one, self.is_begun) = (false, false),
         }
     }
@@ -183,6 +244,17 @@ pub fn loose(levels: &str) -> impl Iterator<Item = u8> + Clone {
             _ => Some(byte.to_ascii_lowercase()),
         }
     })
+}
+
+/// `levels` without the extension of its last segment: up to each dot in it, the shortest first.
+pub fn stems(levels: &str) -> impl Iterator<Item = &str> {
+    let name_at = levels.rfind('/').map_or(0, |at| at + 1);
+    let dots = levels.bytes().enumerate().skip(name_at + 1).filter(|(at, byte)| match byte {
+        b'.' => true,
+        b'%' => matches!(escape(&levels.as_bytes()[at + 1..]), Some((b'.', _))),
+        _ => false,
+    });
+    dots.map(|(at, _)| &levels[..at])
 }
 
 /// The bytes, decoded once. A `%` that begins no escape stands for itself.
@@ -315,7 +387,17 @@ mod tests {
                 "/A-b_c.d~e!f$g&h'i*j,k=l:m@n(o)",
                 true,
             ),
-            ("/a%20b/caf%C3%A9", "/a%20b/caf%C3%A9", "/a%20b/caf%C3%A9", true),
+            ("/a%20b/c", "/a%20b/c", "/a%20b/c", true),
+            ("/a/caf%C3%A9", "", "", false),
+            ("/a/b/caf%C3%A9/c", "/a", "/a", false),
+            ("/a/b/c/%80%80", "/a", "/a", false),
+            ("/a/b/.%09./c", "/a", "/a", false),
+            ("/a/b/.%00%0D%7f./c", "/a", "/a", false),
+            ("/a/b/.%C2%AD./c", "", "", false),
+            ("/a/b/%u2025/c", "/a", "/a", false),
+            ("/a/b.js", "/a/b.js", "/a/b.js", true),
+            ("/a/index.php/b", "/a", "/a/index.php/b", false),
+            ("/a/v1.0/.well-known/b", "/a/v1.0/.well-known/b", "/a/v1.0/.well-known/b", true),
             ("/a/b;c/d", "/a", "/a/b;c/d", false),
             ("/a//b", "/a", "/a//b", false),
             ("/a/b//", "/a/b", "/a/b/", false),
@@ -340,7 +422,8 @@ mod tests {
             ("//", "", "/", false),
             ("*", "", "", false),
         ] {
-            assert_eq!(RequestPath::new(path).agreed(), Agreed { levels, is_whole, kept }, "{path}");
+            let agreed = RequestPath::new(path).agreed();
+            assert_eq!((agreed.levels, agreed.kept, agreed.is_whole), (levels, kept, is_whole), "{path}");
         }
     }
 
@@ -375,6 +458,11 @@ mod tests {
             "%f0%80%80%af",
             "%ef%bc%8f",
             "%7f",
+            "caf%c3%a9",
+            "a%80",
+            "ta%c5%bfks",
+            "index.php",
+            "a%2ejson",
             "",
             ".",
             "..",
@@ -383,6 +471,29 @@ mod tests {
             let path = format!("/x/{open}/y");
             assert!(!RequestPath::new(&path).agreed().is_whole, "{path}");
         }
+    }
+
+    #[test]
+    fn a_configured_prefix_is_whole_although_its_letters_are_not_ascii_and_it_has_extensions() {
+        for (prefix, levels) in
+            [("/caf%C3%A9/a.b/c", "/caf%C3%A9/a.b/c"), ("/a/b%2Fc/d", "/a"), ("/a%25/b", ""), ("", "")]
+        {
+            assert_eq!(RequestPath::new(prefix).prefix_levels(), levels, "{prefix}");
+            assert!(!RequestPath::new(prefix).may_climb(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_ends_behind_the_last_climb_is_kept_and_one_that_ends_before_it_is_not() {
+        let agreed = RequestPath::new("/a/caf%C3%A9/c").agreed();
+        assert_eq!([0, 2, 13, 15].map(|bytes| agreed.keeps(bytes)), [true, false, true, true]);
+    }
+
+    #[test]
+    fn the_stems_of_a_name_end_before_each_of_its_dots() {
+        let all = |levels| stems(levels).collect::<Vec<_>>();
+        assert_eq!(all("/a.b/pay.tar%2Egz"), ["/a.b/pay", "/a.b/pay.tar"]);
+        assert!(["/pay", "/.pay", "", "/a.b/c"].iter().all(|levels| all(levels).is_empty()));
     }
 
     #[test]
@@ -432,12 +543,13 @@ mod tests {
         fn a_path_of_plain_segments_is_normal_and_everybody_agrees_on_it(path in "(/[a-zA-Z0-9_-]{1,8}){1,9}") {
             let plain = RequestPath::new(&path);
             prop_assert!(matches!(plain.normal(), NormalPath(Cow::Borrowed(text)) if text == path));
-            prop_assert_eq!(plain.agreed(), Agreed { levels: &path, is_whole: true, kept: &path });
+            let Agreed { levels, is_whole, kept, .. } = plain.agreed();
+            prop_assert_eq!((levels, is_whole, kept), (&path[..], true, &path[..]));
         }
 
         #[test]
         fn what_is_agreed_begins_the_path_and_ends_with_a_segment(path in path()) {
-            let Agreed { levels, is_whole, kept } = RequestPath::new(&path).agreed();
+            let Agreed { levels, is_whole, kept, .. } = RequestPath::new(&path).agreed();
             prop_assert!(kept.starts_with(levels) && path.starts_with(kept));
             prop_assert!([levels, kept].iter().all(|part| matches!(path.as_bytes().get(part.len()), None | Some(b'/'))));
             prop_assert!(!is_whole || levels == path || [levels, "/"].concat() == path);

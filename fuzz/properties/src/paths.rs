@@ -27,13 +27,17 @@ pub fn check(bytes: &[u8]) {
 
     let found = live.table.by_name("backend").expect("it is configured").routes;
     let says = |route: &Route| route.config.repeat.idempotent;
-    let is_repeatable = found.every_reading(RequestPath::new(path), &Method::POST, says);
+    let is_repeatable = found.every_reading(RequestPath::new(path), Some(&Method::POST), says);
     if is_repeatable {
         assert!(says(found.find(RequestPath::new(path), &Method::POST)), "{path}: the route itself says no");
     }
     for server in Server::all() {
         let read = server.read(path);
-        let route = routes.iter().find(|(_, prefix)| read.starts_with(&server.read(prefix)));
+        let finds = |prefix: &str| {
+            let plain = Server { odd: Odd::No, ..server };
+            read.starts_with(&server.read(prefix)) || read.starts_with(&plain.read(prefix))
+        };
+        let route = routes.iter().find(|(_, prefix)| finds(prefix));
         let word = route.map_or(default, |(word, _)| *word);
         assert!(word || !is_repeatable, "{path} of {routes:?} is repeated, and {server:?} reads {read:?}");
     }
@@ -89,6 +93,19 @@ struct Server {
     merges: Merges,
     resolves: bool,
     windows: bool,
+    odd: Odd,
+}
+
+/// What it does besides, at the end of each decoding or of all.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Odd {
+    No,
+    /// Leaves out control bytes.
+    NoControls,
+    /// Leaves out what is not ASCII, except that `‥` is two dots.
+    NoForeign,
+    /// The last segment counts without its extension.
+    NoExtension,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -111,7 +128,7 @@ enum Merges {
 
 impl Server {
     fn all() -> impl Iterator<Item = Server> {
-        let bits = 0..1 << 9;
+        let bits = 0..1 << 11;
         bits.map(|bits: u16| {
             let has = |bit: u16| bits >> bit & 1 == 1;
             Server {
@@ -123,6 +140,7 @@ impl Server {
                 parameters: has(6),
                 resolves: has(7),
                 windows: has(8),
+                odd: [Odd::No, Odd::NoControls, Odd::NoForeign, Odd::NoExtension][usize::from(bits >> 9 & 3)],
             }
         })
     }
@@ -141,6 +159,7 @@ impl Server {
         for _ in 0..times {
             let whole: Vec<u8> =
                 segments.iter().flat_map(|segment| [b"/", &self.decoded(segment)[..]].concat()).collect();
+            let whole = self.thinned(whole);
             let end = whole.iter().position(|byte| matches!(byte, 0 | b'?' | b'#')).unwrap_or(whole.len());
             segments = self.split(&whole[..end]);
             if self.resolves_early {
@@ -166,7 +185,26 @@ impl Server {
         if segments.last().is_some_and(Vec::is_empty) {
             segments.pop();
         }
+        if let (Odd::NoExtension, Some(last)) = (self.odd, segments.last_mut()) {
+            let dot = last.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
+            last.truncate(dot.unwrap_or(last.len()));
+        }
         segments
+    }
+
+    /// A decoded path without what this server leaves out.
+    fn thinned(&self, mut path: Vec<u8>) -> Vec<u8> {
+        match self.odd {
+            Odd::NoControls => path.retain(|byte| !byte.is_ascii_control() || *byte == 0),
+            Odd::NoForeign => {
+                while let Some(at) = path.windows(3).position(|three| three == "‥".as_bytes()) {
+                    path.splice(at..at + 3, *b"..");
+                }
+                path.retain(u8::is_ascii);
+            }
+            Odd::No | Odd::NoExtension => {}
+        }
+        path
     }
 
     fn split(&self, path: &[u8]) -> Vec<Vec<u8>> {
@@ -228,6 +266,7 @@ mod tests {
             merges: Merges::Never,
             resolves: false,
             windows: false,
+            odd: Odd::No,
         };
         let nginx = Server { decodes: Decodes::Once, merges: Merges::BeforeDots, resolves: true, ..literal };
         let tomcat = Server { parameters: true, ..nginx };
@@ -242,6 +281,9 @@ mod tests {
             (url, "//host/pay", "pay"),
             (Server { decodes: Decodes::Twice, ..nginx }, "/search/%252e%252e/pay", "pay"),
             (Server { decodes: Decodes::Names, ..nginx }, "/a%2Fb%20c", "a%2Fb c"),
+            (Server { odd: Odd::NoControls, ..nginx }, "/search/.%09./pay", "pay"),
+            (Server { odd: Odd::NoForeign, ..nginx }, "/search/%E2%80%A5/p%80ay", "pay"),
+            (Server { odd: Odd::NoExtension, ..nginx }, "/v1.0/pay.json/", "v1.0|pay"),
         ] {
             let read: Vec<_> =
                 server.read(path).into_iter().map(|segment| String::from_utf8(segment).expect("ASCII")).collect();
@@ -251,10 +293,10 @@ mod tests {
 
     /// What paths are put together from: plain segments, and what some server reads as something else.
     const PIECES: &str = r"/ / / / /search /search /pay /x /PAY /Search // /.. /.. /. \ \.. %2f.. %5c.. ..; .. . %2e %2E %2f %5c %252e %252f %25 % ; ;v=1 \
-                           %3b %3f %00 %20 + %70ay search pay a%2Fb caf%C3%A9 CAF%c3%89 %c0%ae %2%65 ~1 (S(x)) ::$DATA a 2e ?q | : -";
+                           %3b %3f %00 %20 + %70ay search pay a%2Fb caf%C3%A9 CAF%c3%89 %c0%ae %2%65 %09 .%0A. %80 %E2%80%A5 .json .js ~1 (S(x)) ::$DATA a 2e ?q | : -";
     const BEGINNINGS: &str = "/ /search /search/ /search/x/ /search/x/.. //";
     const PREFIXES: &str = "/ /search /pay /search/pay /search/x /Search /PAY /caf%C3%A9 /search/a%2Fb /search;v=1 /x /search/pay/x /%25 /search/a \
-                            /search/caf%C3%A9/pay";
+                            /search/caf%C3%A9/pay /pay.json /search/pay.js";
 
     fn one_of(words: &'static str) -> impl Strategy<Value = &'static str> {
         prop::sample::select(words.split_whitespace().collect::<Vec<_>>())

@@ -194,6 +194,13 @@ impl Config {
 }
 
 impl Conditions {
+    /// Whether these retry each outcome that `others` retry although the endpoint may have acted.
+    pub fn include(&self, others: &Conditions) -> bool {
+        self.reset >= others.reset
+            && self.attempt_timeout >= others.attempt_timeout
+            && others.statuses.iter().all(|status| self.statuses.contains(status))
+    }
+
     fn reason(&self, outcome: &Outcome) -> Option<Reason> {
         match outcome {
             Outcome::Response { status, .. } => self.statuses.contains(status).then_some(Reason::Status),

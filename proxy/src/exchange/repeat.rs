@@ -1,8 +1,8 @@
 //! Whether a request may be sent again although the first time may have been acted on.
 //!
 //! By its method (RFC 9110 §9.2.2), or by the word of its route. Both are bytes that the endpoint may read in another way than we do, so the strictest reading
-//! counts: a method that a field may override promises nothing, and every route that the endpoint could take the path for has to agree, also that there are
-//! retries at all.
+//! counts. A method that a field may override promises nothing. Every route that the endpoint could find by path and method has to agree, also that there are
+//! retries after these outcomes at all; these are routes for other methods, too, if the method is not certain, and all routes, if a field may replace the path.
 
 use http::Method;
 use outrigger_http1::head::{Fields, Name, Names, RequestHead};
@@ -11,13 +11,17 @@ use crate::live::route::{Route, Routes};
 use crate::path::RequestPath;
 
 /// Fields by which some frameworks replace the method.
-const OVERRIDES: Names = Names::new(&[Name::MethodOverride]);
+const METHOD_OVERRIDES: Names = Names::new(&[Name::MethodOverride]);
+
+/// Fields by which some servers replace the path or a part of it.
+const PATH_OVERRIDES: Names = Names::new(&[Name::PathOverride]);
 
 /// Whether a request may be repeated that gets `route`, one of `routes`.
 pub(super) fn is_idempotent(routes: &Routes, route: &Route, head: &RequestHead) -> bool {
     let is_by_method =
         matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    let is_by_method = is_by_method && !head.fields.has_any(OVERRIDES);
+    let is_overridden = head.fields.has_any(METHOD_OVERRIDES);
+    let is_by_method = is_by_method && !is_overridden;
     let has_key = has_key(&head.fields);
     let promises = |route: &Route| {
         let repeat = &route.config.repeat;
@@ -27,12 +31,15 @@ pub(super) fn is_idempotent(routes: &Routes, route: &Route, head: &RequestHead) 
         return false;
     }
     // Nobody else needs to be asked about a CONNECT, which has no path, or where the answer is known.
-    let is_settled = route.is_single_attempt() || is_by_method && !routes.has_single_attempts;
-    is_settled
-        || head.method == Method::CONNECT
-        || routes.every_reading(RequestPath::new(head.path()), &head.method, |route| {
-            promises(route) && !route.is_single_attempt()
-        })
+    if route.is_single_attempt() || is_by_method && !routes.has_stricter || head.method == Method::CONNECT {
+        return true;
+    }
+    let agrees = |other: &Route| promises(other) && other.retries_as_much_as(route);
+    if head.fields.has_any(PATH_OVERRIDES) {
+        return routes.all().all(|other| agrees(other));
+    }
+    let method = Some(&head.method).filter(|method| !is_overridden && routes.knows(method));
+    routes.every_reading(RequestPath::new(head.path()), method, agrees)
 }
 
 /// Whether there is an `Idempotency-Key`: exactly one field, whose value is one key. That is a string in quotes (draft-ietf-httpapi-idempotency-key-header) which

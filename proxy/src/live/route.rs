@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::Method;
 use outrigger_policy::call;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::config;
 use crate::path::{self, Agreed, RequestPath};
@@ -56,8 +56,10 @@ pub struct Routes {
     /// below a path are neighbours.
     by_loose: Vec<(Vec<u8>, usize)>,
     segments_max: usize,
-    /// Whether some of these routes, the default one included, sends nothing twice.
-    pub has_single_attempts: bool,
+    /// Methods beyond those of [`is_standard`] that a route names.
+    extensions: FxHashSet<Method>,
+    /// Whether some of these routes, the default one included, repeats less than another one.
+    pub has_stricter: bool,
 }
 
 /// Finds an upstream's routes by the host of a request.
@@ -90,27 +92,38 @@ impl Route {
     pub fn is_single_attempt(&self) -> bool {
         self.config.retry.max_attempts == 1
     }
+
+    /// Whether it retries all that `other` retries although the endpoint may have acted.
+    pub fn retries_as_much_as(&self, other: &Route) -> bool {
+        !self.is_single_attempt() && self.config.retry.on.include(&other.config.retry.on)
+    }
 }
 
 impl Routes {
     /// `configured` in order of the file.
     pub fn new(default: Arc<Route>, configured: Vec<(Pattern, Arc<Route>)>) -> Routes {
         let mut routes = Routes {
-            has_single_attempts: default.is_single_attempt(),
+            has_stricter: default.is_single_attempt(),
             default,
             configured: Vec::new(),
             methods: Vec::new(),
             by_prefix: FxHashMap::default(),
             by_loose: Vec::new(),
             segments_max: 0,
+            extensions: FxHashSet::default(),
         };
         for (at, (pattern, route)) in configured.into_iter().enumerate() {
             let prefix = pattern.path_prefix.trim_end_matches('/');
             routes.segments_max = routes.segments_max.max(prefix.matches('/').count());
-            routes.has_single_attempts |= route.is_single_attempt();
+            routes.has_stricter |=
+                !route.retries_as_much_as(&routes.default) || !routes.default.retries_as_much_as(&route);
             routes.by_prefix.entry(prefix.to_owned()).or_default().push(at);
-            routes.by_loose.push((below(RequestPath::new(prefix).agreed().levels).collect(), at));
+            let levels = RequestPath::new(prefix).prefix_levels();
+            // A server that looks for a file finds `/pay.php` for `/pay`.
+            let spellings = std::iter::once(levels).chain(path::stems(levels));
+            routes.by_loose.extend(spellings.map(|levels| (below(levels).collect(), at)));
             routes.configured.push(route);
+            routes.extensions.extend(pattern.methods.iter().filter(|method| !is_standard(method)).cloned());
             routes.methods.push(pattern.methods);
         }
         routes.by_loose.sort_unstable();
@@ -122,42 +135,71 @@ impl Routes {
         if self.configured.is_empty() {
             return &self.default;
         }
-        self.route(self.first(path.normal().as_str(), method))
+        self.route(self.first(path.normal().as_str(), |at| self.takes(at, method), |_| true))
     }
 
-    /// Whether `says` holds for the route that each server, by its own reading of the path, would find.
-    pub fn every_reading(&self, path: RequestPath<'_>, method: &Method, says: impl Fn(&Route) -> bool) -> bool {
+    /// Whether every server reads `method` as what it is, apart from a HEAD, which many take for a GET: it is a standard one, or a route names it.
+    pub fn knows(&self, method: &Method) -> bool {
+        is_standard(method) || self.extensions.contains(method)
+    }
+
+    /// Whether `says` holds for the route that each server, by its own reading of the path, would find. `method` is `None` if a server may see any.
+    pub fn every_reading(&self, path: RequestPath<'_>, method: Option<&Method>, says: impl Fn(&Route) -> bool) -> bool {
         if self.configured.is_empty() {
             return says(&self.default);
         }
         let agreed = path.agreed();
         // Every reading matches this one, so none of them finds a later route.
-        let last = self.first(agreed.kept, method);
+        let last = self.first(agreed.path, |at| self.surely_takes(at, method), |bytes| agreed.keeps(bytes));
         let mut earlier =
-            self.reachable(&agreed).filter(|at| last.is_none_or(|last| *at < last) && self.takes(*at, method));
+            self.reachable(&agreed).filter(|at| last.is_none_or(|last| *at < last) && self.may_take(*at, method));
         says(self.route(last)) && earlier.all(|at| says(&self.configured[at]))
     }
 
     /// The routes that some reading of a path with this beginning may match: those of its prefixes, and those below it unless it is the whole path.
     fn reachable(&self, agreed: &Agreed<'_>) -> impl Iterator<Item = usize> {
         let (levels, is_whole) = (agreed.levels, agreed.is_whole);
-        let above = prefixes(levels, self.segments_max).flat_map(|prefix| {
-            let from = self.by_loose.partition_point(|(text, _)| text.iter().copied().lt(below(prefix)));
-            self.by_loose[from..].iter().take_while(move |(text, _)| text.iter().copied().eq(below(prefix)))
+        // Where no route's text goes on with a stem, none is equal to a longer one.
+        let stems = path::stems(levels).take_while(|stem| {
+            self.from(path::loose(stem)).first().is_some_and(|(text, _)| begins(text, path::loose(stem)))
         });
-        let from = self.by_loose.partition_point(|(text, _)| text.iter().copied().lt(below(levels)));
-        let inside = self.by_loose[from..].iter().take_while(move |(text, _)| !is_whole && begins(text, below(levels)));
+        let above = prefixes(levels, self.segments_max).chain(stems).flat_map(|prefix| {
+            self.from(below(prefix)).iter().take_while(move |(text, _)| text.iter().copied().eq(below(prefix)))
+        });
+        let inside =
+            self.from(below(levels)).iter().take_while(move |(text, _)| !is_whole && begins(text, below(levels)));
         above.chain(inside).map(|(_, at)| *at)
     }
 
-    /// The first route of the file whose prefix `path` begins with.
-    fn first(&self, path: &str, method: &Method) -> Option<usize> {
-        let hits = prefixes(path, self.segments_max).filter_map(|prefix| self.by_prefix.get(prefix));
-        hits.filter_map(|hits| hits.iter().copied().find(|at| self.takes(*at, method))).min()
+    /// The loose texts from `text` on.
+    fn from(&self, text: impl Iterator<Item = u8> + Clone) -> &[(Vec<u8>, usize)] {
+        let from = self.by_loose.partition_point(|(other, _)| other.iter().copied().lt(text.clone()));
+        &self.by_loose[from..]
+    }
+
+    /// The first route of the file that `takes` the method, and whose prefix `path` begins with. `keeps` says which lengths of a prefix count.
+    fn first(&self, path: &str, takes: impl Fn(usize) -> bool, keeps: impl Fn(usize) -> bool) -> Option<usize> {
+        let prefixes = prefixes(path, self.segments_max).filter(|prefix| keeps(prefix.len()));
+        let hits = prefixes.filter_map(|prefix| self.by_prefix.get(prefix));
+        hits.filter_map(|hits| hits.iter().copied().find(|at| takes(*at))).min()
     }
 
     fn takes(&self, at: usize, method: &Method) -> bool {
         self.methods[at].is_empty() || self.methods[at].contains(method)
+    }
+
+    /// Whether some server would find this route by the method. Many take a HEAD for a GET.
+    fn may_take(&self, at: usize, method: Option<&Method>) -> bool {
+        method.is_none_or(|method| self.takes(at, method) || *method == Method::HEAD && self.takes(at, &Method::GET))
+    }
+
+    /// Whether every server would find this route by the method.
+    fn surely_takes(&self, at: usize, method: Option<&Method>) -> bool {
+        match method {
+            None => self.methods[at].is_empty(),
+            Some(&Method::HEAD) => self.takes(at, &Method::HEAD) && self.takes(at, &Method::GET),
+            Some(method) => self.takes(at, method),
+        }
     }
 
     fn route(&self, at: Option<usize>) -> &Arc<Route> {
@@ -168,6 +210,22 @@ impl Routes {
     pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         std::iter::once(&self.default).chain(&self.configured)
     }
+}
+
+/// Whether `method` is one that RFC 9110 or RFC 5789 defines.
+fn is_standard(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::HEAD
+            | Method::OPTIONS
+            | Method::PATCH
+            | Method::CONNECT
+            | Method::TRACE
+    )
 }
 
 /// What the loose texts of all paths at or below `levels` begin with.

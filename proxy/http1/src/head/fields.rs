@@ -26,8 +26,10 @@ pub enum Name {
     KeepAlive,
     /// `Max-Forwards`.
     MaxForwards,
-    /// `X-HTTP-Method-Override`, `X-HTTP-Method` and `X-Method-Override`: some frameworks take the method from them.
+    /// `X-HTTP-Method-Override` and its like: some frameworks take the method from them.
     MethodOverride,
+    /// `X-Original-URL`, `SCRIPT_NAME` and their like: some servers take the path, or a part of it, from them.
+    PathOverride,
     /// `Outrigger-Attempts`, this workspace's own field: known here so that removing it costs a bit and no comparison.
     Attempts,
     /// `Proxy-Authenticate`.
@@ -62,20 +64,43 @@ impl Name {
             (10, b'k') => (Name::KeepAlive, b"keep-alive"),
             (11, b'r') => (Name::RetryAfter, b"retry-after"),
             (12, b'm') => (Name::MaxForwards, b"max-forwards"),
-            (13, b'x') => (Name::MethodOverride, b"x-http-method"),
             (14, b'c') => (Name::ContentLength, b"content-length"),
             (14, b'h') => (Name::Http2Settings, b"http2-settings"),
             (15, b'i') => (Name::IdempotencyKey, b"idempotency-key"),
             (16, b'p') => (Name::ProxyConnection, b"proxy-connection"),
             (17, b't') => (Name::TransferEncoding, b"transfer-encoding"),
-            (17, b'x') => (Name::MethodOverride, b"x-method-override"),
             (18, b'o') => (Name::Attempts, b"outrigger-attempts"),
             (18, b'p') => (Name::ProxyAuthenticate, b"proxy-authenticate"),
             (19, b'p') => (Name::ProxyAuthorization, b"proxy-authorization"),
-            (22, b'x') => (Name::MethodOverride, b"x-http-method-override"),
+            (8..=22, b'x') | (9, b'p') | (11, b's') => return Name::overriding(text),
             _ => return Name::Other,
         };
         if text.eq_ignore_ascii_case(expected) { name } else { Name::Other }
+    }
+
+    /// The field that replaces the method or the path and whose name is `text`. Gateways make variables of names, so that `-` and `_` are the same to them.
+    fn overriding(text: &[u8]) -> Name {
+        let (name, candidates): (Name, &[&[u8]]) = match text.len() {
+            8 => (Name::MethodOverride, &[b"x-method"]),
+            9 => (Name::PathOverride, &[b"path-info"]),
+            11 => (Name::PathOverride, &[b"script-name"]),
+            13 if text[2] | 0x20 == b'h' => (Name::MethodOverride, &[b"x-http-method"]),
+            13 => (Name::PathOverride, &[b"x-rewrite-url", b"x-script-name"]),
+            14 => (Name::PathOverride, &[b"x-original-url", b"x-original-uri"]),
+            15 if text[2] | 0x20 == b'h' => (Name::MethodOverride, &[b"x-http-override"]),
+            15 => (Name::PathOverride, &[b"x-forwarded-uri"]),
+            17 => (Name::MethodOverride, &[b"x-method-override"]),
+            18 => (Name::PathOverride, &[b"x-forwarded-prefix"]),
+            21 => (Name::MethodOverride, &[b"x-http-methodoverride"]),
+            22 => (Name::MethodOverride, &[b"x-http-method-override"]),
+            _ => return Name::Other,
+        };
+        let is_same =
+            |byte: &u8, expected: &u8| byte.eq_ignore_ascii_case(expected) || (*byte, *expected) == (b'_', b'-');
+        let is_one = candidates
+            .iter()
+            .any(|expected| text.iter().zip(*expected).all(|(byte, expected)| is_same(byte, expected)));
+        if is_one { name } else { Name::Other }
     }
 
     const fn bit(self) -> u32 {
