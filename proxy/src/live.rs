@@ -140,12 +140,8 @@ fn build_upstream(
     let max = config.in_flight_max;
     let kept = old.map(|old| Arc::clone(&old.default.upstream.in_flight));
     let in_flight = kept.inspect(|in_flight| in_flight.set_max(max)).unwrap_or_else(|| InFlight::new(max));
-    let upstream = Arc::new(Upstream {
-        config: config.clone(),
-        endpoints,
-        in_flight,
-        metrics: metrics.upstream(&config.name),
-    });
+    let upstream =
+        Arc::new(Upstream { config: config.clone(), endpoints, in_flight, metrics: metrics.upstream(&config.name) });
     let builder = Builder { upstream: &upstream, old, metrics, now };
     let default = builder.route(DEFAULT_ROUTE, &config.policies, None, Own { budget: true, breaker: true });
     let configured = config.routes.iter().map(|route| {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use rand::{Rng, RngExt};
 
@@ -96,6 +97,13 @@ impl<T> Lease<T> {
         }
     }
 
+    /// A piece of the response's body came.
+    pub fn on_piece(&mut self, now: Instant) {
+        if let Some(permit) = &mut self.permit {
+            permit.on_piece(now);
+        }
+    }
+
     /// Settles the permit. The endpoint stays in use.
     pub fn settle_breaker<R: Rng, O: Observer<T>>(&mut self, class: Class, cx: &mut Context<'_, R, O>) {
         let (Some(breaker), Some(permit)) = (&self.endpoint.breaker, self.permit.take()) else { return };
@@ -144,8 +152,6 @@ fn pick(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;

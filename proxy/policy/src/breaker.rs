@@ -10,15 +10,15 @@
 //!
 //! **A permit is a lease.** An attempt needs a [`Permit`]. The permit carries the era in which it was given, and every change of state begins a
 //! new era, so a result from before a trip changes nothing after it. A probe's permit also expires: one that is not settled within `probe_lease`
-//! (a task is stuck or lost, or the downstream is slow) loses its place, and one that is dropped gives it back at once. So half-open cannot
+//! (a task is stuck or lost, or the downstream is slow) loses its place, and one that is dropped gives it back, for one spacing after the last probe. So half-open cannot
 //! stick, a defect that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
 //!
 //! **Only the endpoint decides.** No time that passes is a verdict: an expired lease says nothing, and its result still counts when it comes. A probe that takes
 //! long (a slow upload, a long poll) does not keep the others out: after [`Config::probe_spacing`] another one goes, after twice the spacing one more, and so on.
 //! The growing waits bound how many are out. A request is never refused for longer than the wait that is due.
 //!
-//! **A head is half a success.** A probe succeeds when its response has come whole, or when its body has gone on for one spacing after its head: a long
-//! stream must not keep the breaker half-open, and a response that breaks off at once must not close it. If the body of a probe breaks off after that, the closing was
+//! **A head is half a success.** A probe succeeds when its response has come whole, or when a byte of its body comes one spacing or more after its head: a long
+//! stream must not keep the breaker half-open, and neither a response that breaks off soon nor one that its downstream leaves soon may close it. If the body of a probe breaks off after that, the closing was
 //! wrong, and the breaker trips at once, with the next longer open time.
 //!
 //! **The open time doubles** with each trip up to a cap. Jitter shortens it, so that a fleet of sidecars does not probe in step. It
@@ -45,6 +45,7 @@ mod probes;
 mod types;
 use gate::Gate;
 use probes::Probes;
+pub(crate) use types::PROBE_SPACING_MAX;
 pub use types::{Config, Open, Reason, Snapshot, State, Transition};
 
 /// The result of [`Breaker::try_acquire`]: the permit or a refusal, and the change of state that the call may have caused.
@@ -79,8 +80,8 @@ pub struct Permit {
 struct Probe {
     breaker: Arc<Breaker>,
     number: u64,
-    /// Whether the head of a successful response has come.
-    has_head: bool,
+    /// When the head of a successful response came.
+    head_at: Option<Instant>,
 }
 
 /// No failure was counted yet.
@@ -278,7 +279,7 @@ impl Breaker {
             return Admission { permit: Err(Refusal { retry_at }), moved };
         }
         let number = turn.probes.add(now, self.config.probe_lease);
-        let probe = Box::new(Probe { breaker: Arc::clone(self), number, has_head: false });
+        let probe = Box::new(Probe { breaker: Arc::clone(self), number, head_at: None });
         Admission { permit: Ok(Permit { era: gate.era, probe: Some(probe) }), moved }
     }
 
@@ -302,7 +303,7 @@ impl Breaker {
         }
         // Every change of state adds one, so this is the closed era that the probes of `era` have opened.
         let opened = Gate { state: State::Closed, era: era + 1 };
-        if class != Class::Failure || !probe.has_head || gate != opened {
+        if class != Class::Failure || probe.head_at.is_none() || gate != opened {
             return None;
         }
         if now.saturating_duration_since(turn.since) < self.config.window {
@@ -311,6 +312,14 @@ impl Breaker {
         // It has stayed closed on other results since, so the failure is one of many.
         drop(turn);
         self.count_in(opened.era, true, now, rng)
+    }
+
+    /// A byte of the body of a probe's response came so late after its head that the probe passes. The next request finds the breaker closed.
+    fn on_going_on(&self, era: u64, number: u64, now: Instant) {
+        let mut turn = self.turn();
+        if self.gate() == (Gate { state: State::HalfOpen, era }) {
+            turn.probes.on_going_on(number, now);
+        }
     }
 
     fn close_if_passed(&self, turn: &mut Turn, now: Instant) -> Option<Transition> {
@@ -368,8 +377,15 @@ impl Permit {
     /// The head of a successful response came at `now`, and its body is under way. Only a probe's permit takes note: it passes if the body goes on.
     pub fn on_head(&mut self, now: Instant) {
         if let Some(probe) = &mut self.probe {
-            probe.has_head = true;
-            probe.breaker.turn().probes.on_head(probe.number, now, probe.breaker.config.probe_spacing());
+            probe.head_at = Some(now);
+        }
+    }
+
+    /// A piece of the response's body came at `now`.
+    pub fn on_piece(&mut self, now: Instant) {
+        let Some(Probe { breaker, number, head_at: Some(head_at) }) = self.probe.as_deref() else { return };
+        if now.saturating_duration_since(*head_at) >= breaker.config.probe_spacing() {
+            breaker.on_going_on(self.era, *number, now);
         }
     }
 }

@@ -6,7 +6,9 @@
 //! The class of a response is provisional at its head. [`Class::at_end`] makes it final when the body has ended: a body that breaks off
 //! turns a success into a failure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::breaker::PROBE_SPACING_MAX;
 
 /// How one attempt ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,8 +56,15 @@ pub enum BodyEnd {
     IdleTimeout,
     /// It ended early, in any way, after the downstream had delayed the exchange: it did not read the response, or did not send its own body on.
     Delayed,
-    /// The proxy or the downstream did not read it to its end. The endpoint had not broken it off.
+    /// The proxy or the downstream left it soon after its head. The endpoint had not broken it off, and nobody knows whether it would have.
     Abandoned,
+    /// The same, but the body had gone on for so long ([`goes_on`]) that the endpoint has done its part.
+    AbandonedGoingOn,
+}
+
+/// Whether a body goes on, by a piece of it that came at `now`. It is the same time after which such a piece is a success of a breaker's probe, at most.
+pub fn goes_on(head_at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(head_at) >= PROBE_SPACING_MAX
 }
 
 /// How a policy counts an outcome.
@@ -104,11 +113,13 @@ impl Class {
     }
 
     /// The final class of a response whose class at the head was `self`. The endpoint is judged by what it did, so a downstream that leaves a stream in the middle
-    /// takes nothing from it.
+    /// takes nothing from it. But a head alone is no success yet.
     pub fn at_end(self, end: BodyEnd) -> Class {
         match end {
-            BodyEnd::Whole | BodyEnd::Abandoned => self,
+            BodyEnd::Whole | BodyEnd::AbandonedGoingOn => self,
             BodyEnd::BrokenOff | BodyEnd::IdleTimeout => Class::Failure,
+            BodyEnd::Abandoned if self == Class::Success => Class::Neutral,
+            BodyEnd::Abandoned => self,
             BodyEnd::Delayed => Class::Neutral,
         }
     }
@@ -236,7 +247,9 @@ mod tests {
             assert_eq!(class.at_end(BodyEnd::BrokenOff), Class::Failure);
             assert_eq!(class.at_end(BodyEnd::IdleTimeout), Class::Failure);
             assert_eq!(class.at_end(BodyEnd::Delayed), Class::Neutral);
-            assert_eq!(class.at_end(BodyEnd::Abandoned), class, "the endpoint has done its part so far");
+            assert_eq!(class.at_end(BodyEnd::AbandonedGoingOn), class, "the endpoint has done its part so far");
+            let by_head = if class == Class::Success { Class::Neutral } else { class };
+            assert_eq!(class.at_end(BodyEnd::Abandoned), by_head, "a head is half a success and a whole failure");
         }
     }
 }

@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use outrigger_http1::head::ResponseHead;
 use outrigger_policy::balance::Lease;
+use outrigger_policy::call::Admission;
 use outrigger_policy::lag::Lag;
-use outrigger_policy::outcome::{BodyEnd, Class};
+use outrigger_policy::outcome::{BodyEnd, Class, goes_on};
 
 use super::attempt::{Arrived, Follows};
 use super::record::Record;
@@ -47,6 +48,9 @@ pub(super) struct Streaming {
     /// Provisional, by its head alone.
     class: Class,
     keep_alive: Option<Duration>,
+    head_at: Instant,
+    /// Whether pieces of the body have come for so long after the head that nothing more depends on it.
+    goes_on: bool,
     /// The worker's scheduling lag before the body.
     lag_before: Lag,
 }
@@ -76,7 +80,9 @@ impl Received {
             Follows::Body(keep_alive) => {
                 record.decide(now, |cx| lease.on_head(class, cx));
                 let has_ended = stream.has_body_ended();
-                let streaming = Streaming { stream, lease, class, keep_alive, lag_before: record.context.lag() };
+                let lag_before = record.context.lag();
+                let streaming =
+                    Streaming { stream, lease, class, keep_alive, head_at: now, goes_on: false, lag_before };
                 if has_ended { streaming.finish(record, now) } else { Source::Streaming(Box::new(streaming)) }
             }
         };
@@ -98,6 +104,24 @@ impl Streaming {
         }
         record.decide(now, |cx| lease.settle(class, cx));
         Source::Whole(Bytes::new(), class)
+    }
+
+    /// A piece of the body has come and more is to come. Breakers whose probe this is take note.
+    pub(super) fn on_piece(&mut self, admission: Option<&mut Admission>) {
+        if self.goes_on {
+            return;
+        }
+        let now = clock::now();
+        self.goes_on = goes_on(self.head_at, now);
+        self.lease.on_piece(now);
+        if let Some(admission) = admission {
+            admission.on_piece(now);
+        }
+    }
+
+    /// How the body has ended if it is left now.
+    pub(super) fn left(&self) -> BodyEnd {
+        if self.goes_on { BodyEnd::AbandonedGoingOn } else { BodyEnd::Abandoned }
     }
 
     /// Whether this process has stood still for long since the head, so that the endpoint may have tired of sending.

@@ -151,6 +151,7 @@ impl ResponseBody {
                 if streaming.stream.has_body_ended() {
                     self.finish();
                 } else {
+                    streaming.on_piece(self.admission.as_mut());
                     self.record.downstream.progress.set_awaits_endpoint(false);
                     self.record.downstream.progress.moved();
                 }
@@ -229,7 +230,8 @@ impl ResponseBody {
         };
         let record = &self.record;
         let is_delayed = || stood_still || record.downstream.progress.is_held_up() || record.upload.is_delayed(false);
-        let end = if end != BodyEnd::Abandoned && is_delayed() { BodyEnd::Delayed } else { end };
+        let is_left = matches!(end, BodyEnd::Abandoned | BodyEnd::AbandonedGoingOn);
+        let end = if !is_left && is_delayed() { BodyEnd::Delayed } else { end };
         let class = self.source.class().at_end(end);
         let source = std::mem::replace(&mut self.source, Source::BrokenOff(class));
         if let Source::Streaming(streaming) = source {
@@ -255,9 +257,10 @@ impl Uploading {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if matches!(self.source, Source::Streaming(_)) {
+        if let Source::Streaming(streaming) = &self.source {
             // An endpoint that stops in the middle has failed, although the proxy ended the connection.
-            self.fail(if self.record.has_idle_endpoint() { BodyEnd::IdleTimeout } else { BodyEnd::Abandoned });
+            let end = if self.record.has_idle_endpoint() { BodyEnd::IdleTimeout } else { streaming.left() };
+            self.fail(end);
         }
     }
 }

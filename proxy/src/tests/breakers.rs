@@ -89,7 +89,9 @@ fn a_probe_whose_client_disconnects_gives_its_place_to_the_next_request() {
         drop(leaving);
         settle().await;
         assert_eq!(bench.under_way(), (0, 0));
-        assert_eq!(bench.get("/").await.status, 200, "the place was given back");
+        assert_eq!(bench.get("/").await.status, 503, "the place was given back, for one spacing after the probe");
+        pass(Duration::from_millis(500)).await;
+        assert_eq!(bench.get("/").await.status, 200);
         assert_eq!(bench.metric("outrigger_requests_total", &["downstream_disconnect"]), 1.0);
         assert_eq!(bench.metric("outrigger_attempts_total", &["downstream_disconnect"]), 1.0);
     });
@@ -294,6 +296,57 @@ fn a_probe_whose_response_breaks_off_closes_nothing() {
 }
 
 #[test]
+fn a_head_closes_nothing_if_its_body_breaks_off_late_or_its_caller_leaves_first() {
+    // When each response breaks off, and of how many callers one leaves as soon as it has the head.
+    for (breaks_off_ms, leaves) in [(300, 2), (300, 1), (700, usize::MAX), (3_000, 2)] {
+        paused(async {
+            let net = Net::default();
+            let bench = after_an_outage(&net, &both(3)).await;
+            net.endpoint(A, move |_, mut peer| async move {
+                peer.request().await;
+                peer.say(HALF).await;
+                clock::sleep(Duration::from_millis(breaks_off_ms)).await;
+            });
+            for n in 1..=40 {
+                let mut client = bench.connect();
+                client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+                if n % leaves == 0 {
+                    client.response_to_head().await;
+                } else {
+                    client.response().await;
+                }
+                drop(client);
+                pass(Duration::from_millis(250)).await;
+            }
+            let closed = bench.metric("outrigger_breaker_transitions_total", &["probes_succeeded"]);
+            assert_eq!(closed, 0.0, "{breaks_off_ms} ms, one of {leaves} leaves");
+        });
+    }
+}
+
+#[test]
+fn callers_that_leave_a_hung_upstream_send_it_one_probe_for_each_spacing() {
+    paused(async {
+        let net = Net::default();
+        let bench = after_an_outage(&net, &both(3)).await;
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            peer.closed().await;
+        });
+        let before = net.arrived().len();
+        for _ in 0..200 {
+            let mut leaving = bench.connect();
+            leaving.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            pass(Duration::from_millis(50)).await;
+            drop(leaving);
+            settle().await;
+        }
+        let probes = net.arrived().len() - before;
+        assert!((18..=21).contains(&probes), "{probes} probes in 10 s");
+    });
+}
+
+#[test]
 fn a_closing_that_its_probes_body_belies_is_taken_back_at_once() {
     paused(async {
         let net = Net::default();
@@ -307,7 +360,7 @@ fn a_closing_that_its_probes_body_belies_is_taken_back_at_once() {
         stream.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
         settle().await;
         pass(Duration::from_millis(500)).await;
-        assert_eq!(bench.get("/").await.status, 200, "the body has gone on for one spacing");
+        assert_eq!(bench.get("/").await.status, 200, "the next probe succeeds");
         assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Closed));
         assert!(stream.response().await.is_none());
         settle().await;
@@ -338,6 +391,7 @@ fn a_stream_that_its_caller_leaves_ends_a_streak_of_failures() {
             let mut leaving = bench.connect();
             leaving.say("GET /events HTTP/1.1\r\nhost: backend\r\n\r\n").await;
             assert_eq!(leaving.response_to_head().await.expect("a head").status, 200);
+            pass(Duration::from_millis(1_100)).await;
             drop(leaving);
             pass(seconds(2)).await; // the next event cannot be written
         }

@@ -13,6 +13,9 @@ pub(super) struct Probes {
     leases: Vec<Lease>,
     next: u64,
     passed: u32,
+    /// When the last one was given, while a place is free whose probe has said nothing.
+    respaced_from: Option<Instant>,
+    last_given_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -25,10 +28,8 @@ struct Lease {
 /// How far a probe has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// There is no head yet. The probe loses its place at this moment.
-    Awaited { expires_at: Instant },
-    /// The head has come. The probe passes at this moment, if its body has not broken off.
-    Responding { passes_at: Instant },
+    /// There is no verdict yet. The probe loses its place at this moment.
+    Out { expires_at: Instant },
     /// It was counted among those that passed.
     Passed,
 }
@@ -36,22 +37,13 @@ enum Stage {
 impl Probes {
     /// Forgets all probes.
     pub(super) fn clear(&mut self) {
-        self.leases.clear();
-        self.passed = 0;
+        *self = Probes { next: self.next, ..Probes::default() };
     }
 
-    /// Applies what time has done: leases expire, and probes pass whose body has gone on for long enough.
+    /// Applies what time has done: leases expire. No probe passes by time.
     pub(super) fn catch_up(&mut self, now: Instant) {
-        let passed = &mut self.passed;
-        self.leases.retain_mut(|lease| match lease.stage {
-            Stage::Awaited { expires_at } => expires_at > now,
-            Stage::Responding { passes_at } => {
-                if passes_at <= now {
-                    lease.stage = Stage::Passed;
-                    *passed += 1;
-                }
-                true
-            }
+        self.leases.retain(|lease| match lease.stage {
+            Stage::Out { expires_at } => expires_at > now,
             Stage::Passed => true,
         });
     }
@@ -61,15 +53,17 @@ impl Probes {
         let number = self.next;
         self.next += 1;
         let expires_at = now.checked_add(lease).unwrap_or(now);
-        self.leases.push(Lease { number, given_at: now, stage: Stage::Awaited { expires_at } });
+        self.leases.push(Lease { number, given_at: now, stage: Stage::Out { expires_at } });
+        (self.last_given_at, self.respaced_from) = (Some(now), None);
         number
     }
 
-    /// The head of a success has come for this probe. Without an end of its body it passes after one spacing.
-    pub(super) fn on_head(&mut self, number: u64, now: Instant, spacing: Duration) {
-        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.number == number) {
-            lease.stage = Stage::Responding { passes_at: now.checked_add(spacing).unwrap_or(now) };
+    /// The body of this probe's response goes on. It passes, if its lease has expired, too, but never twice.
+    pub(super) fn on_going_on(&mut self, number: u64, now: Instant) {
+        if self.remove(number) != Some(Stage::Passed) {
+            self.passed += 1;
         }
+        self.leases.push(Lease { number, given_at: now, stage: Stage::Passed });
     }
 
     /// This probe has succeeded. It counts if its lease has expired, too, but never twice.
@@ -79,10 +73,13 @@ impl Probes {
         }
     }
 
-    /// This probe has ended and says nothing.
+    /// This probe has ended and says nothing. Its place is free one spacing after the last probe was given: or whoever comes next would take it at once, and callers
+    /// that leave early would send all that they have to an upstream that hangs.
     pub(super) fn give_back(&mut self, number: u64) {
         // Its lease may have expired.
-        let _ = self.remove(number);
+        if matches!(self.remove(number), Some(Stage::Out { .. })) {
+            self.respaced_from = self.last_given_at;
+        }
     }
 
     /// Whether enough of them have passed.
@@ -100,16 +97,19 @@ impl Probes {
         if self.have_passed(config) {
             return None;
         }
+        let spacing = config.probe_spacing();
         let taken = self.count_out().saturating_add(self.passed);
-        let surplus = taken.checked_sub(config.probes.get())?.saturating_add(1);
+        let Some(over) = taken.checked_sub(config.probes.get()) else {
+            return self.respaced_from?.checked_add(spacing);
+        };
         let youngest = self.out().map(|lease| lease.given_at).max()?;
-        let spaced = youngest.checked_add(config.probe_spacing() * surplus);
-        // A lease that expires, or a body that goes on for long enough, may come first.
-        let changes = self.out().filter_map(|lease| match lease.stage {
-            Stage::Awaited { expires_at: at } | Stage::Responding { passes_at: at } => Some(at),
+        let spaced = youngest.checked_add(spacing * over.saturating_add(1));
+        // A lease that expires may come first.
+        let expiries = self.out().filter_map(|lease| match lease.stage {
+            Stage::Out { expires_at } => Some(expires_at),
             Stage::Passed => None,
         });
-        changes.chain(spaced).min()
+        expiries.chain(spaced).min()
     }
 
     fn out(&self) -> impl Iterator<Item = &Lease> {

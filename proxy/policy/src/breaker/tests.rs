@@ -243,13 +243,41 @@ fn half_open_admits_no_more_than_its_probes_at_once_and_closes_after_as_many_suc
 }
 
 #[test]
-fn a_dropped_probe_gives_its_place_back_and_a_neutral_one_too() {
+fn a_place_that_is_given_back_without_a_verdict_is_free_one_spacing_after_the_last_probe() {
     let mut bench = Bench::new(config());
     bench.trip();
     bench.pass(SECOND);
-    drop(bench.permit());
-    assert_eq!(bench.attempt(Class::Neutral), None);
+    for is_dropped in [true, false] {
+        let probe = bench.permit();
+        let due = bench.now + SECOND;
+        bench.pass(SECOND / 10);
+        if is_dropped {
+            drop(probe);
+        } else {
+            assert_eq!(bench.settle(probe, Class::Neutral), None);
+        }
+        assert_eq!(bench.breaker.snapshot(bench.now).probes_out, 0);
+        assert!(!bench.breaker.admits(bench.now));
+        assert_eq!(bench.acquire().permit.expect_err("too soon").retry_at, due, "dropped: {is_dropped}");
+        bench.pass(SECOND * 9 / 10);
+        assert!(bench.breaker.admits(bench.now));
+    }
     assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+}
+
+#[test]
+fn callers_that_leave_at_once_send_no_more_probes_than_one_for_each_spacing() {
+    for probes in [1, 3] {
+        let mut bench = Bench::new(Config { probes: NonZeroU32::new(probes).expect("not zero"), ..config() });
+        bench.trip();
+        bench.pass(SECOND);
+        let mut sent = 0;
+        for _ in 0..1_000 {
+            sent += u32::from(bench.acquire().permit.is_ok()); // and dropped
+            bench.pass(SECOND / 100);
+        }
+        assert_eq!(sent, 10, "{probes} at once");
+    }
 }
 
 #[test]
@@ -305,25 +333,49 @@ fn an_expired_lease_gives_up_its_place_and_is_no_verdict_but_its_late_result_is_
 }
 
 #[test]
-fn a_head_alone_closes_nothing_and_a_body_that_goes_on_for_one_spacing_does() {
+fn no_time_passes_a_probe_but_a_piece_of_its_body_one_spacing_after_its_head_does() {
     let mut bench = Bench::new(config());
     bench.trip();
     bench.pass(SECOND);
     let mut stream = bench.permit();
+    stream.on_piece(bench.now);
     stream.on_head(bench.now);
     bench.pass(SECOND - Duration::from_nanos(1));
-    assert_eq!(bench.state(), State::HalfOpen);
-    assert_eq!(
-        bench.acquire().permit.expect_err("the head is too young").retry_at,
-        bench.now + Duration::from_nanos(1)
-    );
+    stream.on_piece(bench.now);
+    let due = bench.now + Duration::from_nanos(1);
+    assert_eq!(bench.acquire().permit.expect_err("the body is too young").retry_at, due);
     bench.pass(Duration::from_nanos(1));
+    let other = bench.permit();
+    assert!(other.is_probe(), "the head alone, however old, is no success");
+    drop(other);
+    stream.on_piece(bench.now);
     assert!(bench.breaker.admits(bench.now));
     let admission = bench.acquire();
     let moved = admission.moved.expect("the body goes on");
     assert_eq!((moved.from, moved.to, moved.reason), (State::HalfOpen, State::Closed, Reason::ProbesSucceeded));
     assert!(admission.permit.is_ok_and(|permit| !permit.is_probe()));
+    stream.on_piece(bench.now);
     assert_eq!(bench.settle(stream, Class::Success), None);
+}
+
+#[test]
+fn a_body_that_goes_on_after_its_probes_lease_passes_too_but_not_in_another_era() {
+    for is_late in [false, true] {
+        let mut bench = Bench::new(config());
+        bench.trip();
+        bench.pass(SECOND);
+        let mut stream = bench.permit();
+        stream.on_head(bench.now);
+        bench.pass(10 * SECOND);
+        if is_late {
+            assert_eq!(bench.attempt(Class::Failure).map(|m| m.to), Some(State::Open));
+            bench.pass(30 * SECOND);
+            drop(bench.permit());
+        }
+        stream.on_piece(bench.now);
+        bench.pass(SECOND);
+        assert_eq!(bench.permit().is_probe(), is_late);
+    }
 }
 
 #[test]
@@ -349,6 +401,7 @@ fn a_probe_whose_body_breaks_off_after_it_closed_the_breaker_trips_it_at_once() 
         let mut stream = bench.permit();
         stream.on_head(bench.now);
         bench.pass(SECOND);
+        stream.on_piece(bench.now);
         assert_eq!(bench.attempt(Class::Success), None);
         assert_eq!(bench.state(), State::Closed);
         bench.pass(closed_for);
@@ -368,6 +421,8 @@ fn a_body_that_goes_on_passes_once_and_not_again_when_it_is_whole() {
     let mut stream = bench.permit();
     stream.on_head(bench.now);
     bench.pass(SECOND);
+    stream.on_piece(bench.now);
+    stream.on_piece(bench.now);
     let second = bench.permit();
     assert_eq!(bench.settle(stream, Class::Success), None, "one of two");
     assert_eq!(bench.settle(second, Class::Success).map(|m| m.to), Some(State::Closed));

@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 /// The longest spacing of probes, whatever the open time is: callers wait for it while the upstream may be well.
-const PROBE_SPACING_MAX: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_SPACING_MAX: Duration = Duration::from_secs(1);
 
 impl Config {
     /// How long a probe has the upstream to itself. It is the shortest open time: that is how often the operator lets the breaker look.

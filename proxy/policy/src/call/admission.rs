@@ -1,5 +1,7 @@
 //! The right to be in flight.
 
+use std::time::Instant;
+
 use rand::Rng;
 
 use super::types::Policies;
@@ -53,6 +55,13 @@ impl Admission {
             Some(permit) if permit.is_probe() && class == Class::Success => permit.on_head(cx.now),
             Some(permit) if permit.is_probe() => self.settle(class, policies, cx),
             _ => {}
+        }
+    }
+
+    /// A piece of the response's body came at `now`.
+    pub fn on_piece(&mut self, now: Instant) {
+        if let Some(permit) = &mut self.permit {
+            permit.on_piece(now);
         }
     }
 

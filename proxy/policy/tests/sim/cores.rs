@@ -162,7 +162,8 @@ fn with_all_cores_at_work_one_breaker_opens_once_and_reports_it_once() {
     });
 }
 
-/// The breaker stays half-open: cores take probes and give them back without a result, and at the end of each step they take all there are.
+/// The breaker stays half-open: in every other step cores take probes and give them back without a result, and in the step after it, one spacing later, they take all
+/// there are.
 #[test]
 fn with_all_cores_at_work_three_probes_are_three_probes() {
     const PROBES: u32 = 3;
@@ -176,25 +177,25 @@ fn with_all_cores_at_work_three_probes_are_three_probes() {
     let (out, most, strangers) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let held: Mutex<Vec<Permit>> = Mutex::default();
     let hold = || held.lock().unwrap_or_else(PoisonError::into_inner);
-    let work = |_: &mut StdRng, _, now: Instant| {
+    let work = |_: &mut StdRng, step: u32, now: Instant| {
         for _ in 0..ATTEMPTS {
             let Ok(permit) = breaker.try_acquire(now + OPEN_FOR).permit else { continue };
             strangers.fetch_add(u32::from(!permit.is_probe()), Relaxed);
             most.fetch_max(out.fetch_add(1, Relaxed) + 1, Relaxed);
-            out.fetch_sub(1, Relaxed);
-            drop(permit);
-        }
-        // Other cores may still hold a probe, so a refusal is not final.
-        for _ in 0..ATTEMPTS {
-            if let Ok(permit) = breaker.try_acquire(now + OPEN_FOR).permit {
+            if step % 2 == 1 {
                 hold().push(permit);
+            } else {
+                out.fetch_sub(1, Relaxed);
+                drop(permit);
             }
         }
     };
-    side_by_side(300, Duration::from_millis(1), work, |step, now| {
+    side_by_side(300, OPEN_FOR, work, |step, now| {
         let permits = std::mem::take(&mut *hold());
+        out.store(0, Relaxed);
         let snapshot = breaker.snapshot(now + OPEN_FOR);
-        assert_eq!((permits.len(), snapshot.probes_out), (PROBES as usize, PROBES), "step {step}: held, known to be");
+        let held = if step % 2 == 1 { PROBES } else { 0 };
+        assert_eq!((permits.len(), snapshot.probes_out), (held as usize, held), "step {step}: held, known to be");
         assert_eq!(snapshot.state, State::HalfOpen, "step {step}");
         drop(permits);
         assert_eq!(breaker.snapshot(now + OPEN_FOR).probes_out, 0, "step {step}: all were given back");
