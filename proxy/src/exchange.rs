@@ -199,7 +199,12 @@ impl Exchange<'_> {
         let Exchange { call, sender, endpoints, .. } = self;
         let endpoints = endpoints.get_or_insert_with(|| sender.handle.upstream.endpoints.load());
         let upload = sender.upload.standing(sender.context.lag());
-        let scene = Scene { policies: &sender.handle.policies, endpoints, upload };
+        let forgiven = &|| {
+            // The tick may not have noticed yet.
+            sender.context.notice_lag(clock::now());
+            sender.forgiven(sender.context.lag())
+        };
+        let scene = Scene { policies: &sender.handle.policies, endpoints, upload, forgiven };
         record.decide(now, |cx| decide(call, &scene, cx))
     }
 

@@ -173,7 +173,7 @@ impl Call {
             attempts: self.attempts,
             is_idempotent: self.is_idempotent,
             is_replayable: scene.upload.is_replayable,
-            deadline: self.deadline(scene.policies, &scene.upload, cx.now),
+            deadline: self.deadline_in(scene, cx.now),
             has_endpoint: scene.endpoints.iter().any(|endpoint| endpoint.admits(cx.now)),
             waiting_limit: waiting.is_none().then_some(waiting_max),
         };
@@ -206,7 +206,7 @@ impl Call {
         self.further().kept = Some(number);
     }
 
-    /// When the request has to be over, by the state of its body at `now`.
+    /// When the request has to be over, by the state of its body at `now`, if nothing is forgiven to it.
     pub fn deadline(&self, policies: &Policies, upload: &Upload, now: Instant) -> Deadline {
         policies.timeouts.request_deadline(self.begun, upload, now)
     }
@@ -224,6 +224,11 @@ impl Call {
     /// Ends the decisions. What is left is the right to be in flight, which lasts until the response has ended.
     pub fn into_admission(self) -> Admission {
         self.admission
+    }
+
+    /// When the request has to be over. Time for which the process stood still does not count, as in [`Timeouts::attempt_end`](crate::deadline::Timeouts::attempt_end).
+    fn deadline_in<T>(&self, scene: &Scene<'_, T>, now: Instant) -> Deadline {
+        scene.policies.timeouts.request_deadline(self.begun + (scene.forgiven)(), &scene.upload, now)
     }
 
     fn further(&mut self) -> &mut Further {
@@ -245,7 +250,7 @@ impl Call {
             self.further().queues_until = None;
             return self.attempt(scene, cx);
         }
-        let deadline = self.deadline(scene.policies, &scene.upload, cx.now).at();
+        let deadline = self.deadline_in(scene, cx.now).at();
         // The deadline of a request whose body still arrives moves. The end of the queue does not.
         let until = *self.further().queues_until.get_or_insert(deadline);
         if cx.now < until {
@@ -350,7 +355,7 @@ impl Call {
     fn hold_until<T>(&mut self, none: NoEndpoint, scene: &Scene<'_, T>, now: Instant) -> Option<Instant> {
         let hold = scene.policies.hold?;
         let since = *self.further().held_since.get_or_insert(now);
-        let last = Deadline::after(since, hold).min(self.deadline(scene.policies, &scene.upload, now)).at();
+        let last = Deadline::after(since, hold).min(self.deadline_in(scene, now)).at();
         let next = match none {
             NoEndpoint::Unknown => last,
             NoEndpoint::AllOpen(open) => open.retry_at.min(last),

@@ -120,7 +120,7 @@ impl Sender {
     }
 
     /// How much of the lag is forgiven to the request so far.
-    fn forgiven(&self, lag: Lag) -> Duration {
+    pub(super) fn forgiven(&self, lag: Lag) -> Duration {
         self.forgiveness.borrow_mut().notice(lag)
     }
 

@@ -110,6 +110,28 @@ fn a_retry_whose_wait_ends_late_because_the_worker_stood_still_has_its_time() {
 }
 
 #[test]
+fn a_failure_that_came_while_the_worker_stood_still_is_retried_within_the_time_that_is_left() {
+    for stands_still in [0, 5] {
+        paused(async {
+            let net = Net::default();
+            net.endpoint(A, |_, mut peer| async move {
+                for response in [FAILED, OK] {
+                    peer.request().await;
+                    clock::sleep(Duration::from_millis(200)).await;
+                    peer.say(response).await;
+                }
+                peer.closed().await;
+            });
+            let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nrequest = \"1s\"\n")).await;
+            let mut client = asking(&bench, "/").await;
+            tokio::time::advance(seconds(stands_still)).await;
+            let seen = client.response().await.expect("a response");
+            assert_eq!(seen.status, 200, "{stands_still} s: {seen:?}");
+        });
+    }
+}
+
+#[test]
 fn a_reload_with_a_higher_limit_gives_its_slots_to_the_queue() {
     paused(async {
         let net = Net::default();

@@ -30,6 +30,7 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     pub(super) log: Log,
     pub(super) upload: Upload,
+    pub(super) forgiven: Duration,
 }
 
 #[derive(Default)]
@@ -98,7 +99,7 @@ impl World {
         };
         let endpoints = endpoints.iter().enumerate().map(endpoint).collect();
         let rng = StdRng::seed_from_u64(1);
-        World { policies, endpoints, now, rng, log: Log::default(), upload: Upload::NONE }
+        World { policies, endpoints, now, rng, log: Log::default(), upload: Upload::NONE, forgiven: Duration::ZERO }
     }
 
     pub(super) fn limit(&mut self, in_flight_max: u32) {
@@ -113,13 +114,16 @@ impl World {
 
     pub(super) fn poll(&mut self, call: &mut Call) -> Step<&'static str> {
         let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
-        call.poll(&Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload }, &mut cx)
+        let forgiven = &|| self.forgiven;
+        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload, forgiven };
+        call.poll(&scene, &mut cx)
     }
 
     pub(super) fn ended(&mut self, call: &mut Call, number: u32, lease: Lease<&'static str>, outcome: Outcome) {
         let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
         lease.settle(outcome.class(), &mut cx);
-        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload };
+        let forgiven = &|| self.forgiven;
+        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload, forgiven };
         call.ended(number, outcome, &scene, &mut cx);
     }
 
@@ -262,6 +266,20 @@ fn a_request_holds_its_slot_until_it_waits_and_gets_one_again_before_its_next_at
     assert_eq!((world.policies.in_flight.count(), world.policies.in_flight.waiting()), (1, 0));
     drop((call, lease));
     assert_eq!(world.policies.in_flight.count(), 0);
+}
+
+#[test]
+fn the_deadline_of_a_retry_leaves_out_what_is_forgiven() {
+    for (forgiven, is_retried) in [(0, false), (4, false), (5, true)] {
+        let mut world = World::new(&["a", "b"]);
+        world.forgiven = Duration::from_secs(forgiven);
+        let mut call = world.begin(true).expect("admitted");
+        let (_, lease) = world.attempt(&mut call);
+        world.now += Duration::from_secs(34);
+        world.ended(&mut call, 1, lease, FAILED);
+        let is_due = matches!(world.poll(&mut call), Step::Supersede { .. });
+        assert_eq!(is_due, is_retried, "34 s of 30 s, and {forgiven} s are forgiven");
+    }
 }
 
 #[test]

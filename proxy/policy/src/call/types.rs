@@ -54,6 +54,8 @@ pub struct Scene<'a, T> {
     pub endpoints: &'a [Arc<Endpoint<T>>],
     /// The current state of the request's body.
     pub upload: Upload,
+    /// How much of the scheduling lag since its beginning is forgiven to the request. Asked only when a deadline decides, which is rare.
+    pub forgiven: &'a dyn Fn() -> Duration,
 }
 
 /// What the driver has to do next.

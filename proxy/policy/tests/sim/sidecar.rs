@@ -272,7 +272,12 @@ impl Sidecar {
     }
 
     fn scene(&self) -> Scene<'_, usize> {
-        Scene { policies: &self.policies, endpoints: &self.endpoints, upload: Upload::NONE }
+        Scene {
+            policies: &self.policies,
+            endpoints: &self.endpoints,
+            upload: Upload::NONE,
+            forgiven: &|| Duration::ZERO,
+        }
     }
 
     /// Every breaker and what it counts.
