@@ -133,7 +133,7 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
                 Err(why) => return Poll::Ready(Some(Err(BodyError::Malformed(why)))),
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) if self.body.ends_with_connection() => {
+                Ok(0) if self.body.ends_with_connection() && !self.sending.has_failed => {
                     self.body = Decoder::Ended;
                     return Poll::Ready(None);
                 }

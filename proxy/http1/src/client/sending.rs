@@ -1,5 +1,6 @@
 //! A request that is being sent: its head, its framing, and a body that is read from its source only as fast as the server reads.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -23,6 +24,8 @@ pub(super) struct Sending<B> {
     pub(super) written: u64,
     /// Whether the rest cannot be sent. The response may still come.
     pub(super) is_cut: bool,
+    /// Whether a write took a failure of the connection from the stream. A socket reports it once, and reads after that show a clean end.
+    pub(super) has_failed: bool,
 }
 
 /// Which side broke the request off.
@@ -37,7 +40,15 @@ pub(super) enum Cut {
 impl<B> Default for Sending<B> {
     fn default() -> Sending<B> {
         let outgoing = WriteBuf::default();
-        Sending { outgoing, body: None, is_held: false, has_begun: false, written: 0, is_cut: false }
+        Sending {
+            outgoing,
+            body: None,
+            is_held: false,
+            has_begun: false,
+            written: 0,
+            is_cut: false,
+            has_failed: false,
+        }
     }
 }
 
@@ -97,7 +108,9 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             let before = self.outgoing.left();
             let written = self.outgoing.poll_write(cx, stream);
             self.written += (before - self.outgoing.left()) as u64;
-            if ready!(written).is_err() {
+            if let Err(error) = ready!(written) {
+                // A pipe is broken where the server ended its side before it stopped reading, so its end was a clean one.
+                self.has_failed = error.kind() != io::ErrorKind::BrokenPipe;
                 return self.cut(Cut::ByPeer);
             }
         }

@@ -1,11 +1,17 @@
 //! How far written bytes have come, over real sockets: the kernel's send buffer takes far more than the peer has read.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::time::Duration;
 
+use http::Method;
+use outrigger_http1::client::{ClientConn, ResponseEvent};
+use outrigger_http1::encode::BodyLength;
 use outrigger_http1::transport::{Delivery, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::{Frames, head, request};
 
 async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -65,4 +71,28 @@ async fn a_peer_that_has_acknowledged_nothing_shows_no_delivery() {
     let (near, far) = connection().await;
     assert_eq!(far.delivery(), None);
     drop(near);
+}
+
+#[tokio::test]
+async fn a_body_that_the_close_would_end_is_truncated_by_a_reset_that_a_write_has_taken_and_not_by_one_behind_its_end() {
+    for ends_first in [false, true] {
+        let (near, mut far) = connection().await;
+        let mut conn = ClientConn::new(near);
+        let put = head(Method::PUT, "/");
+        let piece = "x".repeat(100 << 20);
+        conn.begin(request(&put, BodyLength::Known(100 << 20), Frames::of(&[&piece], None)));
+        far.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").await.expect("there is room");
+        assert!(matches!(poll_fn(|cx| conn.poll_response(cx)).await, Ok(ResponseEvent::Final(_))));
+        if ends_first {
+            far.shutdown().await.expect("it is open");
+        }
+        // The server goes with most of the request unread.
+        drop(far);
+        poll_fn(|cx| conn.poll_finish_sending(cx)).await;
+        let half = poll_fn(|cx| conn.poll_body(cx)).await.expect("a piece").expect("it came before");
+        assert_eq!(half.into_data().expect("data"), "half");
+        let end = poll_fn(|cx| conn.poll_body(cx)).await;
+        assert_eq!(end.is_none(), ends_first, "{end:?}");
+        assert!(!conn.is_reusable());
+    }
 }
