@@ -46,7 +46,7 @@ pub struct ClientConn<S, B> {
     has_read: bool,
     /// Whether there was a request before the current one.
     is_reused: bool,
-    /// Whether no further request may begin.
+    /// Whether no further request may begin, as far as the head of the response shows.
     is_last: bool,
 }
 
@@ -118,7 +118,8 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
             self.sending.release();
             return Poll::Ready(Ok(ResponseEvent::Informational(head)));
         }
-        self.is_last = head.is_http10 || self.body.ends_with_connection() || says_close(&head.fields);
+        // A server that took the end of this request for a request of its own would answer that one in place of the next (RFC 9112 §9.3).
+        self.is_last = !self.is_sent() || head.is_http10 || self.body.ends_with_connection() || says_close(&head.fields);
         Poll::Ready(Ok(ResponseEvent::Final(head)))
     }
 
@@ -158,6 +159,11 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         self.sending.is_under_way()
     }
 
+    /// Whether all of the request has been written.
+    pub fn is_sent(&self) -> bool {
+        !self.sending.is_cut && !self.sending.is_unfinished()
+    }
+
     /// How many bytes of the request have been written so far, its head and its framing included.
     pub fn written(&self) -> u64 {
         self.sending.written
@@ -174,10 +180,10 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         self.stream.delivery()
     }
 
-    /// Whether another request may begin: both messages have ended exactly, and neither side has said that the connection ends.
+    /// Whether another request may begin: the request was sent whole before its response came, the response has ended exactly, and neither side has said that the
+    /// connection ends.
     pub fn is_reusable(&self) -> bool {
-        let is_sent = !self.sending.is_cut && !self.sending.is_unfinished();
-        is_sent && !self.is_last && self.body.has_ended() && self.incoming.is_empty()
+        !self.is_last && self.body.has_ended() && self.incoming.is_empty()
     }
 
     /// Gives up the read buffer of a reusable connection until its next request.

@@ -154,3 +154,34 @@ fn a_client_that_shuts_down_its_sending_side_still_gets_its_responses() {
         assert_eq!(bench.metric("outrigger_requests_total", &["downstream_disconnect"]), 1.0);
     });
 }
+
+#[test]
+fn no_request_goes_over_a_connection_whose_last_response_came_before_its_request_was_whole() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |n, mut peer| async move {
+            if n > 0 {
+                peer.request().await;
+                return peer.say(OK).await;
+            }
+            // It has no use for the body, takes it for a request, and its response to that for one to the next.
+            peer.head().await;
+            peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+            pass(Duration::from_millis(300)).await;
+            peer.say("0\r\n\r\n").await;
+            peer.head().await;
+            pass(seconds(1)).await;
+            peer.say("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled").await;
+            peer.closed().await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let body = "GET /smuggled HTTP/1.1\r\nhost: backend\r\n\r\n";
+        let mut client = bench.connect();
+        client.say(&format!("POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+        pass(Duration::from_millis(100)).await;
+        client.say(body).await;
+        assert_eq!(client.response().await.map(|seen| seen.status), Some(200));
+        assert_eq!(bench.get("/mine").await.body, "ok");
+        assert_eq!(net.dialed(), 2);
+    });
+}

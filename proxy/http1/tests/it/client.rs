@@ -202,7 +202,7 @@ async fn a_held_body_goes_when_it_is_released_or_the_server_says_anything() {
 }
 
 #[tokio::test]
-async fn an_early_response_ends_neither_the_request_nor_the_connection() {
+async fn an_early_response_does_not_end_the_request_and_its_connection_carries_no_other() {
     let (near, mut far) = duplex(1024);
     let mut conn = Client::new(near);
     let put = head(Method::PUT, "/");
@@ -221,7 +221,7 @@ async fn an_early_response_ends_neither_the_request_nor_the_connection() {
         }
     };
     tokio::join!(poll_fn(|cx| conn.poll_finish_sending(cx)), read);
-    assert!(!conn.is_sending() && conn.is_reusable() && conn.is_alive());
+    assert!(!conn.is_sending() && !conn.is_reusable() && conn.is_alive());
     drop(far);
     assert!(!conn.is_alive());
 }
