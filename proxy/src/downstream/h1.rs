@@ -143,8 +143,8 @@ pub async fn serve(context: Rc<Context>, stream: ByteStream) {
         if polled.is_ready() || !context.is_finishing() || may_begin || progress.phase() != Phase::Idle {
             return polled.map(Some);
         }
-        // Closing while the rest of a request arrives would reset the connection, and the client could lose the response.
-        Poll::Ready(Some(if conn.borrow().has_body_ended() { End::Done } else { End::Unread }))
+        // Closing while a request or the rest of one arrives would reset the connection, and the client could lose the response.
+        Poll::Ready(Some(End::Unread))
     })
     .await;
     (listed.reason, listed.side) = reason(progress.ending(), end);
@@ -243,8 +243,8 @@ async fn serve_requests(connection: Connection) -> End {
             downstream.progress.leave(false);
         }
         if is_last {
-            // More requests may already be on their way. Closing while they arrive would reset the connection, and the client could lose the response.
-            return if is_worn_out { End::Unread } else { End::Done };
+            // A client that did not ask for the end may have sent more requests. Closing while they arrive would reset the connection, and it could lose the response.
+            return if closes { End::Done } else { End::Unread };
         }
     }
 }

@@ -232,3 +232,23 @@ fn a_tunnel_is_not_idle_while_either_side_reads_from_the_buffer() {
         }
     });
 }
+
+#[test]
+fn a_drain_does_not_close_under_a_client_that_still_reads_its_last_response_though_it_has_sent_another_request() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[&format!("HTTP/1.1 200 OK\r\ncontent-length: 102400\r\n\r\n{}", "x".repeat(102_400))]);
+        let bench = Bench::new(&net, ONE).await;
+        let mut client = bench.connect_over(BUFFER_BYTES);
+        bench.shared.begin_drain();
+        client.say(&"GET / HTTP/1.1\r\nhost: backend\r\n\r\n".repeat(2)).await;
+        for _ in 0..100 {
+            client.take(1024).await;
+            pass(seconds(1)).await;
+            assert_eq!(bench.shared.connections(), 1);
+        }
+        client.take(1024).await;
+        pass(seconds(1)).await;
+        assert_eq!(bench.shared.connections(), 0);
+    });
+}
