@@ -90,8 +90,8 @@ pub struct Progress {
     is_uploading: Cell<bool>,
     /// Whether the downstream has shut down its sending side. Then nothing wakes the task when it disconnects.
     is_watched: Cell<bool>,
-    /// Whether a tunnel is to find out how far the bytes for its endpoint have come.
-    is_asked: Cell<bool>,
+    /// Set while the task is to find out how far the bytes for its endpoint have come: the last step forward that was known then.
+    asked_at: Cell<Option<u32>>,
     /// The stream of a connection that one exchange has to itself. Its [`Watched`] puts it here and takes it away; the worker's tick only looks at it.
     stream: RefCell<Option<ByteStream>>,
     /// The worker's current tick, shared with the worker. Reading a clock for every packet would cost too much for this accuracy.
@@ -113,7 +113,7 @@ impl Progress {
             is_blocked: Cell::new(false),
             is_uploading: Cell::new(false),
             is_watched: Cell::new(false),
-            is_asked: Cell::new(false),
+            asked_at: Cell::new(None),
             stream: RefCell::new(None),
             tick,
         }
@@ -150,7 +150,7 @@ impl Progress {
 
     /// Whether the worker's tick has to wake the task, so that it checks whether the downstream is still there.
     pub fn is_watched(&self) -> bool {
-        self.is_watched.get() || self.is_uploading.get() || self.is_asked.get()
+        self.is_watched.get() || self.is_uploading.get() || self.is_asked()
     }
 
     /// Notes a step forward.
@@ -175,14 +175,15 @@ impl Progress {
         self.stream.borrow().as_ref()?.delivery()
     }
 
-    /// Sets whether a tunnel is to find out how far the bytes for its endpoint have come, and whether that was set before.
+    /// Sets whether the task is to find out how far the bytes for its endpoint have come. Returns whether that was set before and there was no step forward since.
     pub fn ask(&self, is_asked: bool) -> bool {
-        self.is_asked.replace(is_asked)
+        let asked_at = is_asked.then(|| self.moved_at.get());
+        self.asked_at.replace(asked_at) == asked_at && is_asked
     }
 
-    /// Whether a tunnel is to find out how far the bytes for its endpoint have come.
+    /// Whether the task is to find out how far the bytes for its endpoint have come.
     pub fn is_asked(&self) -> bool {
-        self.is_asked.get()
+        self.asked_at.get().is_some()
     }
 
     /// Enters a response's body, which may stand still for `limit_ticks`.

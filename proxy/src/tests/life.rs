@@ -149,6 +149,63 @@ fn a_connection_that_idles_is_ended_in_time_although_the_worker_hardly_runs_and_
 }
 
 #[test]
+fn a_response_that_flows_is_not_ended_although_the_worker_runs_less_often_than_a_body_may_stand_still() {
+    paused(async {
+        let net = Net::default();
+        let go = std::rc::Rc::new(tokio::sync::Notify::new());
+        let going = std::rc::Rc::clone(&go);
+        net.endpoint(A, move |_, mut peer| {
+            let go = std::rc::Rc::clone(&going);
+            async move {
+                peer.request().await;
+                peer.say("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n").await;
+                for _ in 0..20 {
+                    go.notified().await;
+                    peer.say("x").await;
+                }
+            }
+        });
+        let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\nidle_body = \"1s\"\n")).await;
+        let mut client = bench.connect();
+        client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+        settle().await;
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_millis(1050)).await;
+            settle().await;
+            go.notify_one();
+            settle().await;
+        }
+        assert_eq!(client.response().await.map(|seen| seen.body.len()), Some(20));
+        assert_eq!(bench.endpoint_failures(), 0);
+    });
+}
+
+#[test]
+fn one_standstill_ends_no_head_and_no_idle_connection_before_what_came_meanwhile_is_read() {
+    paused(async {
+        for (begun, rest) in
+            [("GET / HT", "TP/1.1\r\nhost: backend\r\n\r\n"), ("", "GET / HTTP/1.1\r\nhost: backend\r\n\r\n")]
+        {
+            // Wherever in the second between two looks the standstill begins.
+            for after in 0..10 {
+                let net = Net::default();
+                net.responds(A, &[OK]);
+                let limits = "listen.head_timeout = \"1s\"\nlisten.idle_timeout = \"1s\"\n";
+                let bench = Bench::new(&net, &format!("{limits}{ONE}")).await;
+                pass(Duration::from_millis(20 + 100 * after)).await;
+                let mut client = bench.connect();
+                client.say(begun).await;
+                pass(Duration::from_millis(80)).await;
+                tokio::time::advance(seconds(3)).await;
+                settle().await;
+                client.say(rest).await;
+                assert_eq!(client.response().await.map(|seen| seen.status), Some(200), "{begun:?} {after}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
     paused(async {
         let net = Net::default();

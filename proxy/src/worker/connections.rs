@@ -96,10 +96,10 @@ impl Connections {
         }
     }
 
-    /// Ends the connections that have stood still for too long, and wakes the tasks that only this check wakes.
-    pub fn look(&self, limits: &Listen) {
+    /// Ends the connections that have stood still for too long, and wakes the tasks that only this check wakes. `forgiven` ticks count against none of them.
+    pub fn look(&self, limits: &Listen, forgiven: u32) {
         for entry in self.entries.borrow().values() {
-            if let Some(why) = overdue(&entry.progress, limits) {
+            if let Some(why) = overdue(&entry.progress, limits, forgiven) {
                 entry.progress.end(why);
                 entry.wake();
             } else if entry.progress.is_watched() {
@@ -164,7 +164,7 @@ fn merit(progress: &Progress, level: Level) -> Option<Merit> {
 }
 
 /// Why the connection has to end now, if it has to.
-fn overdue(progress: &Progress, limits: &Listen) -> Option<Ending> {
+fn overdue(progress: &Progress, limits: &Listen, forgiven: u32) -> Option<Ending> {
     let (limit, why) = match progress.phase() {
         Phase::Idle if progress.is_blocked() => {
             (progress.body_limit_ticks(), Ending::BodyIdleTimeout(Side::Downstream))
@@ -175,7 +175,7 @@ fn overdue(progress: &Progress, limits: &Listen) -> Option<Ending> {
         Phase::Body => (progress.body_limit_ticks(), Ending::BodyIdleTimeout(progress.awaited_side())),
         Phase::Tunnel => (progress.body_limit_ticks(), Ending::TunnelIdle),
     };
-    let is_over = || progress.ticks_still() >= limit;
+    let is_over = || progress.ticks_still() >= limit.saturating_add(forgiven);
     // A downstream that reads from the kernel's buffer goes forward although nothing is written.
     let is_read_from = matches!(why, Ending::Idle | Ending::TunnelIdle | Ending::BodyIdleTimeout(Side::Downstream));
     if is_over() && is_read_from {
