@@ -174,6 +174,19 @@ impl<S: Transport> ServerConn<S> {
         }
     }
 
+    /// Ready when a client that holds its body back has sent some of it all the same, or has ended. It is not asked for it.
+    pub fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.owes_continue {
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut room = ReadBuf::uninit(&mut room);
+            // The reading of the body reports a failure.
+            let _ = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
+            self.incoming.extend_from_slice(room.filled());
+            self.owes_continue = room.filled().is_empty();
+        }
+        Poll::Ready(())
+    }
+
     /// Whether bytes of the client lie before the end of what it sends: a part of the body, or the beginning of the next request. Nobody reads past them while a
     /// response is made, so [`ServerConn::poll_disconnected`] cannot see the end. Call [`ServerConn::is_disconnected`] now and then instead.
     pub fn has_unread(&self) -> bool {
@@ -324,7 +337,8 @@ impl<S: Transport> ServerConn<S> {
 
     fn begin(&mut self, head: RequestHead, body: Decoder) -> Next {
         self.traits = RequestTraits::of(&head);
-        self.owes_continue = self.traits.expects_continue && !body.has_ended();
+        // A client whose body has come behind the head does not wait.
+        self.owes_continue = self.traits.expects_continue && !body.has_ended() && self.incoming.is_empty();
         (self.body, self.is_responding) = (body, false);
         Next::Request(head)
     }

@@ -83,6 +83,15 @@ impl Stream {
         }
     }
 
+    /// Ready when the downstream has sent some of a body that it holds back, or none can come any more.
+    pub fn poll_unasked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Http1(conn) => conn.borrow_mut().poll_unasked(cx),
+            #[cfg(test)]
+            Stream::Double(_) => Poll::Pending,
+        }
+    }
+
     /// Sends an informational response, unless the downstream speaks HTTP/1.0, which has none.
     pub fn send_informational(&self, head: &ResponseHead) {
         match self {

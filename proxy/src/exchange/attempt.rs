@@ -187,8 +187,9 @@ impl Sender {
         let release = Alarm::default();
         let head = std::future::poll_fn(|cx| {
             loop {
+                // A downstream that sends its body all the same does not wait for the endpoint, and nobody could tell later whether the bytes are wanted.
                 if let Some(at) = release_at.filter(|_| stream.is_held())
-                    && release.poll_until(at, cx).is_ready()
+                    && (self.downstream.stream.poll_unasked(cx).is_ready() || release.poll_until(at, cx).is_ready())
                 {
                     stream.release_body();
                 }

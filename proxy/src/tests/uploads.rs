@@ -1,5 +1,8 @@
 //! Request bodies that come too slowly: the proxy ends them with a 408, and no breaker counts them against an endpoint.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::*;
 
 /// Limits neither the rate nor the whole time of an upload.
@@ -261,4 +264,40 @@ fn a_slow_upload_beside_its_response_does_not_keep_the_response_alive() {
         assert_eq!(bench.metric("outrigger_requests_total", &["downstream_disconnect"]), 1.0);
         check_nothing_is_left(&bench).await;
     });
+}
+
+#[test]
+fn a_body_that_comes_although_it_may_wait_for_a_100_reaches_an_endpoint_that_responds_early() {
+    for late in [false, true] {
+        paused(async move {
+            let net = Net::default();
+            let bodies = Rc::new(RefCell::new(Vec::new()));
+            let written = Rc::clone(&bodies);
+            net.endpoint(A, move |_, mut peer| {
+                let written = Rc::clone(&written);
+                async move {
+                    let head = peer.head().await.expect("a head");
+                    assert!(head.contains("expect: 100-continue\r\n"), "{head}");
+                    pass(Duration::from_millis(if late { 500 } else { 0 })).await;
+                    peer.say(OK).await;
+                    let body = peer.body(&head).await;
+                    written.borrow_mut().push(body.unwrap_or_else(|| "broken off".to_owned()));
+                }
+            });
+            let bench = Bench::new(&net, ONE).await;
+            let mut client = bench.connect();
+            let head = "POST / HTTP/1.1\r\nhost: backend\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+            if late {
+                client.say(head).await;
+                pass(Duration::from_millis(300)).await;
+                client.say("hello").await;
+            } else {
+                client.say(&format!("{head}hello")).await;
+            }
+            assert_eq!(client.response().await.map(|seen| seen.status), Some(200));
+            settle().await;
+            assert_eq!(*bodies.borrow(), ["hello"], "late: {late}");
+            check_nothing_is_left(&bench).await;
+        });
+    }
 }

@@ -269,3 +269,22 @@ async fn a_request_that_comes_early_is_kept_for_its_turn() {
     assert!(poll_fn(|cx| Poll::Ready(conn.poll_disconnected(cx).is_pending())).await);
     assert_eq!(head(&mut conn).await.path(), "/second");
 }
+
+#[tokio::test]
+async fn a_client_that_sends_its_body_unasked_is_not_asked_for_it() {
+    let text = "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    for comes_with_head in [true, false] {
+        let (mut conn, mut far) = having(&if comes_with_head { format!("{text}ok") } else { text.to_owned() }).await;
+        head(&mut conn).await;
+        assert_eq!(conn.owes_continue(), !comes_with_head);
+        if !comes_with_head {
+            assert!(poll_fn(|cx| Poll::Ready(conn.poll_unasked(cx).is_pending())).await);
+            far.write_all(b"ok").await.expect("room");
+        }
+        poll_fn(|cx| conn.poll_unasked(cx)).await;
+        assert!(!conn.owes_continue());
+        let frame = poll_fn(|cx| conn.poll_body(cx)).await.expect("data").expect("a whole one");
+        assert_eq!(frame.into_data().ok().as_deref(), Some(&b"ok"[..]));
+        assert_eq!(written(conn, far).await, "", "no 100");
+    }
+}
