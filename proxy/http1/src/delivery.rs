@@ -27,10 +27,17 @@ sockopt_impl!(
     [u32; 38]
 );
 
+/// The kernel's `TCP_CLOSE`, the state of a connection after a reset.
+const CLOSED: u8 = 7;
+
 impl Delivery {
-    /// By the kernel's account of a TCP socket. `None` if no byte is known to have reached the peer.
+    /// By the kernel's account of a TCP socket. `None` if no byte is known to have reached the peer, or if none can reach it any more.
     pub(crate) fn over_tcp(socket: &impl AsFd) -> Option<Delivery> {
         let info = getsockopt(socket, TcpInfo).ok()?;
+        let [state, ..] = info[0].to_ne_bytes();
+        if state == CLOSED {
+            return None;
+        }
         let [backoff, _options, _scale, _flags] = info[1].to_ne_bytes();
         let (retransmit_micros, unacknowledged_segments, unsent_bytes) = (info[2], info[6], info[36]);
         let since_sent = Duration::from_millis(info[11].into());

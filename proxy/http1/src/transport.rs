@@ -30,7 +30,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Whether the stream has failed since the last call, although no read or write has reported it. False where only a read or a write can find out.
     fn has_failed(&self) -> bool;
 
-    /// How far the bytes that were written have come. `None` if that cannot be known, or if nothing is known to reach the peer.
+    /// How far the bytes that were written have come. `None` if that cannot be known, or if nothing is known to reach the peer or can reach it any more.
     ///
     /// A write shows only that a send buffer had room, and a send buffer may hold megabytes. This may cost a system call; ask only when a decision depends on it.
     fn delivery(&self) -> Option<Delivery>;

@@ -33,7 +33,7 @@ pub(super) enum Source {
     Whole(Bytes, Class),
     /// From an endpoint.
     Streaming(Box<Streaming>),
-    /// From nowhere any more: the body has ended, but the request is still being sent.
+    /// From nowhere any more: the body has ended, but the endpoint has not taken all of the request.
     Uploading(Box<(Stream, Lease<Target>)>, Class),
     /// From nowhere: a tunnel to an endpoint begins.
     Tunnel(Box<(Stream, Lease<Target>)>, Class),
@@ -91,11 +91,11 @@ impl Received {
 }
 
 impl Streaming {
-    /// The body has ended as announced. Either the request is still being sent, or the connection goes back to the pool.
+    /// The body has ended as announced. Either the request is still on its way, or the connection goes back to the pool.
     pub(super) fn finish(self, record: &mut Record, now: Instant) -> Source {
         let Streaming { stream, mut lease, class, keep_alive, .. } = self;
         let class = class.at_end(BodyEnd::Whole);
-        if stream.is_sending() {
+        if stream.is_sending() || stream.undelivered().is_some() {
             record.decide(now, |cx| lease.settle_breaker(class, cx));
             return Source::Uploading(Box::new((stream, lease)), class);
         }

@@ -21,7 +21,7 @@ use crate::downstream::problem;
 use crate::downstream::progress::Ending;
 use crate::error::ProxyError;
 use crate::telemetry::labels::RequestOutcome;
-use crate::worker::connections::ticks;
+use crate::worker::connections::{note_delivery, ticks};
 
 /// The result of a request.
 pub enum Reply {
@@ -139,7 +139,12 @@ impl ResponseBody {
             Poll::Pending => {
                 // An endpoint that waits for more of the request owes nothing.
                 let is_owed = streaming.stream.is_sending() && self.record.upload.awaits_downstream();
-                self.record.downstream.progress.set_awaits_endpoint(!is_owed);
+                let progress = &self.record.downstream.progress;
+                progress.set_awaits_endpoint(!is_owed);
+                // It may still be reading what was written.
+                if progress.is_asked() {
+                    note_delivery(progress, streaming.stream.undelivered());
+                }
                 Poll::Pending
             }
             Poll::Ready(None) => {

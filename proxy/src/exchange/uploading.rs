@@ -1,7 +1,8 @@
 //! The rest of a request whose response has come already. An endpoint may respond before it has read the request, and read on (RFC 9112 §9.5).
 //!
 //! An exchange lives until both directions have ended. So the rest has the limits of every upload: a least rate and a time for the whole, which `too_slow` checks here,
-//! and `idle_body` between two pieces, which the worker's tick checks by the exchange's progress. No verdict follows from the rest, because the response gave it.
+//! and `idle_body` between two pieces, which the worker's tick checks by the exchange's progress. What the kernel has of a long body is not there yet: if the process
+//! or its pod ended then, it would be lost. So the exchange lives until the endpoint has taken that too. No verdict follows from the rest, because the response gave it.
 
 use std::task::{Context as Cx, Poll};
 
@@ -16,7 +17,7 @@ use crate::worker::connections::note_delivery;
 /// Why no more of a request is sent after its response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UploadEnd {
-    /// All of it has been sent, or one side has broken it off.
+    /// The endpoint has all of it, or one side has broken it off.
     Over,
     /// A time limit has passed. The downstream connection must end, because its request did not arrive whole.
     TooSlow,
@@ -44,7 +45,14 @@ pub(super) fn send_beside(stream: &mut Stream, record: &Record, cx: &mut Cx<'_>)
 pub(super) fn send_rest(stream: &mut Stream, record: &Record, cx: &mut Cx<'_>) -> Poll<UploadEnd> {
     let progress = &record.downstream.progress;
     match send(stream, record, cx) {
-        Sent::Over => Poll::Ready(UploadEnd::Over),
+        Sent::Over => {
+            let Some(delivery) = stream.undelivered() else { return Poll::Ready(UploadEnd::Over) };
+            note_delivery(progress, Some(delivery));
+            progress.set_awaits_endpoint(true);
+            // Nothing wakes the task when the kernel has delivered the rest, so the worker's tick does.
+            progress.set_watched();
+            Poll::Pending
+        }
         Sent::Going => {
             progress.set_awaits_endpoint(!record.upload.awaits_downstream());
             Poll::Pending

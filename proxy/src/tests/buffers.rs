@@ -233,6 +233,60 @@ fn a_tunnel_is_not_idle_while_either_side_reads_from_the_buffer() {
     });
 }
 
+/// An endpoint that responds a second after the head and reads `taken` of a body of 100 KiB at 4 KiB a second, out of a buffer that holds all of it. Then it leaves if
+/// `leaves`.
+fn early_endpoint(net: &Net, taken: usize, leaves: bool) {
+    net.buffers(BUFFER_BYTES);
+    net.endpoint(A, move |_, mut peer| async move {
+        peer.head().await;
+        pass(seconds(1)).await;
+        peer.say(OK).await;
+        let mut read = 0;
+        while read < taken {
+            pass(seconds(1)).await;
+            read += peer.take(4096).await;
+        }
+        if !leaves {
+            std::future::pending::<()>().await;
+        }
+    });
+}
+
+#[test]
+fn a_request_is_in_flight_until_the_endpoint_has_read_it_though_its_response_has_ended_and_the_buffer_has_the_rest() {
+    // All of the body at 4 KiB a second; nothing more after 40 KiB; the connection breaks then; the limit of the upload and `idle_body`.
+    for (taken, leaves, limits, expected) in [
+        (100, false, "idle_body = \"5s\"", 20..=30),
+        (40, false, "idle_body = \"5s\"", 14..=18),
+        (40, true, "idle_body = \"5s\"", 8..=12),
+        (100, false, "idle_body = \"5s\"\nupload = \"10s\"", 13..=16),
+    ] {
+        paused(async move {
+            let net = Net::default();
+            early_endpoint(&net, taken * 1024, leaves);
+            let bench = Bench::new(&net, &format!("{ONE}\n[upstreams.backend.timeouts]\n{limits}\n")).await;
+            let mut client = bench.connect();
+            let head = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 102400\r\n\r\n";
+            client.say(&(head.to_owned() + &"x".repeat(100 * 1024))).await;
+            assert_eq!(client.response().await.map(|seen| seen.status), Some(200));
+            let started = clock::now();
+            bench.order(crate::worker::Order::Finish);
+            while bench.shared.requests().1 == 1 && clock::now() - started < seconds(100) {
+                assert_eq!(bench.under_way(), (1, 1));
+                pass(seconds(1)).await;
+            }
+            let after = (clock::now() - started).as_secs();
+            assert!(expected.contains(&after), "{taken} {leaves} {limits}: {after} s");
+            let ended = ["reason=\"body_idle_timeout\"", "side=\"upstream\""];
+            pass(seconds(1)).await;
+            let is_whole = taken == 100 && !limits.contains("upload");
+            let is_cut = f64::from(u8::from(!is_whole && !leaves));
+            assert_eq!(bench.metric("outrigger_connections_closed_total", &ended), is_cut, "{taken} {leaves}");
+            assert_eq!((bench.under_way(), bench.endpoint_failures()), ((0, 0), 0));
+        });
+    }
+}
+
 #[test]
 fn a_drain_does_not_close_under_a_client_that_still_reads_its_last_response_though_it_has_sent_another_request() {
     paused(async {

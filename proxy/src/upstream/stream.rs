@@ -13,7 +13,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use outrigger_http1::client::{ClientConn, OutgoingRequest, ResponseEvent, SendError, SendErrorKind};
-use outrigger_http1::encode::BodyLength;
 use outrigger_http1::parse::{BodyError, Refusal};
 use outrigger_http1::transport::{Delivery, Room, Transport};
 use outrigger_policy::outcome::Outcome;
@@ -25,7 +24,7 @@ use crate::downstream::upload::Replay;
 use crate::error::ProxyError;
 use crate::transport::ByteStream;
 
-/// Shorter bodies are in the peer's kernel when its response comes, and need not be asked after.
+/// A shorter request is in the peer's kernel when its response comes, and need not be asked after.
 const LONG_BYTES: u64 = 64 * 1024;
 
 /// The upstream side of one exchange. Dropping it ends the exchange at once.
@@ -40,8 +39,6 @@ pub struct Http1 {
     endpoint: Counted,
     _socket: Socket,
     born: Instant,
-    /// Whether the body of the last request may have been more than a server takes in before it reads.
-    is_long: bool,
 }
 
 /// An attempt that failed before the head of a response came.
@@ -56,7 +53,7 @@ impl Stream {
     /// A stream over `bytes`, a new connection to `endpoint` with its `socket`.
     pub fn http1(bytes: ByteStream, endpoint: &Arc<Endpoint>, socket: Socket, born: Instant) -> Stream {
         let (conn, endpoint) = (ClientConn::new(bytes), Counted::new(endpoint));
-        Stream::Http1(Box::new(Http1 { conn, endpoint, _socket: socket, born, is_long: false }))
+        Stream::Http1(Box::new(Http1 { conn, endpoint, _socket: socket, born }))
     }
 
     /// The same stream; `room` says how much it may read at once.
@@ -82,11 +79,6 @@ impl Stream {
     /// Begins a request. Nothing is sent before [`Stream::poll_response`].
     pub fn begin(&mut self, request: OutgoingRequest<'_, Replay>) {
         let Stream::Http1(http1) = self;
-        http1.is_long = match request.length {
-            BodyLength::None => false,
-            BodyLength::Known(length) => length > LONG_BYTES,
-            BodyLength::Unknown => true,
-        };
         http1.conn.begin(request);
     }
 
@@ -157,11 +149,19 @@ impl Stream {
         http1.conn.delivery()
     }
 
-    /// Whether its connection can carry another request, which must not wait behind a body that the endpoint has answered and not taken yet.
+    /// How far the request has come if it has been written whole and the endpoint has not taken all of it yet. Costs a system call only for a long request.
+    pub fn undelivered(&self) -> Option<Delivery> {
+        let Stream::Http1(http1) = self;
+        if http1.conn.written() <= LONG_BYTES || !http1.conn.is_sent() {
+            return None;
+        }
+        http1.conn.delivery().filter(|delivery| !delivery.is_complete)
+    }
+
+    /// Whether its connection can carry another request.
     pub fn is_reusable(&self) -> bool {
         let Stream::Http1(http1) = self;
-        let is_delivered = || http1.conn.delivery().is_none_or(|delivery| delivery.is_complete);
-        http1.conn.is_reusable() && (!http1.is_long || is_delivered())
+        http1.conn.is_reusable()
     }
 
     /// Gives up the read buffer of a reusable connection until its next request.
