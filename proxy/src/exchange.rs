@@ -55,10 +55,12 @@ const SUPERSEDED_GRACE: Duration = Duration::from_millis(5);
 pub async fn run(context: &Rc<Context>, downstream: &Rc<Downstream>, head: RequestHead) -> Reply {
     let mut record = Record::begin(context, downstream, Some(&head.method), clock::now());
     let is_last = || context.shared.is_draining();
+    // A connection costs memory too.
+    let is_last_after = |error: &ProxyError| is_last() || matches!(error, ProxyError::MemoryLimit);
     let admitted = admit(&mut record, &head);
     let Admitted { call, handle, sending } = match admitted {
         Ok(admitted) => admitted,
-        Err(error) => return Reply::Response(response::refuse(record, &error, None, is_last())),
+        Err(error) => return Reply::Response(response::refuse(record, &error, None, is_last_after(&error))),
     };
     let sender = Sender::new(&mut record, handle, head, sending);
     let mut exchange = Exchange { call, sender: &sender, endpoints: None, last: None };
@@ -67,7 +69,7 @@ pub async fn run(context: &Rc<Context>, downstream: &Rc<Downstream>, head: Reque
     match result {
         Ok(received) => response::pass_on(record, received, admission, is_last()),
         Err(Failure { error, class }) => {
-            Reply::Response(response::refuse(record, &error, Some((admission, class)), is_last()))
+            Reply::Response(response::refuse(record, &error, Some((admission, class)), is_last_after(&error)))
         }
     }
 }

@@ -66,6 +66,9 @@ impl Connections {
     /// First heads that have not come whole, the largest first. Then connections whose clients do not read, and idle ones, each by how long they have stood still. A
     /// [`Level::Critical`] ends exchanges as well.
     pub fn shed(&self, memory: &Meter, level: Level) {
+        if memory.excess() == 0 {
+            return;
+        }
         let entries = self.entries.borrow();
         let mut ranked: Vec<_> =
             entries.values().filter_map(|entry| Some((merit(&entry.progress, level)?, entry))).collect();
@@ -142,7 +145,7 @@ enum Class {
     PartialHead,
     /// Its client does not read.
     Blocked,
-    /// Between requests, or with little of a head, for a second at least: the request of a younger one may be on its way.
+    /// Between requests, or with little of a head. For a second at least below [`Level::Critical`]: the request of a younger one may be on its way.
     Idle,
     /// An exchange that moves.
     Exchange,
@@ -155,7 +158,7 @@ fn merit(progress: &Progress, level: Level) -> Option<Merit> {
         _ if progress.ending().is_some() => return None,
         Phase::Head if head > CONNECTION_BYTES => (Class::PartialHead, head, head),
         _ if progress.is_blocked() => (Class::Blocked, 0, EXCHANGE_BYTES),
-        Phase::Head | Phase::Idle if still < TICKS_PER_LOOK => return None,
+        Phase::Head | Phase::Idle if still < TICKS_PER_LOOK && level < Level::Critical => return None,
         Phase::Head | Phase::Idle => (Class::Idle, 0, CONNECTION_BYTES),
         Phase::Exchange | Phase::Body | Phase::Tunnel if level < Level::Critical => return None,
         Phase::Exchange | Phase::Body | Phase::Tunnel => (Class::Exchange, 0, EXCHANGE_BYTES),
