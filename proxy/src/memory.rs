@@ -184,15 +184,15 @@ impl Meter {
         Rc::new(meter)
     }
 
-    /// The level of the heap, without what connections that end will free.
+    /// The level of the heap as it is. What connections will free when they end is not free yet, so it lets nothing else in.
     pub fn level(&self) -> Level {
         self.memory.level_of(self.used())
     }
 
-    /// How many bytes are to be freed, so that a sixteenth of the limit is free again. Freeing some more at once makes it rarer.
+    /// How many bytes are to be freed, so that a sixteenth of the limit is free again, beside those that are promised. Freeing some more at once makes it rarer.
     pub fn excess(&self) -> usize {
         let max = self.memory.max();
-        self.used().saturating_sub(max - max / 16)
+        self.used().saturating_sub(self.promised.get()).saturating_sub(max - max / 16)
     }
 
     /// Notes that a connection of `bytes` is about to end.
@@ -213,7 +213,7 @@ impl Meter {
         if let Some(grown) = self.memory.grown.get(self.number) {
             grown.store(count - self.mark.get(), Relaxed);
         }
-        self.memory.used().saturating_sub(self.promised.get())
+        self.memory.used()
     }
 
     /// What the thread has allocated and not freed. What another thread frees stays in it, until the next measure.
@@ -237,6 +237,10 @@ impl Counts {
 impl Room for Meter {
     fn read_bytes(&self, wanted: usize) -> usize {
         if self.level() >= Level::Scarce { wanted.min(SMALL_READ) } else { wanted }
+    }
+
+    fn has_room(&self) -> bool {
+        self.level() < Level::Full
     }
 }
 
@@ -307,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_soon_counts_as_freed_until_it_has_ended() {
+    fn what_is_promised_asks_for_no_more_and_lets_nothing_in_before_it_is_free() {
         let memory = Arc::new(Memory::new(10 * MIB, 1));
         let meter = Meter::new(&memory, 0);
         let held: Vec<u8> = Vec::with_capacity(10 * MIB);
@@ -315,7 +319,7 @@ mod tests {
         let excess = meter.excess();
         assert!(excess > MIB / 2, "{excess}");
         meter.promise(excess);
-        assert_eq!((meter.level(), meter.excess()), (Level::Scarce, 0));
+        assert_eq!((meter.level(), meter.excess()), (Level::Full, 0));
         drop(held);
         meter.keep_promise(excess);
         assert_eq!(meter.level(), Level::Free);

@@ -24,7 +24,7 @@ pub use self::request::{OutgoingRequest, SendError, SendErrorKind};
 use self::sending::{Cut, Sending};
 use crate::head::ResponseHead;
 use crate::parse::{BodyError, Decoder, Heads, Limits, RequestKind};
-use crate::reading::{poll_head, read_bytes};
+use crate::reading::{Read, poll_head, read_bytes};
 use crate::traits::says_close;
 use crate::transport::{Delivery, Room, Transport};
 
@@ -75,7 +75,7 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
         }
     }
 
-    /// From now on `room` says how much of a body may be read at once.
+    /// From now on `room` says how much may be read at once.
     pub fn set_room(&mut self, room: Rc<dyn Room>) {
         self.room = Some(room);
     }
@@ -216,9 +216,12 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
 
     /// The next head, informational or final.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
-        let read = poll_head(&mut self.stream, &mut self.incoming, |bytes| self.heads.response(bytes), cx);
-        let Some((head, body)) = ready!(read).map_err(SendErrorKind::Malformed)? else {
-            return Poll::Ready(Err(SendErrorKind::Closed));
+        let room = self.room.as_ref();
+        let read = poll_head(&mut self.stream, &mut self.incoming, room, |bytes| self.heads.response(bytes), cx);
+        let (head, body) = match ready!(read).map_err(SendErrorKind::Malformed)? {
+            Read::Whole(head, body) => (head, body),
+            Read::End => return Poll::Ready(Err(SendErrorKind::Closed)),
+            Read::NoRoom => return Poll::Ready(Err(SendErrorKind::NoRoom)),
         };
         (self.body, self.has_read) = (body, true);
         Poll::Ready(Ok(head))

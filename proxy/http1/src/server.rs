@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use crate::encode::{BodyLength, Framing, WriteBuf, WrongLength, write_framing, write_response};
 use crate::head::{RequestHead, ResponseHead, write_field};
 use crate::parse::{BodyError, Decoder, Heads, Limits, Refusal};
-use crate::reading::{READ_BYTES, poll_head, read_bytes};
+use crate::reading::{READ_BYTES, Read, poll_head, read_bytes};
 use crate::traits::RequestTraits;
 use crate::transport::{Room, Transport};
 
@@ -95,7 +95,7 @@ impl<S: Transport> ServerConn<S> {
         }
     }
 
-    /// From now on `room` says how much of a body may be read at once.
+    /// From now on `room` says how much may be read at once. Its user has to end a [partial head](ServerConn::has_partial_head) for which there is no room.
     pub fn set_room(&mut self, room: Rc<dyn Room>) {
         self.room = Some(room);
     }
@@ -152,6 +152,10 @@ impl<S: Transport> ServerConn<S> {
                 Ok(Some(frame)) => {
                     // A client that has begun to send its body needs no 100.
                     self.owes_continue = false;
+                    if self.incoming.is_empty() && self.body.has_ended() {
+                        // The memory of a long piece does not stay with an idle connection.
+                        self.incoming = BytesMut::new();
+                    }
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Ok(None) if self.body.has_ended() => return Poll::Ready(None),
@@ -327,11 +331,17 @@ impl<S: Transport> ServerConn<S> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Refusal>> {
-        let read = poll_head(&mut self.stream, &mut self.incoming, |bytes| self.heads.request(bytes), cx);
+        let room = self.room.as_ref();
+        let read = poll_head(&mut self.stream, &mut self.incoming, room, |bytes| self.heads.request(bytes), cx);
         Poll::Ready(Ok(match ready!(read)? {
-            Some((head, body)) => self.begin(head, body),
-            None if self.incoming.is_empty() => Next::End,
-            None => Next::Broken,
+            Read::Whole(head, body) => self.begin(head, body),
+            Read::End if self.incoming.is_empty() => Next::End,
+            Read::End => Next::Broken,
+            Read::NoRoom => {
+                // Its turn comes again behind all others, and those that have to end free their memory first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }))
     }
 

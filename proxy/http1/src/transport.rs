@@ -11,10 +11,13 @@ use tokio::net::TcpStream;
 
 pub use crate::delivery::Delivery;
 
-/// Says how much of a long body may be read at once. Its user can lend less memory when many connections want some.
+/// Says how much of a long body may be read at once, and whether a long head may become longer. Its user can lend less memory when many connections want some.
 pub trait Room {
     /// How many bytes may be read at once where `wanted` would be useful; never none. Asked only for more than a few KiB.
     fn read_bytes(&self, wanted: usize) -> usize;
+
+    /// Whether more may be read of a head that has not come whole and is no longer small. Asked before each such read.
+    fn has_room(&self) -> bool;
 }
 
 /// A byte stream that can carry HTTP/1.1.

@@ -43,6 +43,8 @@ pub enum Outcome {
     EndedAwaitingBody,
     /// Another attempt of the same request was faster: this one was cancelled, or the other one has read what it needed of the body.
     Superseded,
+    /// The proxy had no memory for the rest of the response's head.
+    MemoryLimit,
 }
 
 /// How the body of a response ended.
@@ -140,6 +142,7 @@ impl Outcome {
             Outcome::DownstreamError => "downstream_error",
             Outcome::EndedAwaitingBody => "ended_awaiting_body",
             Outcome::Superseded => "superseded",
+            Outcome::MemoryLimit => "memory_limit",
         }
     }
 
@@ -154,7 +157,7 @@ impl Outcome {
             Outcome::Reset { reused: false } => Class::Failure,
             // The keep-alive race is no failure: the upstream was free to close an idle connection.
             Outcome::Unsent | Outcome::Reset { reused: true } => Class::Neutral,
-            Outcome::NoLocalSocket | Outcome::Superseded => Class::Neutral,
+            Outcome::NoLocalSocket | Outcome::Superseded | Outcome::MemoryLimit => Class::Neutral,
             Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::EndedAwaitingBody => Class::Neutral,
         }
     }
@@ -178,7 +181,8 @@ impl Outcome {
             | Outcome::DownstreamDisconnect
             | Outcome::DownstreamError
             | Outcome::EndedAwaitingBody
-            | Outcome::Superseded => Processed::Perhaps,
+            | Outcome::Superseded
+            | Outcome::MemoryLimit => Processed::Perhaps,
         }
     }
 
@@ -233,9 +237,13 @@ mod tests {
         for outcome in [Outcome::Unsent, Outcome::Reset { reused: true }] {
             assert_eq!((outcome.class(), outcome.call_class()), (Class::Neutral, Class::Failure), "{outcome:?}");
         }
-        for outcome in
-            [Outcome::NoLocalSocket, Outcome::DownstreamError, Outcome::EndedAwaitingBody, Outcome::Superseded]
-        {
+        for outcome in [
+            Outcome::NoLocalSocket,
+            Outcome::DownstreamError,
+            Outcome::EndedAwaitingBody,
+            Outcome::Superseded,
+            Outcome::MemoryLimit,
+        ] {
             assert_eq!((outcome.class(), outcome.call_class()), (Class::Neutral, Class::Neutral), "{outcome:?}");
         }
     }

@@ -210,7 +210,7 @@ impl Conditions {
                 self.reset.then_some(Reason::Reset)
             }
             Outcome::AttemptTimedOut => self.attempt_timeout.then_some(Reason::AttemptTimeout),
-            Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::Superseded => None,
+            Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::Superseded | Outcome::MemoryLimit => None,
         }
     }
 }

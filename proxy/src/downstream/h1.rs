@@ -26,7 +26,7 @@ use crate::memory::{Level, Meter};
 use crate::telemetry::events::Event;
 use crate::transport::ByteStream;
 use crate::worker::connections::{Entry, TICK, TICKS_PER_LOOK};
-use crate::worker::context::Context;
+use crate::worker::context::{Context, SMALL_HEAD};
 
 /// How long an idle connection stays open at the end of a drain. One that was just accepted is about to bring its first request.
 const LAST_CHANCE_TICKS: u32 = 2;
@@ -75,8 +75,13 @@ impl Connection {
                 progress.enter(Phase::Head);
             }
             progress.set_head_bytes(conn.buffered());
-            if self.context.memory().level() >= Level::Full {
-                self.context.relieve(Level::Full);
+            let is_full = self.context.memory().level() >= Level::Full;
+            let left = if is_full { self.context.relieve(Level::Full) } else { Level::Free };
+            if left >= Level::Critical && conn.buffered() > SMALL_HEAD {
+                // Others that end for it have not freed theirs yet, so this one ends as well, and frees its own at once.
+                drop(conn.take_early());
+                progress.end(Ending::MemoryLimit);
+                cx.waker().wake_by_ref();
             }
         }
         next

@@ -1,6 +1,9 @@
 //! Memory and sockets, over all connections together: what gives way when they run out, and that an honest request is served.
 
+use std::rc::Rc;
+
 use proptest::prelude::*;
+use tikv_jemalloc_ctl::thread;
 
 use super::*;
 
@@ -24,6 +27,124 @@ fn ballast(mib: usize) -> Vec<u8> {
 /// How many connections ended for lack of memory.
 fn shed(bench: &Bench) -> f64 {
     bench.metric("outrigger_connections_closed_total", &["reason=\"memory_limit\""])
+}
+
+/// The heap, counted at this moment.
+fn used_now(bench: &Bench) -> usize {
+    let _level = bench.worker.context().memory().level();
+    bench.shared.memory.used()
+}
+
+/// What this thread has allocated and not freed.
+fn allocated() -> usize {
+    let (all, freed) = (thread::allocatedp::read(), thread::deallocatedp::read());
+    usize::try_from(all.expect("jemalloc").get() - freed.expect("jemalloc").get()).expect("a size")
+}
+
+/// Lets all tasks run as [`settle`] does; the most that was allocated meanwhile, whenever each of them had its turn.
+async fn most_allocated() -> usize {
+    let mut most = 0;
+    for _ in 0..300 {
+        tokio::task::yield_now().await;
+        most = most.max(allocated());
+    }
+    most
+}
+
+#[test]
+fn half_heads_that_arrive_together_never_hold_more_than_the_limit() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        let (mut clients, head) = (Vec::new(), half_a_head(30));
+        for _ in 0..100 {
+            let client = bench.connect_over(64 * 1024);
+            clients.push(client);
+        }
+        settle().await;
+        let more = 64 * 1024;
+        tokio::task::unconstrained(async {
+            for client in &mut clients {
+                client.say(&head).await;
+            }
+        })
+        .await;
+        let before = allocated();
+        bench.shared.memory.set_max(used_now(&bench) + MIB);
+        let grown = most_allocated().await - before;
+        assert!(grown < MIB + MIB / 2 + more, "{grown}");
+        drop(clients);
+        settle().await;
+        assert_eq!(bench.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn half_heads_of_responses_that_arrive_together_never_hold_more_than_the_limit_and_blame_nobody() {
+    paused(async {
+        let net = Net::default();
+        net.buffers(64 * 1024);
+        let go = Rc::new(tokio::sync::Notify::new());
+        let at_once = Rc::clone(&go);
+        net.endpoint(A, move |_, mut peer| {
+            let go = Rc::clone(&at_once);
+            async move {
+                peer.request().await;
+                go.notified().await;
+                peer.say(&half_a_head(30).replacen("GET / HTTP/1.1", "HTTP/1.1 200 OK", 1)).await;
+                std::future::pending::<()>().await;
+            }
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            clients.push(client);
+        }
+        settle().await;
+        bench.shared.memory.set_max(used_now(&bench) + 5 * MIB);
+        let before = allocated();
+        go.notify_waiters();
+        let grown = most_allocated().await - before;
+        // The endpoints' pipes hold 4 MiB of it, which the proxy's heads then share the rest with.
+        assert!(grown < 6 * MIB + MIB / 2, "{grown}");
+        let mut refused = 0;
+        for client in &mut clients {
+            if let Some(seen) = clock::until(clock::now(), client.response()).await.flatten() {
+                assert!(seen.status == 503 && seen.body.contains("memory_limit"), "{seen:?}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 30, "{refused}");
+        assert_eq!(bench.metric("outrigger_breaker_transitions_total", &[]), 0.0);
+    });
+}
+
+#[test]
+fn a_connection_that_is_idle_after_a_long_head_keeps_none_of_its_memory() {
+    paused(async {
+        let net = Net::default();
+        net.responds(A, &[OK]);
+        let bench = Bench::new(&net, ONE).await;
+        let ask = |head: &str| format!("{}\r\n", head.replacen("backend", "unknown", 1));
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            let mut client = bench.connect_over(64 * 1024);
+            client.say(&ask("GET / HTTP/1.1\r\nhost: backend\r\n")).await;
+            client.response().await.expect("a response");
+            clients.push(client);
+        }
+        let before = allocated();
+        for client in &mut clients {
+            client.say(&ask(&half_a_head(30))).await;
+            client.response().await.expect("a response");
+        }
+        settle().await;
+        let (kept, pipes) = (allocated().saturating_sub(before), 40 * 34 * 1024);
+        assert!(kept < pipes + 8 * 40 * 1024, "{kept}");
+    });
 }
 
 #[test]
@@ -104,6 +225,7 @@ fn without_memory_a_request_is_refused_with_a_reason_of_its_own_and_served_again
                 let seen = bench.get(path).await;
                 let is_refused = seen.body.contains("memory_limit") && seen.head.contains("retry-after: 1");
                 assert_eq!((seen.status, is_refused), (status, status == 503), "{mib} MiB of 8");
+                assert_eq!(seen.head.contains("connection: close"), is_refused, "a connection costs memory too");
             }
             let sent = usize::from(small_one == 200) + usize::from(large_one == 200);
             assert_eq!(net.arrived().len(), sent, "of a refused one nothing");

@@ -103,7 +103,7 @@ pub(super) struct Bench {
     pub(super) shared: Arc<Shared>,
     resolver: Rc<Resolver>,
     watches: RefCell<JoinSet<()>>,
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     orders: watch::Sender<Order>,
     _handoff: mpsc::Sender<std::net::TcpStream>,
 }

@@ -210,6 +210,7 @@ impl SendFailure {
                 (Outcome::MalformedResponse, ProxyError::UnexpectedUpgrade)
             }
             SendErrorKind::Malformed(_) => (Outcome::MalformedResponse, ProxyError::MalformedResponse),
+            SendErrorKind::NoRoom => (Outcome::MemoryLimit, ProxyError::MemoryLimit),
             // The downstream's fault first, because it can show before a byte was written.
             SendErrorKind::Body => (Outcome::DownstreamError, ProxyError::MalformedRequestBody),
             SendErrorKind::Closed if !wrote => (Outcome::Unsent, ProxyError::Reset),

@@ -24,7 +24,7 @@ use crate::upstream::pool::Pool;
 /// Ticks this far apart mean that the worker was starved or its machine stopped. What it waited for may have arrived long ago.
 const LAG_MIN: Duration = TICK.saturating_mul(3);
 /// A request head up to this many bytes is small. Nearly all are.
-const SMALL_HEAD: usize = 4 * 1024;
+pub const SMALL_HEAD: usize = 4 * 1024;
 
 /// The context of one worker.
 pub struct Context {

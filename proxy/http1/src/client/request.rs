@@ -49,6 +49,8 @@ pub enum SendErrorKind {
     Closed,
     /// The response has no single meaning, or exceeds a limit.
     Malformed(Refusal),
+    /// There was no [room](crate::transport::Room::has_room) for the rest of a long head.
+    NoRoom,
 }
 
 impl<'a, B> OutgoingRequest<'a, B> {
@@ -70,6 +72,7 @@ impl fmt::Display for SendError {
             SendErrorKind::Closed if !self.wrote => f.write_str("the connection ended before the request was sent"),
             SendErrorKind::Closed => f.write_str("the connection ended before there was a response"),
             SendErrorKind::Malformed(why) => write!(f, "the response is malformed: {why}"),
+            SendErrorKind::NoRoom => f.write_str("there is no memory for the rest of the response's head"),
         }
     }
 }
