@@ -119,7 +119,8 @@ impl<S: Transport, B: Body<Data = Bytes> + Unpin> ClientConn<S, B> {
             return Poll::Ready(Ok(ResponseEvent::Informational(head)));
         }
         // A server that took the end of this request for a request of its own would answer that one in place of the next (RFC 9112 §9.3).
-        self.is_last = !self.is_sent() || head.is_http10 || self.body.ends_with_connection() || says_close(&head.fields);
+        self.is_last =
+            !self.is_sent() || head.is_http10 || self.body.ends_with_connection() || says_close(&head.fields);
         Poll::Ready(Ok(ResponseEvent::Final(head)))
     }
 

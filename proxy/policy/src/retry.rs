@@ -210,7 +210,9 @@ impl Conditions {
                 self.reset.then_some(Reason::Reset)
             }
             Outcome::AttemptTimedOut => self.attempt_timeout.then_some(Reason::AttemptTimeout),
-            Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::Superseded | Outcome::MemoryLimit => None,
+            Outcome::DownstreamDisconnect | Outcome::DownstreamError | Outcome::Superseded | Outcome::MemoryLimit => {
+                None
+            }
         }
     }
 }

@@ -4,29 +4,29 @@
 //! [`Progress`]), when the worker finishes, or when a response breaks off. In the last case the connection is reset, so that no reader takes a part of a
 //! response for the whole.
 
+mod connection;
 mod sending;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context as Cx, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use outrigger_http1::server::{Next, ServerConn};
+use outrigger_http1::server::Next;
 
+use self::connection::Connection;
 use self::sending::{Sent, finish_upload, respond};
-use super::progress::{Ending, Phase, Progress, Watched};
-use super::stream::{Downstream, Http1, Stream};
-use crate::clock::{self, Alarm};
+use super::progress::{Ending, Phase, Progress};
+use super::stream::Http1;
+use crate::clock;
 use crate::exchange;
 use crate::exchange::response::Reply;
-use crate::memory::{Level, Meter};
 use crate::telemetry::events::Event;
 use crate::transport::ByteStream;
-use crate::worker::connections::{Entry, TICK, TICKS_PER_LOOK};
-use crate::worker::context::{Context, SMALL_HEAD};
+use crate::worker::connections::{Entry, TICK};
+use crate::worker::context::Context;
 
 /// How long an idle connection stays open at the end of a drain. One that was just accepted is about to bring its first request.
 const LAST_CHANCE_TICKS: u32 = 2;
@@ -44,79 +44,6 @@ const LINGER_STILL_MAX: Duration = Duration::from_secs(10);
 const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
 /// How long that reading may take.
 const DISCARDING_MAX: Duration = Duration::from_secs(10);
-
-/// An open connection.
-struct Connection {
-    context: Rc<Context>,
-    conn: Http1,
-    /// What each exchange gets, one after the other.
-    downstream: Rc<Downstream>,
-}
-
-impl Connection {
-    fn new(context: &Rc<Context>, stream: ByteStream, progress: Rc<Progress>) -> Connection {
-        let limits = context.live().config.listen.limits;
-        let watched = Watched::new(stream, Rc::clone(&progress));
-        let mut conn = ServerConn::new(watched, limits);
-        conn.set_room(Rc::<Meter>::clone(context.memory()));
-        let conn = Rc::new(RefCell::new(conn));
-        let stream = Stream::Http1(Rc::clone(&conn));
-        let downstream = Rc::new(Downstream { progress, alarm: Alarm::default(), stream });
-        Connection { context: Rc::clone(context), conn, downstream }
-    }
-
-    /// Polls for the next request. The time limit of a head starts with its first byte, which may have arrived with the request before.
-    fn poll_request(&self, cx: &mut Cx<'_>) -> Poll<Next> {
-        let mut conn = self.conn.borrow_mut();
-        let next = conn.poll_request(cx);
-        let progress = &self.downstream.progress;
-        if next.is_pending() && conn.has_partial_head() {
-            if progress.phase() == Phase::Idle {
-                progress.enter(Phase::Head);
-            }
-            progress.set_head_bytes(conn.buffered());
-            let is_full = self.context.memory().level() >= Level::Full;
-            let left = if is_full { self.context.relieve(Level::Full) } else { Level::Free };
-            if left >= Level::Critical && conn.buffered() > SMALL_HEAD {
-                // Others that end for it have not freed theirs yet, so this one ends as well, and frees its own at once.
-                drop(conn.take_early());
-                progress.end(Ending::MemoryLimit);
-                cx.waker().wake_by_ref();
-            }
-        }
-        next
-    }
-
-    /// Whether the client has disconnected during its exchange. Also writes informational responses that wait.
-    fn has_left(&self, cx: &mut Cx<'_>) -> bool {
-        let is_broken = matches!(self.conn.borrow_mut().poll_flush(cx), Poll::Ready(Err(_)));
-        is_broken || self.poll_disconnected(cx).is_ready()
-    }
-
-    /// Whether the client has disconnected in the middle of its request. While the endpoint does not read the body, nothing reads from the client, so this checks now
-    /// and then.
-    fn has_left_body(&self, cx: &mut Cx<'_>) -> bool {
-        let is_due = self.downstream.progress.ticks_still() >= TICKS_PER_LOOK;
-        let mut conn = self.conn.borrow_mut();
-        is_due && !conn.has_body_ended() && conn.is_disconnected(cx)
-    }
-
-    /// Ready when the client has disconnected, whatever it sent before. A client that only shuts down its sending side still gets its response.
-    fn poll_disconnected(&self, cx: &mut Cx<'_>) -> Poll<()> {
-        let mut conn = self.conn.borrow_mut();
-        let progress = &self.downstream.progress;
-        let gone = conn.poll_disconnected(cx);
-        // Nothing wakes this task when the client closes, so the worker's tick does, and this checks without reading.
-        if conn.has_unread() || conn.has_shut_down() {
-            progress.set_watched();
-        }
-        let is_due = progress.ticks_still() >= TICKS_PER_LOOK;
-        if gone.is_pending() && is_due && conn.has_unread() && conn.is_disconnected(cx) {
-            return Poll::Ready(());
-        }
-        gone
-    }
-}
 
 /// How serving a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,60 +7,27 @@
 //! kept either, but what its attempt has not sent yet stays until it is sent.
 
 mod replay;
+mod source;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http_body::Frame;
 use outrigger_http1::encode::BodyLength;
 use outrigger_policy::lag::Lag;
-use outrigger_policy::upload::{self, Look, Pace, State, TooSlow};
+use outrigger_policy::upload::{self, Look, Pace, State};
 
-pub use self::replay::{Replay, UploadError};
+pub use self::replay::Replay;
+use self::source::Source;
+pub use self::source::UploadError;
 use super::memory::ReplayMemory;
 use super::stream::Stream;
 use crate::clock;
 
-/// The memory that a kept piece costs besides its bytes. Without it, a body that arrives byte by byte would cost forty times what is counted.
-const PIECE_OVERHEAD: usize = 64;
-
 /// The body of a request; `None` for the many that have none.
 #[derive(Clone, Default)]
 pub struct Upload(Option<Rc<RefCell<Source>>>);
-
-struct Source {
-    /// The stream to read from, until the whole body has arrived.
-    incoming: Option<Stream>,
-    length: Option<u64>,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
-    kept_bytes_max: usize,
-    memory: Arc<ReplayMemory>,
-    /// Whether everything read so far is in `kept`.
-    is_whole: bool,
-    /// Whether anything has been read.
-    was_read: bool,
-    trailers: Option<HeaderMap>,
-    /// How far reading has come. What was read may still be in a send buffer; [`Source::state`] takes that into account.
-    reading: State,
-    /// How far sending had come, as the attempts since the last retry saw it; `None` if none has had to look.
-    look: Option<Look>,
-    pace: Pace,
-    /// How many readers there have been, and how many of them are left.
-    readers: u32,
-    readers_left: u32,
-    /// Readers up to this number are cut off.
-    cut_off: u32,
-    /// Pieces read so far. A reader that waits has to poll again when another one has read a piece.
-    drawn: u64,
-    /// Bytes of data in these pieces.
-    bytes: u64,
-}
 
 impl Upload {
     /// The body of the request on `incoming`. Up to `kept_bytes_max` of it is kept for retries; `pace` says how fast it must arrive.
@@ -107,7 +74,7 @@ impl Upload {
             source.readers_left += 1;
             source.readers
         });
-        Replay { upload: self.clone(), reading, at: 0, sent: 0 }
+        Replay { source: self.0.clone(), reading, at: 0, sent: 0 }
     }
 
     /// Cuts off the readers so far, because a retry takes over. Until the new reader polls, no time counts against the downstream.
@@ -201,118 +168,5 @@ impl Upload {
     /// Whether a new reader would get the whole body.
     pub fn is_replayable(&self) -> bool {
         self.0.as_ref().is_none_or(|source| source.borrow().is_replayable())
-    }
-}
-
-impl Source {
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(incoming) = &self.incoming else {
-            return Poll::Ready(None);
-        };
-        let polled = incoming.poll_body(cx);
-        let now = clock::now();
-        if let (State::AwaitingDownstream(since), Poll::Ready(_)) = (self.reading, &polled) {
-            self.pace.waited(now.saturating_duration_since(since));
-        }
-        match polled {
-            Poll::Pending => {
-                if !matches!(self.reading, State::AwaitingDownstream(_)) {
-                    self.reading = State::AwaitingDownstream(now);
-                }
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                self.end(now);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(_))) => {
-                self.incoming = None;
-                self.reading = State::Broken;
-                Poll::Ready(Some(Err(UploadError::Broken)))
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                self.reading = State::AwaitingEndpoint(now);
-                self.was_read = true;
-                self.drawn += 1;
-                let is_last = incoming.has_body_ended();
-                if let Some(data) = frame.data_ref() {
-                    self.pace.came(data.len());
-                    self.bytes += data.len() as u64;
-                    self.keep(data);
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    self.trailers = Some(trailers.clone());
-                }
-                // Nothing follows trailers, and no reader polls past them.
-                if is_last || frame.is_trailers() {
-                    self.end(now);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-        }
-    }
-
-    fn standing(&self) -> upload::Upload {
-        upload::Upload {
-            state: self.state(),
-            awaited: self.pace.awaited(),
-            is_replayable: self.is_replayable(),
-            too_slow: self.too_slow(),
-            whole_by: self.is_coming().then(|| self.pace.whole_by()),
-        }
-    }
-
-    /// The state of the body, as the policies see it.
-    fn state(&self) -> State {
-        self.look.map_or(self.reading, |look| self.reading.seen(look))
-    }
-
-    fn is_replayable(&self) -> bool {
-        self.reading != State::Broken && (self.is_whole || !self.was_read)
-    }
-
-    fn too_slow(&self) -> Option<TooSlow> {
-        let awaited_since = match self.state() {
-            State::Ended(_) | State::Broken => return None,
-            State::AwaitingDownstream(since) => Some(since),
-            State::AwaitingEndpoint(_) => None,
-        };
-        Some(self.pace.too_slow(awaited_since))
-    }
-
-    fn is_coming(&self) -> bool {
-        matches!(self.state(), State::AwaitingDownstream(_) | State::AwaitingEndpoint(_))
-    }
-
-    fn end(&mut self, now: Instant) {
-        self.incoming = None;
-        self.reading = State::Ended(Some(now));
-    }
-
-    fn keep(&mut self, data: &Bytes) {
-        if !self.is_whole {
-            return;
-        }
-        let cost = data.len() + PIECE_OVERHEAD;
-        let fits = self.kept_bytes + cost <= self.kept_bytes_max + PIECE_OVERHEAD && self.memory.reserve(cost);
-        if fits {
-            self.kept_bytes += cost;
-            // A small piece is a copy already, and holds no more than its bytes.
-            self.kept.push(data.clone());
-        } else {
-            self.is_whole = false;
-            self.forget();
-        }
-    }
-
-    fn forget(&mut self) {
-        self.memory.release(self.kept_bytes);
-        self.kept_bytes = 0;
-        self.kept = Vec::new();
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.forget();
     }
 }

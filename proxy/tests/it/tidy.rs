@@ -33,7 +33,7 @@ const LOGS: &[&str] = &[
 /// The files that may read the time of day, for people and for dates in headers. It can be set back and forth, so every wait uses the monotonic clock.
 const WALL: &[&str] = &[
     "proxy/src/admin/status.rs",
-    "proxy/src/downstream/h1.rs",
+    "proxy/src/downstream/h1/sending.rs",
     "proxy/src/downstream/problem.rs",
     "proxy/src/exchange/forward.rs",
     "proxy/src/telemetry/events.rs",

@@ -40,15 +40,7 @@ pub(super) enum Cut {
 impl<B> Default for Sending<B> {
     fn default() -> Sending<B> {
         let outgoing = WriteBuf::default();
-        Sending {
-            outgoing,
-            body: None,
-            is_held: false,
-            has_begun: false,
-            written: 0,
-            is_cut: false,
-            has_failed: false,
-        }
+        Sending { outgoing, body: None, is_held: false, has_begun: false, written: 0, is_cut: false, has_failed: false }
     }
 }
 

@@ -85,7 +85,8 @@ async fn a_peer_that_has_reset_the_connection_shows_no_delivery() {
 }
 
 #[tokio::test]
-async fn a_body_that_the_close_would_end_is_truncated_by_a_reset_that_a_write_has_taken_and_not_by_one_behind_its_end() {
+async fn a_body_that_the_close_would_end_is_truncated_by_a_reset_that_a_write_has_taken_and_not_by_one_behind_its_end()
+{
     for ends_first in [false, true] {
         let (near, mut far) = connection().await;
         let mut conn = ClientConn::new(near);

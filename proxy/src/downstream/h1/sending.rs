@@ -7,7 +7,7 @@ use outrigger_http1::encode::{Framing, WrongLength};
 use outrigger_http1::head::{Name, ResponseHead};
 use outrigger_http1::server::OutgoingResponse;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::clock;
 use crate::downstream::stream::Http1;
 use crate::exchange::received::BrokenOff;

@@ -1,31 +1,22 @@
 //! A reader of a request's body.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use outrigger_policy::upload::State;
 
-use super::Upload;
+use super::source::{Source, UploadError};
 
-/// A reader of an [`Upload`], for one attempt.
+/// A reader of a body, for one attempt.
 pub struct Replay {
-    pub(super) upload: Upload,
+    pub(super) source: Option<Rc<RefCell<Source>>>,
     pub(super) reading: u32,
     pub(super) at: usize,
     pub(super) sent: u64,
-}
-
-/// Why a reader gets no more of the body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UploadError {
-    /// The downstream broke the body off or framed it wrongly.
-    Broken,
-    /// A retry has taken over.
-    CutOff,
-    /// The next piece for this reader was not kept.
-    Lost,
 }
 
 impl Body for Replay {
@@ -34,7 +25,7 @@ impl Body for Replay {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = &mut *self;
-        let Some(source) = &this.upload.0 else {
+        let Some(source) = &this.source else {
             return Poll::Ready(None);
         };
         let mut source = source.borrow_mut();
@@ -71,7 +62,7 @@ impl Body for Replay {
     }
 
     fn is_end_stream(&self) -> bool {
-        let Some(source) = &self.upload.0 else {
+        let Some(source) = &self.source else {
             return true;
         };
         let source = source.borrow();
@@ -80,7 +71,7 @@ impl Body for Replay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let length = self.upload.0.as_ref().map_or(Some(0), |source| source.borrow().length);
+        let length = self.source.as_ref().map_or(Some(0), |source| source.borrow().length);
         match length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
             None => SizeHint::default(),
@@ -90,7 +81,7 @@ impl Body for Replay {
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        if let Some(source) = &self.upload.0 {
+        if let Some(source) = &self.source {
             let mut source = source.borrow_mut();
             source.readers_left -= 1;
             if source.readers_left == 0 && !source.is_whole {
@@ -99,15 +90,3 @@ impl Drop for Replay {
         }
     }
 }
-
-impl std::fmt::Display for UploadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            UploadError::Broken => "the request's body broke off",
-            UploadError::CutOff => "a retry has taken the body over",
-            UploadError::Lost => "a part of the body was not kept",
-        })
-    }
-}
-
-impl std::error::Error for UploadError {}
