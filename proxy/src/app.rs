@@ -95,14 +95,15 @@ impl App {
         let workers = worker_count(self.config.listen.workers);
         let metrics = Metrics::new();
         let runtime = runtime()?;
+        let limits = SystemLimits::find(&self.config.listen);
         let ended = runtime.block_on(async {
-            let resolver = Resolver::new(Box::new(System));
+            let resolver = Resolver::new(Box::new(System), limits.lookups(&self.config.listen));
             let resolved = resolve::find(&resolver, &self.config.upstreams, LOOKUP_MAX).await;
             let live = Live::build(self.config.clone(), None, &resolved.addresses, &metrics, clock::now());
             let shared = Arc::new(Shared::new(live, metrics, workers));
             report_panics(&shared);
             resolved.emit(shared.live().upstreams(), &shared.metrics);
-            self.control(shared, resolver, workers, commands).await
+            self.control(shared, (resolver, limits), workers, commands).await
         });
         // A look-up that hangs in the system's resolver must not delay the exit.
         runtime.shutdown_background();
@@ -112,12 +113,11 @@ impl App {
     async fn control(
         self,
         shared: Arc<Shared>,
-        resolver: Rc<Resolver>,
+        (resolver, mut limits): (Rc<Resolver>, SystemLimits),
         workers: usize,
         commands: Commands,
     ) -> io::Result<()> {
         let addresses = (self.app_address()?, self.admin_address()?);
-        let mut limits = SystemLimits::find(&self.config.listen);
         let mut threads = Workers::start(&shared, workers)?;
         let mut watches = resolve::watch(&resolver, shared.live().upstreams(), &shared.metrics);
         limits.fit(&shared);

@@ -10,9 +10,19 @@ use crate::memory::container::{Container, Usable};
 use crate::memory::{Budget, Level};
 use crate::shared::Shared;
 use crate::telemetry::events::Event;
+use crate::upstream::names::POOL_THREADS;
 
-/// Descriptors that the proxy needs besides those of its connections: up to 112 of the admin listener, and listeners, runtimes, files, look-ups.
-const OWN_DESCRIPTORS: u64 = 192;
+/// Descriptors that the proxy needs besides those of its connections and look-ups: up to 112 of the admin listener, and listeners, runtimes, files.
+const OWN_DESCRIPTORS: u64 = 160;
+/// Descriptors of one look-up.
+const LOOKUP_DESCRIPTORS: u64 = 2;
+/// One in so many descriptors is for look-ups.
+const LOOKUP_SHARE: u64 = 16;
+/// So much memory of the container allows one look-up, which takes a thread for as long as a name server is silent. So all of them need a sixteenth, if a thread
+/// needs 64 KiB.
+const LOOKUP_MEMORY: usize = 1024 * 1024;
+/// Look-ups at once, however little there is.
+const LOOKUPS_MIN: usize = 8;
 
 /// The limits of the system.
 pub(super) struct SystemLimits {
@@ -46,14 +56,16 @@ impl SystemLimits {
         SystemLimits { container: Container::find(), descriptors, connections_max, own_heap: None, is_full: false }
     }
 
+    /// How many look-ups of names may be under way at once.
+    pub(super) fn lookups(&self, listen: &Listen) -> usize {
+        lookups(self.descriptors, memory_of(listen, self.container.usable().bytes))
+    }
+
     /// Counts the memory in use, and puts in force what the system grants at this moment.
     pub(super) fn fit(&mut self, shared: &Shared) {
         let listen = &shared.live().config.listen;
         let Usable { bytes, sockets } = self.container.usable();
-        let memory = match listen.memory_max {
-            MemoryMax::OfContainer => bytes,
-            MemoryMax::Bytes(bytes) => bytes,
-        };
+        let memory = memory_of(listen, bytes);
         let budget = Budget::new(memory, sockets);
         // Before the measure: a generation that a worker drops in between would count in what is used, but not in the limit.
         let configured = shared.metrics.ledger.bytes();
@@ -93,11 +105,31 @@ impl SystemLimits {
     }
 }
 
+fn memory_of(listen: &Listen, of_container: usize) -> usize {
+    match listen.memory_max {
+        MemoryMax::OfContainer => of_container,
+        MemoryMax::Bytes(bytes) => bytes,
+    }
+}
+
+/// How many look-ups so many descriptors and so much `memory` allow.
+fn lookups(descriptors: Option<u64>, memory: usize) -> usize {
+    let affordable = descriptors.unwrap_or(u64::MAX) / LOOKUP_SHARE / LOOKUP_DESCRIPTORS;
+    let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
+    affordable.min(memory / LOOKUP_MEMORY).clamp(LOOKUPS_MIN, POOL_THREADS)
+}
+
+/// What the proxy needs of so many `descriptors` for itself. However few there are, a quarter is left for connections.
+fn own(descriptors: u64) -> u64 {
+    let lookups = lookups(Some(descriptors), usize::MAX) as u64 * LOOKUP_DESCRIPTORS;
+    (OWN_DESCRIPTORS + lookups).min(descriptors / 4 * 3)
+}
+
 /// The connections that `configured` downstream ones, the descriptors, and the memory for `fitting` downstream connections with an upstream one each allow. So a
 /// connection too many gets a 503 instead of waiting in the accept queue.
 fn connections(configured: usize, descriptors: Option<u64>, fitting: usize) -> Connections {
     let descriptors = descriptors.unwrap_or(u64::MAX);
-    let left = usize::try_from(descriptors - OWN_DESCRIPTORS.min(descriptors / 2)).unwrap_or(usize::MAX);
+    let left = usize::try_from(descriptors - own(descriptors)).unwrap_or(usize::MAX);
     let downstream = configured.min(left / 2).min(fitting).max(1);
     let upstream = (left - downstream).min(2 * fitting - downstream).max(1);
     Connections { downstream, upstream }
@@ -179,13 +211,31 @@ mod tests {
             (10_000, None, 100_000, 10_000, 190_000),
             (10_000, None, 3_584, 3_584, 3_584),
             (10_000, Some(1_048_576), 3_584, 3_584, 3_584),
-            (10_000, Some(1_024), 3_584, 416, 416),
-            (10, Some(1_024), 3_584, 10, 822),
-            (10_000, Some(256), 3_584, 64, 64),
-            (10_000, Some(64), 3_584, 16, 16),
+            (10_000, Some(1_024), 3_584, 400, 400),
+            (10, Some(1_024), 3_584, 10, 790),
+            (10_000, Some(256), 3_584, 40, 40),
+            (10_000, Some(64), 3_584, 8, 8),
         ] {
             let allowed = connections(configured, descriptors, fitting);
             assert_eq!(allowed, Connections { downstream, upstream }, "{configured}, {descriptors:?}, {fitting}");
+        }
+    }
+
+    #[test]
+    fn look_ups_have_descriptors_and_memory_of_their_own_and_leave_the_admin_listener_its_own() {
+        for (descriptors, memory, expected) in [
+            (None, 128 << 20, 128),
+            (None, 1 << 30, 512),
+            (Some(1_048_576), 1 << 30, 512),
+            (Some(1_024), 1 << 30, 32),
+            (Some(256), 128 << 20, 8),
+            (Some(64), 1 << 20, 8),
+        ] {
+            assert_eq!(lookups(descriptors, memory), expected, "{descriptors:?}, {memory}");
+        }
+        for descriptors in [256, 1_024, 65_536] {
+            let lookups = lookups(Some(descriptors), usize::MAX) as u64;
+            assert!(own(descriptors) >= 112 + 48 + 2 * lookups, "{descriptors}");
         }
     }
 
@@ -195,7 +245,7 @@ mod tests {
             configured in 1_usize..1_000_000, descriptors in 4_u64..2_000_000, fitting in 1_usize..1_000_000,
         ) {
             let Connections { downstream, upstream } = connections(configured, Some(descriptors), fitting);
-            let own = OWN_DESCRIPTORS.min(descriptors / 2);
+            let own = own(descriptors);
             prop_assert!((downstream + upstream) as u64 + own <= descriptors);
             prop_assert!(downstream >= 1 && upstream >= downstream.min(1) && downstream + upstream <= 2 * fitting);
         }

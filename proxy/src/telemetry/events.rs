@@ -76,6 +76,8 @@ pub enum Event<'a> {
         host: &'a str,
         /// The resolver's error, if the look-up failed.
         result: Result<(), &'a str>,
+        /// Whether the look-up before did not fail in the same way.
+        is_news: bool,
     },
     /// An upstream has other addresses than before.
     EndpointsChanged {
@@ -210,10 +212,10 @@ impl Event<'_> {
                 let endpoint = endpoint.map(|address| address.to_string()).unwrap_or_default();
                 log_breaker(&BreakerLine { upstream, route, scope, endpoint: &endpoint }, transition);
             }
-            Event::NameLookedUp { upstream, host, result } => {
+            Event::NameLookedUp { upstream, host, result, is_news } => {
                 let label = if result.is_ok() { "ok" } else { "failed" };
                 metrics.name_lookups.with_label_values(&[*upstream, label]).inc();
-                if let Err(reason) = result {
+                if *is_news && let Err(reason) = result {
                     warn!(upstream, host, reason, "dns lookup failed");
                 }
             }

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::*;
-use crate::upstream::names::Resolver;
+use crate::upstream::names::{POOL_THREADS, Resolver};
+use crate::upstream::resolve;
 
 /// glibc's resolver gives up after ten seconds for each name server and search domain.
 const GIVES_UP: Duration = Duration::from_secs(30);
@@ -166,9 +167,41 @@ fn a_failed_look_up_takes_no_address_away() {
 }
 
 #[test]
+fn dead_names_never_have_more_look_ups_than_there_are_places() {
+    for places in [8, 32, 128, POOL_THREADS] {
+        paused(async move {
+            let net = Net::default();
+            let resolver = Resolver::new(Box::new(net.clone()), places);
+            let mut answers = Vec::new();
+            for n in 0..600 {
+                let host = format!("dead{n}.test");
+                net.silent_name(&host, GIVES_UP);
+                answers.push(resolver.look_up(&resolver.name(&host)));
+            }
+            let mut most = 0;
+            for _ in 0..20 {
+                pass(seconds(1)).await;
+                most = most.max(net.look_ups().0);
+            }
+            assert!(most <= places && most >= places / 2, "{most} of {places}");
+        });
+    }
+}
+
+#[test]
+fn a_look_up_that_fails_again_and_again_is_news_once_until_it_changes() {
+    let mut said = Ok(());
+    for (answer, is_news) in
+        [(Ok(()), false), (Err("a"), true), (Err("a"), false), (Err("b"), true), (Ok(()), false), (Err("b"), true)]
+    {
+        assert_eq!(resolve::is_news(&mut said, &answer.map_err(Into::into)), is_news, "{answer:?}");
+    }
+}
+
+#[test]
 fn names_that_are_needed_no_more_are_forgotten() {
     paused(async {
-        let resolver = Resolver::new(Box::new(Net::default()));
+        let resolver = Resolver::new(Box::new(Net::default()), 8);
         let kept = resolver.name("kept.test");
         let gone = resolver.name("gone.test");
         let under_way = resolver.name("under-way.test");

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::transport::{ByteStream, MemoryPipe};
 use crate::upstream::connect::{Dial, Dialing};
 use crate::upstream::endpoint::{Found, Target};
-use crate::upstream::names::{Ask, Asking, Resolver};
+use crate::upstream::names::{Ask, Asking, POOL_THREADS, Resolver};
 use crate::upstream::resolve;
 use crate::worker::context::Context;
 use crate::worker::{Order, Worker};
@@ -358,7 +358,7 @@ impl Bench {
 
     async fn start((dial, names): (Box<dyn Dial>, &Net), config: &str, edit: impl Fn(&mut Policies)) -> Bench {
         let config = Config::parse("test.toml", config).unwrap_or_else(|faults| panic!("{faults}"));
-        let (metrics, resolver) = (Metrics::new(), Resolver::new(Box::new(names.clone())));
+        let (metrics, resolver) = (Metrics::new(), Resolver::new(Box::new(names.clone()), POOL_THREADS));
         let resolved = resolve::find(&resolver, &config.upstreams, LOOKUP_MAX).await;
         let mut live = Live::build(config, None, &resolved.addresses, &metrics, clock::now());
         live.table.edit_policies(edit);

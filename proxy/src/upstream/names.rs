@@ -9,7 +9,7 @@
 //! - A look-up that takes longer than [`PROMPT_MAX`] goes on, and its name counts as slow until it is answered promptly again. It gives its place back if it
 //!   finds one among those that are overdue, so a new name waits for the dead ones before it only that long.
 //!
-//! All places together are as many as tokio's pool has threads, so no look-up waits for a thread. All of this belongs to the control thread.
+//! All places together are at most as many as tokio's pool has threads, so no look-up waits for a thread. They are fewer where descriptors or memory are few. All of this belongs to the control thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -25,15 +25,13 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
 
-/// Look-ups under way at once, by the pace of their names. Each takes a thread and a descriptor or two.
+/// Look-ups under way at once, by the pace of their names, at most. Each takes a thread and a descriptor or two. The rest of all places is for look-ups that took
+/// longer than [`PROMPT_MAX`] and have left theirs.
 const PROMPT_PLACES: usize = 32;
 const NEW_PLACES: usize = 64;
 const SLOW_PLACES: usize = 64;
-/// Look-ups that took longer than [`PROMPT_MAX`] and have left their places.
-const OVERDUE_PLACES: usize = 352;
 /// The threads of tokio's pool, unless a runtime is built with another number.
-const POOL_THREADS: usize = 512;
-const _: () = assert!(PROMPT_PLACES + NEW_PLACES + SLOW_PLACES + OVERDUE_PLACES <= POOL_THREADS);
+pub const POOL_THREADS: usize = 512;
 /// A server that works answers within milliseconds, even if every search domain has to be tried.
 const PROMPT_MAX: Duration = Duration::from_secs(1);
 
@@ -97,15 +95,18 @@ pub struct Name {
 }
 
 impl Resolver {
-    /// A resolver that asks `system` and knows nothing yet.
-    pub fn new(system: Box<dyn Ask>) -> Rc<Resolver> {
+    /// A resolver that asks `system`, for at most so many names at once, and knows nothing yet.
+    pub fn new(system: Box<dyn Ask>, places: usize) -> Rc<Resolver> {
+        // A quarter each, where that is less.
+        let share = |most: usize| most.min(places / 4).max(1);
+        let (prompt, new, slow) = (share(PROMPT_PLACES), share(NEW_PLACES), share(SLOW_PLACES));
         Rc::new(Resolver {
             system,
             names: RefCell::default(),
-            prompt: Semaphore::new(PROMPT_PLACES),
-            new: Semaphore::new(NEW_PLACES),
-            slow: Semaphore::new(SLOW_PLACES),
-            overdue: Semaphore::new(OVERDUE_PLACES),
+            prompt: Semaphore::new(prompt),
+            new: Semaphore::new(new),
+            slow: Semaphore::new(slow),
+            overdue: Semaphore::new(places.saturating_sub(prompt + new + slow)),
         })
     }
 

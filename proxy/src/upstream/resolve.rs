@@ -62,16 +62,23 @@ impl Resolved {
         for upstream in upstreams {
             for host in names_of(&upstream.config) {
                 if let Some(answer) = self.answers.get(host) {
-                    emit(upstream, host, answer, metrics);
+                    emit(upstream, host, (answer, is_news(&mut Ok(()), answer)), metrics);
                 }
             }
         }
     }
 }
 
-fn emit(upstream: &Upstream, host: &str, answer: &Answer, metrics: &Metrics) {
+fn emit(upstream: &Upstream, host: &str, (answer, is_news): (&Answer, bool), metrics: &Metrics) {
     let result = answer.as_ref().copied().map_err(|reason| &**reason);
-    Event::NameLookedUp { upstream: &upstream.config.name, host, result }.emit(metrics);
+    Event::NameLookedUp { upstream: &upstream.config.name, host, result, is_news }.emit(metrics);
+}
+
+/// Whether `answer` is worth a line in the log: a failure other than the one that was `said` last. A dead name would fill the log with the same line.
+pub fn is_news(said: &mut Answer, answer: &Answer) -> bool {
+    let is_news = answer.is_err() && said != answer;
+    said.clone_from(answer);
+    is_news
 }
 
 fn names_of(upstream: &config::Upstream) -> impl Iterator<Item = &str> {
@@ -141,6 +148,7 @@ impl Watched {
         // Not at the first poll: an answer may come before.
         let (mut answers, mut published) = (name.answers(), name.known());
         let mut wanted = self.upstream.endpoints.lookups();
+        let mut failure = Ok(());
         let interval = self.upstream.config.resolve_interval;
         async move {
             loop {
@@ -153,7 +161,7 @@ impl Watched {
                 };
                 // Both branches only wait: a request for a look-up and an answer are kept until they are seen.
                 tokio::select! {
-                    () = due => self.look_up(&name).await,
+                    () = due => self.look_up(&name, &mut failure).await,
                     // The answer to another upstream, or to the generation before.
                     _ = answers.changed() => {}
                 }
@@ -167,14 +175,16 @@ impl Watched {
         }
     }
 
-    async fn look_up(&self, name: &Rc<Name>) {
+    /// `said`: the answer before.
+    async fn look_up(&self, name: &Rc<Name>, said: &mut Answer) {
         let mut answer = pin!(self.resolver.look_up(name));
         let in_time = clock::until(clock::now() + LOOKUP_TIMEOUT, answer.as_mut()).await;
         let is_late = in_time.is_none();
-        let said = in_time.unwrap_or_else(|| Err("the resolver did not respond".into()));
-        emit(&self.upstream, &name.host, &said, &self.metrics);
+        let told = in_time.unwrap_or_else(|| Err("the resolver did not respond".into()));
+        emit(&self.upstream, &name.host, (&told, is_news(said, &told)), &self.metrics);
         if is_late && answer.await.is_ok() {
-            emit(&self.upstream, &name.host, &Ok(()), &self.metrics);
+            *said = Ok(());
+            emit(&self.upstream, &name.host, (&Ok(()), false), &self.metrics);
         }
     }
 
