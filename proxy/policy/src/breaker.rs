@@ -314,14 +314,6 @@ impl Breaker {
         self.count_in(opened.era, true, now, rng)
     }
 
-    /// A byte of the body of a probe's response came so late after its head that the probe passes. The next request finds the breaker closed.
-    fn on_going_on(&self, era: u64, number: u64, now: Instant) {
-        let mut turn = self.turn();
-        if self.gate() == (Gate { state: State::HalfOpen, era }) {
-            turn.probes.on_going_on(number, now);
-        }
-    }
-
     fn close_if_passed(&self, turn: &mut Turn, now: Instant) -> Option<Transition> {
         turn.probes.have_passed(&self.config).then(|| self.turn_to(turn, State::Closed, Reason::ProbesSucceeded, now))
     }
@@ -381,11 +373,15 @@ impl Permit {
         }
     }
 
-    /// A piece of the response's body came at `now`.
+    /// A piece of the response's body came at `now`. Late enough after the head the probe passes by it, and the next request finds the breaker closed.
     pub fn on_piece(&mut self, now: Instant) {
         let Some(Probe { breaker, number, head_at: Some(head_at) }) = self.probe.as_deref() else { return };
-        if now.saturating_duration_since(*head_at) >= breaker.config.probe_spacing() {
-            breaker.on_going_on(self.era, *number, now);
+        if now.saturating_duration_since(*head_at) < breaker.config.probe_spacing() {
+            return;
+        }
+        let mut turn = breaker.turn();
+        if breaker.gate() == (Gate { state: State::HalfOpen, era: self.era }) {
+            turn.probes.on_going_on(*number, now);
         }
     }
 }
