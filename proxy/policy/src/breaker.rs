@@ -45,7 +45,6 @@ mod probes;
 mod types;
 use gate::Gate;
 use probes::Probes;
-pub(crate) use types::PROBE_SPACING_MAX;
 pub use types::{Config, Open, Reason, Snapshot, State, Transition};
 
 /// The result of [`Breaker::try_acquire`]: the permit or a refusal, and the change of state that the call may have caused.

@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
-use crate::upload::DELAY_MIN;
+/// From this much waiting for the downstream on, or for a proxy that stands still, an endpoint that gives up on the rest of a body is not to blame. Less is the pace of a
+/// network.
+pub(crate) const DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// For how long a process has stood still: in all, and the last time.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

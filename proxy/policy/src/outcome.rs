@@ -8,7 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::breaker::PROBE_SPACING_MAX;
+/// The longest spacing of probes, whatever the open time is: callers wait for it while the upstream may be well.
+pub(crate) const PROBE_SPACING_MAX: Duration = Duration::from_secs(1);
 
 /// How one attempt ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,14 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lag::{Forgiveness, Lag};
+use crate::lag::{DELAY_MIN, Forgiveness, Lag};
 
 /// The rate is checked only after this much waiting, because a body begins with a single packet.
 const RATE_FROM: Duration = Duration::from_secs(10);
-
-/// From this much waiting for the downstream on, or for a proxy that stands still, an endpoint that gives up on the rest of a body is not to blame. Less is the pace of a
-/// network.
-pub(crate) const DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// The state of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use crate::outcome::PROBE_SPACING_MAX;
 use crate::units::Ratio;
 
 /// When a breaker trips, how long it stays open, and what closes it again.
@@ -27,9 +28,6 @@ pub struct Config {
     /// After this long without a head a probe's place is free for another one. That is no verdict about it.
     pub probe_lease: Duration,
 }
-
-/// The longest spacing of probes, whatever the open time is: callers wait for it while the upstream may be well.
-pub(crate) const PROBE_SPACING_MAX: Duration = Duration::from_secs(1);
 
 impl Config {
     /// How long a probe has the upstream to itself. It is the shortest open time: that is how often the operator lets the breaker look.
