@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use procfs::ProcResult;
+use procfs::process::{FDInfo, FDTarget};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
@@ -140,6 +141,13 @@ impl Process {
     pub fn descriptors(&self) -> usize {
         // Not `fd_count`: the kernel's count has numbers that are only reserved, as during an accept without a client.
         self.proc(|proc| proc.fd()).map_or(0, Iterator::count)
+    }
+
+    /// How many of its descriptors are of files, pipes and folders with a path, so none of its connections; 0 once it has ended.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let is_file = |info: &FDInfo| matches!(info.target, FDTarget::Path(_));
+        self.proc(|proc| proc.fd()).map_or(0, |all| all.flatten().filter(is_file).count())
     }
 
     /// Bytes of memory that are resident; 0 once it has ended.
