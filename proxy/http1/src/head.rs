@@ -94,7 +94,7 @@ impl RequestHead {
             Target::Asterisk => "*",
             Target::Authority(_) => "",
         };
-        let path = whole.find('?').map_or(whole, |at| &whole[..at]);
+        let path = memchr::memchr(b'?', whole.as_bytes()).map_or(whole, |at| &whole[..at]);
         if path.is_empty() { "/" } else { path }
     }
 

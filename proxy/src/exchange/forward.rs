@@ -91,7 +91,7 @@ pub fn destination(head: &RequestHead) -> Result<Destination<'_>, ProxyError> {
 fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
+        None => authority.bytes().position(|byte| byte == b':').map_or(authority, |at| &authority[..at]),
     }
 }
 

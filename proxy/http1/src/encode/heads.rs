@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use super::framing::{BodyLength, Framing};
-use crate::head::{Name, Names, RequestHead, ResponseHead, write_field, write_length};
+use crate::head::{Fields, Name, Names, RequestHead, ResponseHead, write_field, write_length};
 use crate::traits::RequestTraits;
 
 /// Room for what this side adds to a head, and for a small body behind it.
@@ -24,7 +24,7 @@ pub(crate) struct RequestLines<'a> {
 
 /// Writes a whole request head, framing included.
 pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, lines: &RequestLines<'_>) {
-    out.reserve(head.fields.capacity() + ADDED_BYTES);
+    make_room(out, &head.fields);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     head.write_target(out);
@@ -54,13 +54,23 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, lines: &Reque
 
 /// Writes status line and fields of a response, without framing and without the empty line at the end.
 pub(crate) fn write_response(out: &mut Vec<u8>, head: &ResponseHead) {
-    out.reserve(head.fields.capacity() + ADDED_BYTES);
+    make_room(out, &head.fields);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.phrase());
     out.extend_from_slice(b"\r\n");
     head.fields.write_to(out, LENGTH);
+}
+
+/// Makes room for a head with `fields`. Most buffers are empty, and a new vector costs a third of one that grows.
+fn make_room(out: &mut Vec<u8>, fields: &Fields) {
+    let bytes = fields.capacity() + ADDED_BYTES;
+    if out.capacity() == 0 {
+        *out = Vec::with_capacity(bytes);
+    } else {
+        out.reserve(bytes);
+    }
 }
 
 /// Writes the field that says where the response's body ends (RFC 9112 §6.3); returns how the body is framed, `None` if there is none.

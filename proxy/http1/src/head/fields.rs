@@ -49,7 +49,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// The name that `text` is, in whatever case it is written.
+    /// The name that `text` is, which is a token, in whatever case it is written.
     #[inline]
     pub fn of(text: &[u8]) -> Name {
         // Length and first letter leave at most one candidate.
@@ -75,7 +75,9 @@ impl Name {
             (8..=22, b'x') | (9, b'p') | (11, b's') => return Name::overriding(text),
             _ => return Name::Other,
         };
-        if text.eq_ignore_ascii_case(expected) { name } else { Name::Other }
+        // Control bytes are the only others that the bit makes equal, and a token has none.
+        let is_same = text.iter().zip(expected).all(|(byte, expected)| byte | 0x20 == *expected);
+        if is_same { name } else { Name::Other }
     }
 
     /// The field that replaces the method or the path and whose name is `text`. Gateways make variables of names, so that `-` and `_` are the same to them.

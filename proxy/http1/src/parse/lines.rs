@@ -188,7 +188,7 @@ impl Lines {
             (Line::FirstAfterEmpty, true) => return Err(Refusal::EmptyLines),
             (Line::First | Line::FirstAfterEmpty, false) => {
                 self.line = Line::Field;
-                self.head.fields.reserve(FIELDS_USUAL);
+                self.head.fields = Vec::with_capacity(FIELDS_USUAL);
             }
             (Line::Field, false) => {}
             (Line::Field, true) => return self.end_head().map(Some),
