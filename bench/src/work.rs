@@ -83,7 +83,7 @@ pub(crate) const ALL: &[Function] = &[
         let route = Arc::clone(&stage.live.table.all()[0].default);
         stage.repeat(times, |now, rng| {
             let mut cx = Context { now, rng, observer: &mut () };
-            let (policies, upload) = (&route.policies, Upload::NONE);
+            let (policies, upload) = (&route.policies, &Upload::NONE);
             let scene = Scene { policies, endpoints: &endpoints, upload, forgiven: &|| Duration::ZERO };
             let mut call = Call::begin::<(), _, _>(&route.policies, true, &mut cx).expect("it is admitted");
             let Step::Attempt { number, lease } = call.poll(&scene, &mut cx) else { return };

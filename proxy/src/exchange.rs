@@ -206,7 +206,7 @@ impl Exchange<'_> {
             sender.context.notice_lag(clock::now());
             sender.forgiven(sender.context.lag())
         };
-        let scene = Scene { policies: &sender.handle.policies, endpoints, upload, forgiven };
+        let scene = Scene { policies: &sender.handle.policies, endpoints, upload: &upload, forgiven };
         record.decide(now, |cx| decide(call, &scene, cx))
     }
 

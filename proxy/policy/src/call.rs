@@ -228,7 +228,7 @@ impl Call {
 
     /// When the request has to be over. Time for which the process stood still does not count, as in [`Timeouts::attempt_end`](crate::deadline::Timeouts::attempt_end).
     fn deadline_in<T>(&self, scene: &Scene<'_, T>, now: Instant) -> Deadline {
-        scene.policies.timeouts.request_deadline(self.begun + (scene.forgiven)(), &scene.upload, now)
+        scene.policies.timeouts.request_deadline(self.begun + (scene.forgiven)(), scene.upload, now)
     }
 
     fn further(&mut self) -> &mut Further {

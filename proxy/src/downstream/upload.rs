@@ -9,6 +9,7 @@
 mod replay;
 mod source;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -138,11 +139,11 @@ impl Upload {
     }
 
     /// The state of the upload for the policies. `lag` is the worker's scheduling lag.
-    pub fn standing(&self, lag: Lag) -> upload::Upload {
-        let Some(source) = &self.0 else { return upload::Upload::NONE };
+    pub fn standing(&self, lag: Lag) -> Cow<'static, upload::Upload> {
+        let Some(source) = &self.0 else { return Cow::Borrowed(&upload::Upload::NONE) };
         let mut source = source.borrow_mut();
         source.pace.notice(lag);
-        source.standing()
+        Cow::Owned(source.standing())
     }
 
     /// Whether the endpoint may have tired of the body through no fault of its own. `stood_still`: this process did, for long, while it sent the body.

@@ -115,7 +115,7 @@ impl World {
     pub(super) fn poll(&mut self, call: &mut Call) -> Step<&'static str> {
         let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
         let forgiven = &|| self.forgiven;
-        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload, forgiven };
+        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: &self.upload, forgiven };
         call.poll(&scene, &mut cx)
     }
 
@@ -123,7 +123,7 @@ impl World {
         let mut cx = Context { now: self.now, rng: &mut self.rng, observer: &mut self.log };
         lease.settle(outcome.class(), &mut cx);
         let forgiven = &|| self.forgiven;
-        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: self.upload, forgiven };
+        let scene = Scene { policies: &self.policies, endpoints: &self.endpoints, upload: &self.upload, forgiven };
         call.ended(number, outcome, &scene, &mut cx);
     }
 

@@ -53,7 +53,7 @@ pub struct Scene<'a, T> {
     /// The current endpoints of the upstream.
     pub endpoints: &'a [Arc<Endpoint<T>>],
     /// The current state of the request's body.
-    pub upload: Upload,
+    pub upload: &'a Upload,
     /// How much of the scheduling lag since its beginning is forgiven to the request. Asked only when a deadline decides, which is rare.
     pub forgiven: &'a dyn Fn() -> Duration,
 }

@@ -275,7 +275,7 @@ impl Sidecar {
         Scene {
             policies: &self.policies,
             endpoints: &self.endpoints,
-            upload: Upload::NONE,
+            upload: &Upload::NONE,
             forgiven: &|| Duration::ZERO,
         }
     }
