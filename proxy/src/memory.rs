@@ -4,7 +4,8 @@
 //! forgotten. It reads the allocator's own counts: the bytes of the whole process ten times a second ([`Memory::measure`]), and between two measures what each
 //! worker has added, which is exact at every moment and costs two plain reads ([`Meter::level`]).
 //!
-//! The limit of the heap is a share of what the container may use (`container` reads that). [`Budget`] has the shares. What follows from a level is decided
+//! The limit of the heap is a share of what the container may use (`container` reads that). [`Budget`] has the shares. What the allocator holds and cannot use again
+//! is measured too, because callers can make it large: where a few small things are left of many, each keeps its pages from all other uses. What follows from a level is decided
 //! elsewhere: from [`Level::Scarce`] on nothing is kept for retries and bodies are read in small pieces; at [`Level::Full`] the connections that deserve it least end
 //! and further requests are refused; at [`Level::Critical`] exchanges end too.
 //!
@@ -42,6 +43,8 @@ pub struct Budget {
     pub heap: usize,
     /// Downstream connections whose sockets fit beside it.
     pub connections: usize,
+    /// Bytes for what the allocator holds besides and cannot use again at once.
+    pub unused: usize,
 }
 
 /// How far the heap is from its limit.
@@ -63,6 +66,8 @@ pub struct Memory {
     max: AtomicUsize,
     /// The heap at the last measure, which the control thread writes.
     measured: AtomicUsize,
+    /// What of the pages that the heap uses was not in use then.
+    unused: AtomicUsize,
     /// How many measures there have been.
     measures: AtomicU64,
     /// What each worker has added since the last measure. The worker writes it, and the control thread resets it.
@@ -97,7 +102,17 @@ impl Budget {
     pub fn new(memory: usize, sockets: usize) -> Budget {
         let shared = memory.max(MEMORY_MIN) - PROCESS_BYTES;
         let heap = (shared / 2).saturating_sub(sockets.saturating_sub(shared / 8));
-        Budget { heap: heap.max(shared / 4), connections: shared / 4 / CONNECTION_BYTES }
+        Budget { heap: heap.max(shared / 4), connections: shared / 4 / CONNECTION_BYTES, unused: shared / 4 }
+    }
+
+    /// Bytes that the heap may have, where `needed` are in use before the first request, and of its pages `unused` bytes are not in use.
+    ///
+    /// However much the configurations in use need, requests find a half of the heap's share beside it. What is unused beyond its quarter comes out of that, but an
+    /// eighth stays: a proxy that refused everything would not be better than one that is ended and started again.
+    pub fn heap_max(self, needed: usize, unused: usize) -> usize {
+        let beyond = unused.saturating_sub(self.unused);
+        let max = self.heap.max(needed + self.heap / 2);
+        max.saturating_sub(beyond).max(needed + self.heap / 8)
     }
 }
 
@@ -108,6 +123,7 @@ impl Memory {
         Memory {
             max: AtomicUsize::new(max),
             measured: AtomicUsize::new(0),
+            unused: AtomicUsize::new(0),
             measures: AtomicU64::new(0),
             grown,
             was_full: AtomicBool::new(false),
@@ -131,13 +147,21 @@ impl Memory {
         usize::try_from(measured.saturating_add(grown)).unwrap_or(0)
     }
 
+    /// Bytes of the heap's pages that were not in use at the last measure. They serve only what has the size of what is left on its page.
+    pub fn unused(&self) -> usize {
+        self.unused.load(Relaxed)
+    }
+
     /// Counts the heap of the whole process anew. Only the control thread calls it.
     pub fn measure(&self) {
         // Fails only if another allocator is in use, whose counts nobody knows.
         if epoch::advance().is_err() {
             return;
         }
-        self.measured.store(stats::allocated::read().unwrap_or(0), Relaxed);
+        let allocated = stats::allocated::read().unwrap_or(0);
+        self.measured.store(allocated, Relaxed);
+        // Not what is resident: pages without anything in use on them serve everything, and go back to the system within a second.
+        self.unused.store(stats::active::read().unwrap_or(0).saturating_sub(allocated), Relaxed);
         // Release: a worker that sees the number begins to count from here on.
         self.measures.fetch_add(1, Release);
         self.grown.iter().for_each(|grown| grown.store(0, Relaxed));
@@ -253,7 +277,7 @@ mod tests {
     #[test]
     fn what_the_manifest_gives_is_divided_so_that_the_parts_fit_into_it() {
         let parts = Budget::new(128 * MIB, 0);
-        assert_eq!(parts, Budget { heap: 56 * MIB, connections: 3_584 });
+        assert_eq!(parts, Budget { heap: 56 * MIB, connections: 3_584, unused: 28 * MIB });
         assert_eq!(Budget::new(128 * MIB, 24 * MIB).heap, 46 * MIB, "full sockets come out of the heap's share");
         assert_eq!(Budget::new(128 * MIB, 500 * MIB).heap, 28 * MIB, "and leave it a half");
     }
@@ -261,9 +285,19 @@ mod tests {
     proptest! {
         #[test]
         fn the_parts_never_exceed_the_whole(memory in 32 * MIB..64 * 1024 * MIB, sockets in 0..1024 * MIB) {
-            let Budget { heap, connections } = Budget::new(memory, sockets);
+            let Budget { heap, connections, unused } = Budget::new(memory, sockets);
             prop_assert!(heap > 0 && connections > 0);
-            prop_assert!(PROCESS_BYTES + heap + connections * CONNECTION_BYTES <= memory / 4 * 3 + PROCESS_BYTES);
+            prop_assert!(PROCESS_BYTES + heap + connections * CONNECTION_BYTES + unused <= memory);
+        }
+
+        #[test]
+        fn the_heap_and_what_it_cannot_use_again_stay_within_their_shares_until_little_is_left(
+            memory in 32 * MIB..64 * 1024 * MIB, needed in 0..8 * MIB, unused in 0..64 * 1024 * MIB,
+        ) {
+            let budget = Budget::new(memory, 0);
+            let max = budget.heap_max(needed, unused);
+            prop_assert!(max >= needed + budget.heap / 8, "some of it is always left for requests");
+            prop_assert!(max <= needed + budget.heap / 8 || max + unused.max(budget.unused) <= budget.heap_max(needed, 0) + budget.unused);
         }
 
         #[test]
@@ -308,6 +342,27 @@ mod tests {
         assert!(used.abs_diff(measured) < 16 * MIB, "{used} of {measured}");
         drop(held);
         assert!(meter.used() + 16 * MIB < measured, "what is freed shows at once");
+    }
+
+    #[test]
+    fn pages_on_which_little_is_left_are_unused_and_lower_the_limit() {
+        let memory = Memory::new(usize::MAX, 1);
+        let mut pieces: Vec<Box<[u8; 448]>> = (0..100_000).map(|_| Box::new([0; 448])).collect();
+        memory.measure();
+        let before = memory.unused();
+        let mut number = 0;
+        pieces.retain(|_| {
+            number += 1;
+            number % 64 == 0
+        });
+        memory.measure();
+        let unused = memory.unused().saturating_sub(before);
+        assert!(unused > 24 * MIB, "{unused} of 42 MiB, of which one in 64 pieces is left");
+        let budget = Budget::new(128 * MIB, 0);
+        for (unused, max) in [(0, 56), (28, 56), (29, 55), (48, 36), (500, 11)] {
+            assert_eq!(budget.heap_max(4 * MIB, unused * MIB), max * MIB, "{unused}");
+        }
+        assert_eq!(budget.heap_max(40 * MIB, 30 * MIB), 66 * MIB, "what the configurations need raises it first");
     }
 
     #[test]

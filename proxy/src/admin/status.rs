@@ -26,6 +26,7 @@ pub(super) struct Snapshot {
     upstream_connections_max: usize,
     heap_bytes: usize,
     heap_bytes_max: usize,
+    heap_unused_bytes: usize,
     requests_max: u32,
     limits: RequestLimits,
     requests_total: u64,
@@ -145,6 +146,7 @@ impl Snapshot {
             upstream_connections_max: shared.sockets.max(),
             heap_bytes: shared.memory.used(),
             heap_bytes_max: shared.memory.max(),
+            heap_unused_bytes: shared.memory.unused(),
             requests_max: live.config.listen.requests_max,
             limits: RequestLimits::new(&live.config.listen.limits),
             requests_total,
@@ -173,6 +175,7 @@ impl Snapshot {
         metrics.replay_bytes.set(as_gauge(self.replay_bytes));
         metrics.heap_bytes.set(as_gauge(self.heap_bytes));
         metrics.heap_bytes_max.set(as_gauge(self.heap_bytes_max));
+        metrics.heap_unused_bytes.set(as_gauge(self.heap_unused_bytes));
         for upstream in &self.upstreams {
             let name = upstream.name.as_str();
             metrics.in_flight.with_label_values(&[name]).set(i64::from(upstream.in_flight));

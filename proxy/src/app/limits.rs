@@ -71,8 +71,7 @@ impl SystemLimits {
         let configured = shared.metrics.ledger.bytes();
         shared.memory.measure();
         let own = *self.own_heap.get_or_insert_with(|| shared.memory.used().saturating_sub(configured));
-        // However much the configurations in use need, requests must find some memory beside it.
-        shared.memory.set_max(budget.heap.max(own + configured + budget.heap / 2));
+        shared.memory.set_max(budget.heap_max(own + configured, shared.memory.unused()));
         let allowed = connections(listen.connections_max, self.descriptors, budget.connections);
         shared.fit_connections(allowed.downstream, allowed.upstream);
         if self.connections_max != allowed.downstream {

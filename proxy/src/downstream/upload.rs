@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::BytesMut;
 use outrigger_http1::encode::BodyLength;
 use outrigger_policy::lag::Lag;
 use outrigger_policy::upload::{self, Look, Pace, State};
@@ -50,6 +51,7 @@ impl Upload {
             incoming: Some(incoming.clone()),
             length,
             kept: Vec::new(),
+            block: BytesMut::new(),
             kept_bytes: 0,
             kept_bytes_max: if fits { kept_bytes_max } else { 0 },
             memory: Arc::clone(memory),

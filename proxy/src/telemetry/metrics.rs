@@ -56,6 +56,7 @@ pub struct Metrics {
     pub(crate) replay_bytes: IntGauge,
     pub(crate) heap_bytes: IntGauge,
     pub(crate) heap_bytes_max: IntGauge,
+    pub(crate) heap_unused_bytes: IntGauge,
     pub(crate) reloads: IntCounterVec,
     pub(crate) reload_successful: IntGauge,
     pub(crate) reload_success_seconds: Gauge,
@@ -182,6 +183,7 @@ impl Metrics {
             replay_bytes: make.int_gauge("replay_bytes", "Bytes of request bodies kept for a possible retry."),
             heap_bytes: make.int_gauge("heap_bytes", "Bytes of the heap that are in use."),
             heap_bytes_max: make.int_gauge("heap_limit_bytes", "Bytes of the heap that may be in use."),
+            heap_unused_bytes: make.int_gauge("heap_unused_bytes", "Bytes of the heap's pages that are not in use."),
             reloads: make.counters("config_reloads_total", "Configuration reloads, by result.", &["result"]),
             reload_successful: make.int_gauge("config_last_reload_successful", "Whether the last reload was accepted."),
             reload_success_seconds: make

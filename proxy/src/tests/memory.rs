@@ -262,6 +262,47 @@ fn large_heads_that_wait_for_their_endpoint_keep_no_small_request_out() {
 }
 
 #[test]
+fn callers_who_stay_with_small_pieces_keep_no_pages_of_those_who_have_gone() {
+    paused(async {
+        let net = Net::default();
+        net.buffers(128 * 1024);
+        net.endpoint(A, |_, mut peer| async move {
+            peer.head().await;
+            std::future::pending::<()>().await;
+        });
+        let bench = Bench::new(&net, ONE).await;
+        let unused = || {
+            bench.shared.memory.measure();
+            bench.shared.memory.unused()
+        };
+        let (before, mut clients) = (unused(), Vec::new());
+        for _ in 0..160 {
+            let mut client = bench.connect();
+            client.say("PUT / HTTP/1.1\r\nhost: backend\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            clients.push(client);
+        }
+        // In turn, so that pieces of different callers lie side by side.
+        let piece = format!("1c0\r\n{}\r\n", "x".repeat(448));
+        for _ in 0..120 {
+            for client in &mut clients {
+                client.say(&piece).await;
+            }
+            settle().await;
+        }
+        let kept = bench.shared.replay.kept();
+        assert!(kept > 160 * 120 * 448, "{kept}");
+        let mut number = 0;
+        clients.retain(|_| {
+            number += 1;
+            number % 32 == 0
+        });
+        settle().await;
+        let (unused, kept) = (unused().saturating_sub(before), bench.shared.replay.kept());
+        assert!(unused < 3 * MIB && kept < MIB, "{unused} are unused where {kept} are kept");
+    });
+}
+
+#[test]
 fn while_memory_is_scarce_a_body_streams_on_and_is_not_kept_for_a_retry() {
     paused(async {
         for (mib, status) in [(1, 200), (7, 500)] {

@@ -163,7 +163,7 @@ fn the_page_of_limits_divides_the_memory_that_the_manifest_gives() {
     let deployment = document(CLIENT, "Deployment");
     let given = text(&sidecar(&deployment)["resources"]["limits"]["memory"]);
     assert_eq!(given, "128Mi");
-    let Budget { heap, connections } = Budget::new(128 << 20, 0);
+    let Budget { heap, connections, .. } = Budget::new(128 << 20, 0);
     let page = read("docs/limits.md");
     for part in [
         "Of 128 MiB that is".to_owned(),

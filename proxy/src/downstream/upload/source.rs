@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 use outrigger_policy::upload::{self, Look, Pace, State, TooSlow};
@@ -15,6 +15,10 @@ use crate::downstream::stream::Stream;
 
 /// The memory that a kept piece costs besides its bytes. Without it, a body that arrives byte by byte would cost forty times what is counted.
 const PIECE_OVERHEAD: usize = 64;
+
+/// Length of the blocks that small pieces are kept in. Callers choose the sizes of pieces and how long they are kept, so with memory of its own for each, a few
+/// callers that stay could keep the allocator from using the memory of many that have gone. A block is as long as a page, so nothing shares its page.
+const BLOCK_BYTES: usize = 4 * 1024;
 
 /// Why a reader gets no more of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Source {
     pub(super) incoming: Option<Stream>,
     pub(super) length: Option<u64>,
     pub(super) kept: Vec<Bytes>,
+    /// What is free of the last block of `kept`.
+    pub(super) block: BytesMut,
     pub(super) kept_bytes: usize,
     pub(super) kept_bytes_max: usize,
     pub(super) memory: Arc<ReplayMemory>,
@@ -148,11 +154,27 @@ impl Source {
         let fits = self.kept_bytes + cost <= self.kept_bytes_max + PIECE_OVERHEAD && self.memory.reserve(cost);
         if fits {
             self.kept_bytes += cost;
-            // A small piece is a copy already, and holds no more than its bytes.
-            self.kept.push(data.clone());
+            // The first piece is often the whole body, and a long one is a part of a buffer of ours.
+            if self.kept.is_empty() || data.len() >= BLOCK_BYTES {
+                self.kept.push(data.clone());
+            } else {
+                self.keep_in_blocks(data);
+            }
         } else {
             self.is_whole = false;
             self.forget();
+        }
+    }
+
+    fn keep_in_blocks(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block = BytesMut::with_capacity(BLOCK_BYTES);
+            }
+            let (fitting, rest) = data.split_at(data.len().min(self.block.capacity()));
+            self.block.extend_from_slice(fitting);
+            self.kept.push(self.block.split().freeze());
+            data = rest;
         }
     }
 
@@ -160,6 +182,7 @@ impl Source {
         self.memory.release(self.kept_bytes);
         self.kept_bytes = 0;
         self.kept = Vec::new();
+        self.block = BytesMut::new();
     }
 }
 
