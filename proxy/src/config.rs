@@ -12,6 +12,7 @@ mod file;
 mod resolve;
 mod settings;
 mod source;
+mod weight;
 
 pub use fault::{Fault, Faults};
 pub use settings::{
@@ -30,10 +31,11 @@ impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// All faults of the text, or one fault if the file cannot be read.
+    /// All faults of the text, or one fault if the file cannot be read or would take too much memory.
     pub fn load(path: &Path) -> Result<Config, Faults> {
         let name = path.display().to_string();
         let text = source::read(&name, path)?;
+        weight::check(&name, &text, weight::allowed())?;
         Config::parse(&name, &text)
     }
 }

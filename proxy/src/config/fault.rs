@@ -3,7 +3,7 @@
 //! An operator wants to mend a file once, so reading does not stop at the first fault. All messages have one form: place, key, what was found, what
 //! is allowed. Text from the file cannot break out of its line, because it is quoted, escaped and cut.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt;
 
@@ -56,6 +56,12 @@ impl Faults {
     /// The one fault of a file that is no text, from `byte` in `line` on.
     pub(super) fn not_utf8(file: &str, line: usize, byte: u8) -> Faults {
         Faults::one(file, Some(line), format!("not UTF-8 from byte {byte:#04x} on"))
+    }
+
+    /// The one fault of a file that may take more than `allowed` bytes to read, up to `line`.
+    pub(super) fn too_heavy(file: &str, line: usize, allowed: &str) -> Faults {
+        let message = format!("to read the file up to here may take more than {allowed}, a quarter of the memory");
+        Faults::one(file, Some(line), message)
     }
 
     fn one(file: &str, line: Option<usize>, message: String) -> Faults {
@@ -119,8 +125,10 @@ pub(super) struct Collector<'t> {
     lines: Vec<usize>,
     /// The line of the first syntax error: what stands below it may have been read as something that it is not.
     broken_from: Option<usize>,
-    /// With the offsets they are sorted by.
+    /// With the offsets they are sorted by; never many more than are shown.
     found: RefCell<Vec<(usize, Fault)>>,
+    /// Those that are in `found` no more.
+    more: Cell<usize>,
 }
 
 impl<'t> Collector<'t> {
@@ -128,7 +136,7 @@ impl<'t> Collector<'t> {
     pub(super) fn new(file: &'t str, text: &str, syntax: &[toml::de::Error]) -> Collector<'t> {
         let after_newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(after_newlines).collect();
-        let mut faults = Collector { file, lines, broken_from: None, found: RefCell::default() };
+        let mut faults = Collector { file, lines, broken_from: None, found: RefCell::default(), more: Cell::new(0) };
         let mut seen = HashSet::new();
         for error in syntax {
             let span = error.span().unwrap_or_default();
@@ -163,7 +171,19 @@ impl<'t> Collector<'t> {
         let line = self.line(place.offset);
         let (file, path) = (self.file.to_owned(), place.path.clone());
         let fault = Fault { file, line: Some(line), path, message: message.into() };
-        self.found.borrow_mut().push((place.offset, fault));
+        let mut found = self.found.borrow_mut();
+        found.push((place.offset, fault));
+        if found.len() > 10 * SHOWN_MAX {
+            self.keep_first(&mut found);
+        }
+    }
+
+    /// Sorts the faults, and counts those that are not shown.
+    fn keep_first(&self, found: &mut Vec<(usize, Fault)>) {
+        found.sort_by(|(at, a), (other, b)| (at, &a.path, &a.message).cmp(&(other, &b.path, &b.message)));
+        found.dedup();
+        self.more.set(self.more.get() + found.len().saturating_sub(SHOWN_MAX));
+        found.truncate(SHOWN_MAX);
     }
 
     /// Something is missing at `place`, or does not go with what is written elsewhere: known only of a file that could be read as a whole.
@@ -175,16 +195,12 @@ impl<'t> Collector<'t> {
 
     /// `value`, unless something was wrong.
     pub(super) fn finish<T>(self, value: T) -> Result<T, Faults> {
-        let mut found = self.found.into_inner();
+        let mut found = self.found.take();
         if found.is_empty() {
             return Ok(value);
         }
-        found.sort_by(|(at, a), (other, b)| (at, &a.path, &a.message).cmp(&(other, &b.path, &b.message)));
-        found.dedup();
-        let mut shown: Vec<Fault> = found.into_iter().map(|(_, fault)| fault).collect();
-        let more = shown.len().saturating_sub(SHOWN_MAX);
-        shown.truncate(SHOWN_MAX);
-        Err(Faults { shown, more })
+        self.keep_first(&mut found);
+        Err(Faults { shown: found.into_iter().map(|(_, fault)| fault).collect(), more: self.more.get() })
     }
 }
 
@@ -228,6 +244,18 @@ mod tests {
         let lines: Vec<_> = faults.iter().map(|fault| fault.line).collect();
         assert_eq!(lines, (1..=100).map(Some).collect::<Vec<_>>());
         assert!(faults.to_string().ends_with("\nf:100: k: is wrong\n… and 50 more"), "{faults}");
+    }
+
+    #[test]
+    fn faults_without_number_are_counted_and_the_first_of_them_kept() {
+        let text = "\n".repeat(5_000);
+        let faults = Collector::new("f", &text, &[]);
+        for line in (1..=5_000).rev() {
+            faults.add(&Place { path: "k".to_owned(), offset: line - 1 }, "is wrong");
+            assert!(faults.found.borrow().len() <= 10 * SHOWN_MAX);
+        }
+        let faults = faults.finish(()).expect_err("some were added");
+        assert_eq!((faults.iter().next().and_then(|fault| fault.line), faults.more()), (Some(1), 4_900));
     }
 
     #[test]

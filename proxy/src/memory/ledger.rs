@@ -48,6 +48,14 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+impl Entry {
+    /// The bytes of this one.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(0)
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         self.sum.fetch_sub(self.bytes, Relaxed);

@@ -2,6 +2,10 @@
 //!
 //! If lines come faster than the thread can write, it drops some instead of queueing them without a limit.
 
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -16,8 +20,30 @@ pub const ALWAYS: &str = "always";
 /// How many lines may wait for the thread. The queue is allocated whole at the start; with the library's default it would take half of the proxy's memory.
 const LINES_MAX: usize = 4 * 1024;
 
-/// Starts logging. Dropping the guard writes the lines that are still queued.
-pub fn start(log: Log) -> WorkerGuard {
+/// How long the end waits for the lines that are still queued.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// Its drop writes the lines that are still queued, as long as somebody reads them.
+pub struct Flush(Option<WorkerGuard>);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (done, flushed) = mpsc::channel::<()>();
+        // Not here: where nobody reads, the log's thread never comes to the end of its write, and the guard waits for the lock that it holds meanwhile.
+        let flushing = move || {
+            drop(guard);
+            drop(done);
+        };
+        if thread::Builder::new().name("flush".to_owned()).spawn(flushing).is_ok() {
+            // Either way it has ended, or its time is over.
+            let _ = flushed.recv_timeout(FLUSH_MAX);
+        }
+    }
+}
+
+/// Starts logging, until the process ends after the drop of what this returns.
+pub fn start(log: Log) -> Flush {
     let queue = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true);
     let (writer, guard) = queue.finish(std::io::stdout());
     let wanted = wanted(log.level.into());
@@ -31,7 +57,7 @@ pub fn start(log: Log) -> WorkerGuard {
             tracing::subscriber::set_global_default(registry().with(lines.with_ansi(false).with_filter(wanted)))
         }
     };
-    guard
+    Flush(Some(guard))
 }
 
 /// Lines of at least this level, and all of [`ALWAYS`]. The middleware of the admin server writes lines of its own at `debug`, which help nobody here.

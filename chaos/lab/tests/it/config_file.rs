@@ -11,7 +11,7 @@ use crate::stage::{Site, check_none, wait_until};
 
 type Damage = fn(&Path);
 
-const DAMAGES: [(&str, Damage); 9] = [
+const DAMAGES: [(&str, Damage); 11] = [
     ("half written", |path| {
         let text = fs::read_to_string(path).expect("readable");
         let half = text.find("\"127.0.0.1").expect("an address") + 5;
@@ -19,6 +19,8 @@ const DAMAGES: [(&str, Damage); 9] = [
     }),
     ("empty", |path| fs::write(path, "").expect("writable")),
     ("no text", |path| fs::write(path, [0xff, 0xfe, 0, 1]).expect("writable")),
+    ("four MiB of JSON", |path| fs::write(path, "{\"a\": [1, 2]},\n".repeat(290_000)).expect("writable")),
+    ("a line of dots", |path| fs::write(path, ".".repeat(2 << 20)).expect("writable")),
     ("deleted", |_| {}),
     ("a folder", |path| fs::create_dir(path).expect("a folder")),
     ("a link to nowhere", |path| symlink("nowhere", path).expect("a link")),
@@ -48,7 +50,8 @@ fn a_damaged_file_changes_nothing_and_a_good_one_is_taken_again() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("ours");
 
     for (name, damage) in damages {
-        let is_in_place = matches!(name, "half written" | "empty" | "no text" | "unreadable");
+        let is_in_place =
+            matches!(name, "half written" | "empty" | "no text" | "four MiB of JSON" | "a line of dots" | "unreadable");
         if !is_in_place {
             fs::remove_file(&path).expect("it is there");
         }

@@ -125,6 +125,28 @@ fn where_descriptors_are_few_so_are_the_places_and_one_too_many_is_told_so() {
 }
 
 #[test]
+fn a_stop_ends_although_nobody_reads_the_log() {
+    let folder = Folder::new();
+    let pipe = folder.file("log").display().to_string();
+    // The reader stops when the proxy is ready. It is there for longer than the stop may take, because a pipe without a reader would not be full.
+    let reader =
+        "while read -r line; do echo \"$line\"; case $line in *'\"ready\"'*) exec sleep 30 >/dev/null 2>&1; esac; done";
+    // The third argument is the configuration.
+    let access = "sed -i 's/^format/access = true\\nformat/' \"$3\"";
+    let first = format!("{access}; mkfifo {pipe}; {{ {reader}; }} <{pipe} & exec >{pipe}");
+    let (_programs, _folder, _backend, mut proxy) = proxy_after(&first, "workers = 1", "");
+    let mut app = Kept::open(proxy.app);
+    // Each is a line of the access log: more than the pipe and the queue of the log's thread hold.
+    for _ in 0..6_000 {
+        assert_eq!(app.ask(), Some(200));
+    }
+    drop(app);
+    proxy.process.signal(lab::process::Signal::TERM);
+    let status = proxy.process.wait(Duration::from_secs(10)).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn without_descriptors_accepting_pauses_and_resumes_and_requests_go_on() {
     let (_programs, _folder, _backend, proxy) = proxy_with_descriptors(64, "workers = 1", "");
     let mut kept = Kept::open(proxy.app);
