@@ -108,6 +108,7 @@ fn breaker_config(probes: NonZeroU32, consecutive_failures: NonZeroU32) -> break
         window: WINDOW,
         failure_ratio: ratio(0.5),
         volume_min: 20,
+        admitting_min: ratio(0.5),
         consecutive_failures,
         open_base: Duration::from_millis(500),
         open_cap: Duration::from_secs(2),

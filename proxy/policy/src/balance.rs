@@ -15,8 +15,9 @@ use crate::breaker::{Open, Permit};
 use crate::endpoint::Endpoint;
 use crate::observe::{Context, Observer, Scope};
 use crate::outcome::Class;
+use crate::spare;
 
-/// An endpoint in use by one attempt. It counts as in flight until this is dropped. A permit that is dropped unsettled counts as [`Class::Neutral`].
+/// An endpoint in use by one attempt. It counts as in flight until this is dropped. A permit that is dropped unsettled changes nothing that was counted.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped at once is an attempt that says nothing"]
 pub struct Lease<T> {
@@ -53,7 +54,7 @@ pub fn choose<T, R: Rng, O: Observer<T>>(
             if attempted.is_empty() { None } else { pick(endpoints.len(), admits, load, cx.rng) }
         });
         let Some(endpoint) = choice.map(|at| &endpoints[at]) else { break };
-        if let Some(lease) = Lease::take(endpoint, cx) {
+        if let Some(lease) = Lease::take(endpoint, endpoints, cx) {
             return Ok(lease);
         }
     }
@@ -64,11 +65,19 @@ pub fn choose<T, R: Rng, O: Observer<T>>(
 }
 
 impl<T> Lease<T> {
-    /// Takes a lease on `endpoint`, if its breaker gives a permit.
-    fn take<R: Rng, O: Observer<T>>(endpoint: &Arc<Endpoint<T>>, cx: &mut Context<'_, R, O>) -> Option<Lease<T>> {
+    /// Takes a lease on `endpoint`, one of `endpoints`, if its breaker gives a permit.
+    fn take<R: Rng, O: Observer<T>>(
+        endpoint: &Arc<Endpoint<T>>,
+        endpoints: &[Arc<Endpoint<T>>],
+        cx: &mut Context<'_, R, O>,
+    ) -> Option<Lease<T>> {
         let permit = match &endpoint.breaker {
             None => None,
             Some(breaker) => {
+                let now = cx.now;
+                let can_spare = || spare::can_spare(endpoints, endpoint.id, breaker.config().admitting_min, now);
+                let moved = breaker.open_by_ratio(now, can_spare, cx.rng);
+                cx.moved(Scope::Endpoint(endpoint), moved);
                 let admission = breaker.try_acquire(cx.now);
                 cx.moved(Scope::Endpoint(endpoint), admission.moved);
                 Some(admission.permit.ok()?)
@@ -88,12 +97,12 @@ impl<T> Lease<T> {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
 
-    /// The head of a response has come. It settles the permit unless the class is a success, which is final only when the body has arrived whole.
+    /// The head of a response has come. It settles the permit unless the class is a success: that counts, and its body may still break off.
     pub fn on_head<R: Rng, O: Observer<T>>(&mut self, class: Class, cx: &mut Context<'_, R, O>) {
         if class != Class::Success {
             self.settle_breaker(class, cx);
-        } else if let Some(permit) = &mut self.permit {
-            permit.on_head(cx.now);
+        } else if let (Some(breaker), Some(permit)) = (&self.endpoint.breaker, &mut self.permit) {
+            breaker.on_head(permit, cx.now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The circuit breaker. Closed, it admits everything; open, nothing; half-open, a limited number of probes.
 //!
 //! ```text
-//!            failure ratio over the window, or consecutive failures
+//!            consecutive failures, or failure ratio over the window
 //!   closed ────────────────────────────────────────────────────────▶ open ◀──────────┐
 //!      ▲                                                              │ open time    │ a probe failed
 //!      │                 enough probes succeeded                      ▼ is over      │
@@ -13,11 +13,17 @@
 //! (a task is stuck or lost, or the downstream is slow) loses its place, and one that is dropped gives it back, for one spacing after the last probe. So half-open cannot
 //! stick, a defect that keeps coming back in breakers (resilience4j#935, opossum#388, linkerd2-proxy#4561).
 //!
+//! **A head is a success, until its body breaks off.** A closed breaker counts a healthy head at once ([`Breaker::on_head`]), and a body that breaks off turns that success into a failure.
+//! Whatever else happens to the body takes nothing back: a caller may leave a stream, and a stream may be quiet.
+//!
+//! **The ratio opens no last endpoint.** A row of failures opens the breaker when it is counted, because nothing works. The ratio means that something still works, which is worth more
+//! than a refusal. So it opens the breaker only if requests can go elsewhere, and only their sender knows that: it asks with [`Breaker::open_by_ratio`] before each attempt.
+//!
 //! **Only the endpoint decides.** No time that passes is a verdict: an expired lease says nothing, and its result still counts when it comes. A probe that takes
 //! long (a slow upload, a long poll) does not keep the others out: after [`Config::probe_spacing`] another one goes, after twice the spacing one more, and so on.
 //! The growing waits bound how many are out. A request is never refused for longer than the wait that is due.
 //!
-//! **A head is half a success.** A probe succeeds when its response has come whole, or when a byte of its body comes one spacing or more after its head: a long
+//! **To a probe a head is half a success.** It succeeds when its response has come whole, or when a byte of its body comes one spacing or more after its head: a long
 //! stream must not keep the breaker half-open, and neither a response that breaks off soon nor one that its downstream leaves soon may close it. If the body of a probe breaks off after that, the closing was
 //! wrong, and the breaker trips at once, with the next longer open time.
 //!
@@ -28,21 +34,22 @@
 //! **Cores.** All cores share one breaker. While it is closed, a request only reads the gate word and counts in the window, both atomics. A refusal while it is open
 //! reads two words. Only changes of state and probes take the mutex, and these are rare by definition.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::Rng;
 
-use crate::backoff::{doubled, draw_up_to};
 use crate::outcome::Class;
-use crate::units::{Epoch, Ratio};
-use crate::window::Window;
+use crate::units::Epoch;
 
+mod counts;
 mod gate;
 mod probes;
+mod report;
 mod types;
+use counts::{Counts, Failed};
 use gate::Gate;
 use probes::Probes;
 pub use types::{Config, Open, Reason, Snapshot, State, Transition};
@@ -63,13 +70,15 @@ pub struct Refusal {
     pub retry_at: Instant,
 }
 
-/// The right to send one attempt. [`Breaker::on_result`] settles it; a dropped permit counts as [`Class::Neutral`].
+/// The right to send one attempt. [`Breaker::on_head`] counts a healthy head, and [`Breaker::on_result`] settles the permit. Dropped, it changes nothing that was counted.
 ///
 /// A probe's permit counts in its own half-open era. A failure after its head counts in the closed era that follows it, too.
 #[derive(Debug)]
 #[must_use = "a permit that is not handed back by on_result says nothing about what happened"]
 pub struct Permit {
     era: u64,
+    /// When a healthy head was counted as a success, in nanoseconds since the breaker's epoch, or [`UNCOUNTED`].
+    counted_at: u64,
     /// Boxed, because permits move with every request and few are a probe's.
     probe: Option<Box<Probe>>,
 }
@@ -83,8 +92,8 @@ struct Probe {
     head_at: Option<Instant>,
 }
 
-/// No failure was counted yet.
-const NEVER: u64 = u64::MAX;
+/// No head was counted.
+const UNCOUNTED: u64 = u64::MAX;
 
 /// A breaker shared by all cores.
 #[derive(Debug)]
@@ -95,12 +104,8 @@ pub struct Breaker {
     gate: AtomicU64,
     /// Nanoseconds since `epoch` at which the open time ends; written under `turn` before the gate opens.
     reopen_at: AtomicU64,
-    /// Failures since the last success while closed.
-    streak: AtomicU32,
-    /// Nanoseconds since `epoch` of the last counted failure. Without one in the window no rule can trip, so the sums are not needed.
-    failed_at: AtomicU64,
-    /// The first counter has the results, the second the failures.
-    window: Window,
+    /// Of the closed era.
+    counts: Counts,
     turn: Mutex<Turn>,
 }
 
@@ -124,9 +129,7 @@ impl Breaker {
             epoch,
             gate: AtomicU64::new(Gate { state: State::Closed, era: 0 }.pack()),
             reopen_at: AtomicU64::new(0),
-            streak: AtomicU32::new(0),
-            failed_at: AtomicU64::new(NEVER),
-            window: Window::new(epoch, config.window),
+            counts: Counts::new(epoch, &config),
             turn: Mutex::new(turn),
         })
     }
@@ -134,6 +137,11 @@ impl Breaker {
     /// The configuration it was made with.
     pub fn config(&self) -> Config {
         self.config
+    }
+
+    /// Whether it is closed, so that it admits everything.
+    pub fn is_closed(&self) -> bool {
+        self.gate().state == State::Closed
     }
 
     /// Whether [`Breaker::try_acquire`] would probably admit, for choosing among endpoints. Only a permit makes it certain.
@@ -153,7 +161,7 @@ impl Breaker {
     pub fn try_acquire(self: &Arc<Self>, now: Instant) -> Admission {
         let gate = self.gate();
         match gate.state {
-            State::Closed => Admission { permit: Ok(Permit { era: gate.era, probe: None }), moved: None },
+            State::Closed => Admission { permit: Ok(Permit::closed(gate.era)), moved: None },
             State::Open => {
                 let reopen_at = self.reopen_at.load(Relaxed);
                 if self.epoch.nanos(now) < reopen_at {
@@ -165,94 +173,73 @@ impl Breaker {
         }
     }
 
-    /// Settles a permit. Results of another era are ignored.
+    /// Opens the breaker if its failure ratio is reached and `can_spare` says that requests have somewhere else to go. Ask before each attempt. It is
+    /// cheap, and asks `can_spare` only if the ratio is reached.
+    pub fn open_by_ratio(
+        &self,
+        now: Instant,
+        can_spare: impl FnOnce() -> bool,
+        rng: &mut impl Rng,
+    ) -> Option<Transition> {
+        if !self.counts.has_ever_failed() {
+            return None; // the common case
+        }
+        let gate = self.gate();
+        if gate.state != State::Closed || !self.counts.is_ratio_reached(&self.config, now) || !can_spare() {
+            return None;
+        }
+        let mut turn = self.turn();
+        // Another core may have been faster.
+        (self.gate() == gate).then(|| self.trip(&mut turn, Reason::FailureRatio, now, rng))
+    }
+
+    /// A healthy head came. A closed breaker counts a success. A probe only takes note: it passes when its body goes on.
+    pub fn on_head(&self, permit: &mut Permit, now: Instant) {
+        if let Some(probe) = &mut permit.probe {
+            probe.head_at = Some(now);
+        } else if self.is_closed_in(permit.era) && permit.counted_at == UNCOUNTED {
+            permit.counted_at = self.epoch.nanos(now);
+            self.counts.on_head(now);
+        }
+    }
+
+    /// Settles a permit. Results of another era are ignored. If a head was counted, only a failure changes the count.
     pub fn on_result(&self, permit: Permit, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
         if permit.is_probe() {
             return self.on_probe_result(permit, class, now, rng);
         }
-        let is_failure = match class {
-            Class::Success => false,
-            Class::Failure => true,
-            Class::Overload | Class::Neutral => return None,
-        };
-        self.count_in(permit.era, is_failure, now, rng)
-    }
-
-    /// The state and the numbers behind it.
-    pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let mut turn = self.turn();
-        turn.probes.catch_up(now);
-        let state = self.gate().state;
-        let sums = self.window.sums(now);
-        let retry_at = match state {
-            State::Closed => None,
-            State::Open => Some(self.epoch.at(self.reopen_at.load(Relaxed))),
-            State::HalfOpen => turn.probes.admit_from(&self.config),
-        };
-        Snapshot {
-            state,
-            since: turn.since,
-            reason: turn.reason,
-            results: sums.first,
-            failures: sums.second,
-            consecutive_failures: self.streak.load(Relaxed),
-            trips: turn.trips,
-            probes_out: turn.probes.count_out(),
-            retry_at,
-        }
-    }
-
-    /// Why the breaker refuses, and when it probably admits again.
-    pub fn open(&self, now: Instant) -> Open {
-        let Snapshot { since, reason, results, failures, consecutive_failures, retry_at, .. } = self.snapshot(now);
-        let retry_at = retry_at.map_or(now, |at| at.max(now));
-        Open { reason, since, retry_at, results, failures, consecutive_failures }
-    }
-
-    /// Counts a result of a closed era, if that is still the current one.
-    #[inline]
-    fn count_in(&self, era: u64, is_failure: bool, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
-        if self.gate() != (Gate { state: State::Closed, era }) {
+        let Permit { era, counted_at, .. } = permit;
+        if !self.is_closed_in(era) {
             return None;
         }
-        let streak = self.count(is_failure, now);
-        let reason = self.broken_rule(streak, now)?;
+        let counted_at = (counted_at != UNCOUNTED).then(|| self.epoch.at(counted_at));
+        match class {
+            Class::Failure => {
+                let failed = counted_at.map_or(Failed::AtHead, |at| Failed::InBody { counted_at: Some(at) });
+                return self.count_failure(era, failed, now, rng);
+            }
+            Class::Success | Class::Overload | Class::Neutral if counted_at.is_some() => self.counts.on_end(),
+            Class::Success => self.counts.on_success(now),
+            // It is alive. How busy it is does not belong into the ratio.
+            Class::Overload => self.counts.on_sign_of_life(),
+            Class::Neutral => {}
+        }
+        None
+    }
+
+    /// Counts a failure of the closed era `era`, and trips the breaker if it is the last of a long row.
+    fn count_failure(&self, era: u64, failed: Failed, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
+        let row = self.counts.on_failure(failed, now);
+        if row < self.config.consecutive_failures.get() {
+            return None;
+        }
         let mut turn = self.turn();
         // Another core may have tripped the breaker between our count and the lock.
-        (self.gate().era == era).then(|| self.trip(&mut turn, reason, now, rng))
+        self.is_closed_in(era).then(|| self.trip(&mut turn, Reason::ConsecutiveFailures, now, rng))
     }
 
-    /// Counts a result of the closed era and returns the failures in a row.
-    fn count(&self, is_failure: bool, now: Instant) -> u32 {
-        self.window.add(now, 1, u32::from(is_failure));
-        if is_failure {
-            self.failed_at.store(self.epoch.nanos(now), Relaxed);
-            return self.streak.fetch_add(1, Relaxed).saturating_add(1);
-        }
-        // Read before writing: most results are successes after successes, and a store would move the cache line from core to core.
-        if self.streak.load(Relaxed) != 0 {
-            self.streak.store(0, Relaxed);
-        }
-        0
-    }
-
-    fn broken_rule(&self, streak: u32, now: Instant) -> Option<Reason> {
-        if streak >= self.config.consecutive_failures.get() {
-            return Some(Reason::ConsecutiveFailures);
-        }
-        if !self.has_lately_failed(now) {
-            return None; // the common case, without the sums
-        }
-        let sums = self.window.sums(now);
-        let is_reached =
-            sums.first >= self.config.volume_min && self.config.failure_ratio.is_reached_by(sums.second, sums.first);
-        is_reached.then_some(Reason::FailureRatio)
-    }
-
-    fn has_lately_failed(&self, now: Instant) -> bool {
-        let failed_at = self.failed_at.load(Relaxed);
-        failed_at != NEVER
-            && u128::from(self.epoch.nanos(now).saturating_sub(failed_at)) <= self.config.window.as_nanos()
+    fn is_closed_in(&self, era: u64) -> bool {
+        self.gate() == Gate { state: State::Closed, era }
     }
 
     fn acquire_probe(self: &Arc<Self>, now: Instant) -> Admission {
@@ -270,7 +257,7 @@ impl Breaker {
         }
         let gate = self.gate();
         let retry_at = match gate.state {
-            State::Closed => return Admission { permit: Ok(Permit { era: gate.era, probe: None }), moved },
+            State::Closed => return Admission { permit: Ok(Permit::closed(gate.era)), moved },
             State::Open => Some(self.epoch.at(self.reopen_at.load(Relaxed))),
             State::HalfOpen => turn.probes.admit_from(&self.config).filter(|at| *at > now),
         };
@@ -279,11 +266,11 @@ impl Breaker {
         }
         let number = turn.probes.add(now, self.config.probe_lease);
         let probe = Box::new(Probe { breaker: Arc::clone(self), number, head_at: None });
-        Admission { permit: Ok(Permit { era: gate.era, probe: Some(probe) }), moved }
+        Admission { permit: Ok(Permit { probe: Some(probe), ..Permit::closed(gate.era) }), moved }
     }
 
     fn on_probe_result(&self, permit: Permit, class: Class, now: Instant, rng: &mut impl Rng) -> Option<Transition> {
-        let Permit { era, probe: Some(probe) } = permit else { return None };
+        let Permit { era, probe: Some(probe), .. } = permit else { return None };
         let mut turn = self.turn();
         let gate = self.gate();
         if gate == (Gate { state: State::HalfOpen, era }) {
@@ -310,7 +297,7 @@ impl Breaker {
         }
         // It has stayed closed on other results since, so the failure is one of many.
         drop(turn);
-        self.count_in(opened.era, true, now, rng)
+        self.count_failure(opened.era, Failed::InBody { counted_at: None }, now, rng)
     }
 
     fn close_if_passed(&self, turn: &mut Turn, now: Instant) -> Option<Transition> {
@@ -321,14 +308,7 @@ impl Breaker {
         let was_calm =
             self.gate().state == State::Closed && now.saturating_duration_since(turn.since) >= self.config.window;
         turn.trips = if was_calm { 1 } else { turn.trips.saturating_add(1) };
-        let longest = doubled(self.config.open_base, turn.trips - 1, self.config.open_cap);
-        let jitter = Duration::from_nanos(
-            u64::try_from(
-                longest.as_nanos() * u128::from(self.config.open_jitter.ppm()) / u128::from(Ratio::ONE.ppm()),
-            )
-            .unwrap_or(u64::MAX),
-        );
-        let open_for = longest.saturating_sub(draw_up_to(jitter, rng));
+        let open_for = self.config.draw_open_time(turn.trips, rng);
         let open_nanos = u64::try_from(open_for.as_nanos()).unwrap_or(u64::MAX);
         self.reopen_at.store(self.epoch.nanos(now).saturating_add(open_nanos), Relaxed);
         Transition { open_for: Some(open_for), ..self.turn_to(turn, State::Open, reason, now) }
@@ -341,8 +321,7 @@ impl Breaker {
         turn.reason = Some(reason);
         turn.probes.clear();
         if to == State::Closed {
-            self.window.clear();
-            self.streak.store(0, Relaxed);
+            self.counts.clear();
         }
         // Release: a core that reads the new gate also reads the `reopen_at` written before it.
         self.gate.store(Gate { state: to, era: from.era + 1 }.pack(), Release);
@@ -360,16 +339,13 @@ impl Breaker {
 }
 
 impl Permit {
+    fn closed(era: u64) -> Permit {
+        Permit { era, counted_at: UNCOUNTED, probe: None }
+    }
+
     /// Whether this is a probe's permit. The breaker waits for its result, so settle it as soon as one is known.
     pub fn is_probe(&self) -> bool {
         self.probe.is_some()
-    }
-
-    /// The head of a successful response came at `now`, and its body is under way. Only a probe's permit takes note: it passes if the body goes on.
-    pub fn on_head(&mut self, now: Instant) {
-        if let Some(probe) = &mut self.probe {
-            probe.head_at = Some(now);
-        }
     }
 
     /// A piece of the response's body came at `now`. Late enough after the head the probe passes by it, and the next request finds the breaker closed.

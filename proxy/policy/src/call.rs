@@ -261,6 +261,11 @@ impl Call {
     }
 
     fn attempt<T, R: Rng, O: Observer<T>>(&mut self, scene: &Scene<'_, T>, cx: &mut Context<'_, R, O>) -> Step<T> {
+        if self.attempts == 0
+            && let Some(why) = self.admission.review(scene.policies, scene.endpoints, cx)
+        {
+            return self.give_up(why, cx);
+        }
         let attempted = self.further.as_ref().map_or(&[][..], |further| &further.attempted);
         match balance::choose(scene.endpoints, attempted, cx) {
             Ok(lease) => self.send(lease, scene, cx),

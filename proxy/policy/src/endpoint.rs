@@ -25,6 +25,11 @@ impl<T> Endpoint<T> {
         Endpoint { id, breaker, in_flight: AtomicU32::new(0), at }
     }
 
+    /// Whether it takes as many attempts as come: its breaker is closed. A half-open one admits, too, but only probes.
+    pub fn takes_requests(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| breaker.is_closed()) && self.admits(now)
+    }
+
     /// Whether its breaker would probably admit an attempt.
     pub fn admits(&self, now: Instant) -> bool {
         self.breaker.as_ref().is_none_or(|breaker| breaker.admits(now))

@@ -28,6 +28,7 @@ pub mod observe;
 pub mod outcome;
 pub mod rejection;
 pub mod retry;
+mod spare;
 pub mod units;
 pub mod upload;
 mod window;

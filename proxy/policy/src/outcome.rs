@@ -3,7 +3,7 @@
 //! Every outcome has three separate facts, because systems that fold them into `success: bool` get them wrong: how it counts
 //! ([`Class`]), whether the upstream may have processed the request ([`Processed`]), and what the upstream asks of us ([`Pushback`]).
 //!
-//! The class of a response is provisional at its head. [`Class::at_end`] makes it final when the body has ended: a body that breaks off
+//! The class of a response is provisional at its head, and counts from then on. [`Class::at_end`] makes it final when the body has ended: a body that breaks off
 //! turns a success into a failure.
 
 use std::time::{Duration, Instant};
@@ -55,11 +55,9 @@ pub enum BodyEnd {
     Whole,
     /// The endpoint broke it off, or framed it wrongly.
     BrokenOff,
-    /// The endpoint sent nothing for longer than a body may stand still.
-    IdleTimeout,
     /// It ended early, in any way, after the downstream had delayed the exchange: it did not read the response, or did not send its own body on.
     Delayed,
-    /// The proxy or the downstream left it soon after its head. The endpoint had not broken it off, and nobody knows whether it would have.
+    /// The proxy or the downstream left it soon after its head, or when nothing had come for too long. The endpoint had not broken it off, and nobody knows whether it would have.
     Abandoned,
     /// The same, but the body had gone on for so long ([`goes_on`]) that the endpoint has done its part.
     AbandonedGoingOn,
@@ -116,11 +114,11 @@ impl Class {
     }
 
     /// The final class of a response whose class at the head was `self`. The endpoint is judged by what it did, so a downstream that leaves a stream in the middle
-    /// takes nothing from it. But a head alone is no success yet.
+    /// takes nothing from it. [`Class::Neutral`] leaves a closed breaker with the success that the head was; a probe has to show more than a head.
     pub fn at_end(self, end: BodyEnd) -> Class {
         match end {
             BodyEnd::Whole | BodyEnd::AbandonedGoingOn => self,
-            BodyEnd::BrokenOff | BodyEnd::IdleTimeout => Class::Failure,
+            BodyEnd::BrokenOff => Class::Failure,
             BodyEnd::Abandoned if self == Class::Success => Class::Neutral,
             BodyEnd::Abandoned => self,
             BodyEnd::Delayed => Class::Neutral,
@@ -254,11 +252,14 @@ mod tests {
         for class in [Class::Success, Class::Failure, Class::Overload] {
             assert_eq!(class.at_end(BodyEnd::Whole), class);
             assert_eq!(class.at_end(BodyEnd::BrokenOff), Class::Failure);
-            assert_eq!(class.at_end(BodyEnd::IdleTimeout), Class::Failure);
             assert_eq!(class.at_end(BodyEnd::Delayed), Class::Neutral);
             assert_eq!(class.at_end(BodyEnd::AbandonedGoingOn), class, "the endpoint has done its part so far");
             let by_head = if class == Class::Success { Class::Neutral } else { class };
-            assert_eq!(class.at_end(BodyEnd::Abandoned), by_head, "a head is half a success and a whole failure");
+            assert_eq!(
+                class.at_end(BodyEnd::Abandoned),
+                by_head,
+                "to a probe a head is half a success and a whole failure"
+            );
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) struct Streaming {
     /// Provisional, by its head alone.
     class: Class,
     keep_alive: Option<Duration>,
-    head_at: Instant,
+    pub(super) head_at: Instant,
     /// Whether pieces of the body have come for so long after the head that nothing more depends on it.
     goes_on: bool,
     /// The worker's scheduling lag before the body.
@@ -131,7 +131,7 @@ impl Streaming {
         record.context.lag().is_delay_since(self.lag_before)
     }
 
-    /// The endpoint broke the body off, or stopped sending in the middle of it.
+    /// The body ends before its end.
     pub(super) fn fail(self, end: BodyEnd, record: &mut Record, now: Instant) {
         record.decide(now, |cx| self.lease.settle(self.class.at_end(end), cx));
     }

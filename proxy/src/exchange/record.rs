@@ -124,7 +124,7 @@ impl Record {
     }
 
     /// Whether the exchange was ended because the endpoint stopped sending.
-    pub(super) fn has_idle_endpoint(&self) -> bool {
+    fn has_idle_endpoint(&self) -> bool {
         self.downstream.progress.ending() == Some(Ending::BodyIdleTimeout(Side::Endpoint))
     }
 

@@ -42,9 +42,8 @@ pub struct Response {
 }
 
 /// Sends an endpoint's response downstream.
-pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Admission, is_last: bool) -> Reply {
+pub(super) fn pass_on(mut record: Box<Record>, received: Received, mut admission: Admission, is_last: bool) -> Reply {
     let Received { mut head, body } = received;
-    let mut admission = Some(admission);
     let class = body.class();
     record.responds(head.status.as_u16());
     if let Some(why) = record.retry_refused() {
@@ -55,6 +54,7 @@ pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Ad
         // The request asked for the tunnel. So it has succeeded and is counted when the tunnel begins; its slot stays taken until the tunnel ends.
         let now = clock::now();
         record.ends(RequestOutcome::Response(class), now);
+        let mut admission = Some(admission);
         // The head that answers a CONNECT is the proxy's own, so the endpoint has done nothing yet.
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             settle(&mut record, &mut admission, class, now);
@@ -64,12 +64,13 @@ pub(super) fn pass_on(mut record: Box<Record>, received: Received, admission: Ad
         record.downstream.progress.enter_tunnel(idle);
         return Reply::Tunnel(Tunnel::new(head, *through, record, admission));
     }
-    if let Some(admission) = admission.as_mut().filter(|admission| admission.is_probe())
+    // Else the body ends at once, and settles it.
+    if let Source::Streaming(streaming) = &body
         && let Some(handle) = record.handle().cloned()
     {
-        record.decide(clock::now(), |cx| admission.on_head(class, &handle.policies, cx));
+        record.decide(streaming.head_at, |cx| admission.on_head(class, &handle.policies, cx));
     }
-    Reply::Response(Response { head, body: ResponseBody::new(body, record, admission), is_last })
+    Reply::Response(Response { head, body: ResponseBody::new(body, record, Some(admission)), is_last })
 }
 
 /// Sends a response of the proxy's own. An admission comes with the class of its request.
@@ -227,16 +228,12 @@ impl ResponseBody {
     }
 
     /// The body ends before its end. What the downstream or this process held up is not the endpoint's failure: an endpoint gives up on a response that nobody reads, and
-    /// on a request whose body does not come. That it sends nothing for all of `idle_body` has nothing to do with a standstill, which the tick counts as a second.
+    /// on a request whose body does not come.
     fn fail(&mut self, end: BodyEnd) {
-        let stood_still = match &self.source {
-            Source::Streaming(streaming) if end == BodyEnd::BrokenOff => streaming.stood_still(&self.record),
-            _ => false,
-        };
         let record = &self.record;
-        let is_delayed = || stood_still || record.downstream.progress.is_held_up() || record.upload.is_delayed(false);
-        let is_left = matches!(end, BodyEnd::Abandoned | BodyEnd::AbandonedGoingOn);
-        let end = if !is_left && is_delayed() { BodyEnd::Delayed } else { end };
+        let stood_still = || matches!(&self.source, Source::Streaming(streaming) if streaming.stood_still(record));
+        let is_delayed = || stood_still() || record.downstream.progress.is_held_up() || record.upload.is_delayed(false);
+        let end = if end == BodyEnd::BrokenOff && is_delayed() { BodyEnd::Delayed } else { end };
         let class = self.source.class().at_end(end);
         let source = std::mem::replace(&mut self.source, Source::BrokenOff(class));
         if let Source::Streaming(streaming) = source {
@@ -263,9 +260,8 @@ impl Uploading {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         if let Source::Streaming(streaming) = &self.source {
-            // An endpoint that stops in the middle has failed, although the proxy ended the connection.
-            let end = if self.record.has_idle_endpoint() { BodyEnd::IdleTimeout } else { streaming.left() };
-            self.fail(end);
+            // An endpoint that sends nothing for long has not failed: the stream may have nothing to say.
+            self.fail(streaming.left());
         }
     }
 }

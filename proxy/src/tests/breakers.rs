@@ -217,9 +217,9 @@ fn a_response_that_breaks_off_is_the_failure_of_the_side_that_was_awaited() {
     // The request, how long its sender does not read, what the endpoint sends before it gives up after three seconds, and the results and failures.
     for (request, unread, bytes, results, failures, why) in [
         (get, 0, 4, 1, 1, "everything was read, and the rest does not come"),
-        (get, 4, 200_000, 0, 0, "nobody reads, so the endpoint gives up"),
+        (get, 4, 200_000, 1, 0, "nobody reads, so the endpoint gives up"),
         (get, 4, 4, 1, 1, "what came was taken, whether or not it was read further on"),
-        (upload, 0, 4, 0, 0, "the endpoint waits for the rest of the request"),
+        (upload, 0, 4, 1, 0, "the endpoint waits for the rest of the request"),
     ] {
         paused(async {
             let net = Net::default();
@@ -245,15 +245,15 @@ fn a_response_that_breaks_off_is_the_failure_of_the_side_that_was_awaited() {
 fn what_breaks_off_while_the_proxy_stands_still_is_not_the_endpoints_failure() {
     let upload = "POST / HTTP/1.1\r\nhost: backend\r\ncontent-length: 10\r\n\r\nhalf";
     let get = "GET / HTTP/1.1\r\nhost: backend\r\n\r\n";
-    // The request, what the endpoint sends before it gives up, how long the proxy stands still, and the failures.
-    for (request, response, stands_still_ms, failures) in [
-        (upload, "", 900, 1),
-        (upload, "", 5_000, 0),
-        (upload, "HTTP/1.1 100 Continue\r\n\r\n", 5_000, 0),
-        (get, HALF, 900, 1),
-        (get, HALF, 5_000, 0),
+    // The request, what the endpoint sends before it gives up, how long the proxy stands still, the results and the failures.
+    for (request, response, stands_still_ms, results, failures) in [
+        (upload, "", 900, 1, 1),
+        (upload, "", 5_000, 0, 0),
+        (upload, "HTTP/1.1 100 Continue\r\n\r\n", 5_000, 0, 0),
+        (get, HALF, 900, 1, 1),
+        (get, HALF, 5_000, 1, 0),
         // The request had come whole, so the endpoint had nothing to wait for.
-        (get, "", 5_000, 1),
+        (get, "", 5_000, 1, 1),
     ] {
         paused(async {
             let net = Net::default();
@@ -270,7 +270,7 @@ fn what_breaks_off_while_the_proxy_stands_still_is_not_the_endpoints_failure() {
             let seen = client.response().await;
             settle().await;
             let what = format!("{request:?}, {response:?}, {stands_still_ms} ms: {seen:?}");
-            assert_eq!(counted(&bench), [(State::Closed, failures, failures); 2], "{what}");
+            assert_eq!(counted(&bench), [(State::Closed, results, failures); 2], "{what}");
         });
     }
 }
@@ -368,6 +368,130 @@ fn a_closing_that_its_probes_body_belies_is_taken_back_at_once() {
         let labels = ["from=\"closed\"", "to=\"open\"", "reason=\"probe_failed\""];
         assert_eq!(bench.metric("outrigger_breaker_transitions_total", &labels), 2.0);
     });
+}
+
+#[test]
+fn a_probe_whose_response_stands_still_closes_nothing_and_is_no_failure() {
+    paused(async {
+        let net = Net::default();
+        let config = format!("{}\n[upstreams.backend.timeouts]\nidle_body = \"1s\"\n", both(3));
+        let bench = after_an_outage(&net, &config).await;
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            peer.say(HALF).await;
+            peer.closed().await;
+        });
+        for _ in 0..6 {
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            assert!(client.response().await.is_none());
+            settle().await;
+            assert!(counted(&bench).iter().all(|(state, ..)| *state == State::HalfOpen), "{:?}", counted(&bench));
+        }
+        assert_eq!(bench.metric("outrigger_requests_total", &["body_idle_timeout"]), 6.0);
+    });
+}
+
+#[test]
+fn a_response_counts_once_by_its_head_and_a_break_turns_it_into_a_failure() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |n, mut peer| async move {
+            peer.request().await;
+            peer.say(HALF).await;
+            clock::sleep(Duration::from_millis(100)).await;
+            if n % 2 == 0 {
+                peer.say("whole.").await;
+            }
+        });
+        let bench = Bench::new(&net, ONE).await;
+        for (results, failures) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            client.response_to_head().await.expect("a head");
+            let before = counted(&bench)[0].2;
+            assert_eq!(counted(&bench), [(State::Closed, results, before); 2], "at the head");
+            pass(Duration::from_millis(200)).await;
+            settle().await;
+            assert_eq!(counted(&bench), [(State::Closed, results, failures); 2], "at the end");
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_whose_every_body_breaks_off_is_out_although_its_heads_are_healthy() {
+    paused(async {
+        let net = Net::default();
+        net.endpoint(A, |_, mut peer| async move {
+            peer.request().await;
+            peer.say(HALF).await;
+        });
+        let bench = Bench::new(&net, &both(3)).await;
+        for _ in 0..3 {
+            assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Closed), "{:?}", counted(&bench));
+            let mut client = bench.connect();
+            client.say("GET / HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+            assert!(client.response().await.is_none());
+            settle().await;
+        }
+        assert!(counted(&bench).iter().all(|(state, ..)| *state == State::Open), "{:?}", counted(&bench));
+    });
+}
+
+#[test]
+fn a_ratio_opens_no_breaker_of_a_lone_endpoint_and_that_of_one_of_two() {
+    let keys = "volume_min = 10\nopen_jitter = 0\n";
+    let tables = format!(
+        "[upstreams.backend.endpoint_breaker]\n{keys}[upstreams.backend.breaker]\n{keys}[upstreams.backend.retry]\nmax_attempts = 1\n"
+    );
+    for (endpoints, opens) in [(1, 0.0), (2, 1.0)] {
+        paused(async {
+            let net = Net::default();
+            for at in [A, B] {
+                net.endpoint(at, |n, mut peer| async move {
+                    peer.request().await;
+                    peer.say(if n % 3 == 0 { OK } else { FAILED }).await;
+                });
+            }
+            let listed = &["10.0.0.1:80", "10.0.0.2:80"][..endpoints];
+            let bench = Bench::new(&net, &format!("[upstreams.backend]\nendpoints = {listed:?}\n{tables}")).await;
+            let mut served = 0;
+            for _ in 0..30 {
+                served += u32::from(bench.get("/").await.status == 200);
+            }
+            let opened = bench.metric("outrigger_breaker_transitions_total", &["reason=\"failure_ratio\""]);
+            assert_eq!(opened > 0.0, opens > 0.0, "{endpoints} endpoints: {opened} openings");
+            assert!(endpoints > 1 || served == 10, "{served} were served");
+        });
+    }
+}
+
+#[test]
+fn streams_that_their_callers_leave_at_once_or_that_are_quiet_end_a_streak_by_their_heads() {
+    for leaves in [true, false] {
+        paused(async {
+            let net = Net::default();
+            net.endpoint(A, |_, mut peer| async move {
+                let Some(head) = peer.request().await else { return };
+                if head.starts_with("POST") {
+                    return peer.say(FAILED).await;
+                }
+                peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                peer.closed().await;
+            });
+            let bench = Bench::new(&net, &both(3)).await;
+            let mut open = Vec::new();
+            for _ in 0..10 {
+                assert_eq!(bench.post("/", "x").await.status, 500);
+                let mut stream = bench.connect();
+                stream.say("GET /events HTTP/1.1\r\nhost: backend\r\n\r\n").await;
+                assert_eq!(stream.response_to_head().await.expect("a head").status, 200);
+                open.extend((!leaves).then_some(stream));
+                settle().await;
+            }
+            assert_eq!(counted(&bench), [(State::Closed, 20, 10); 2], "leaves: {leaves}");
+        });
+    }
 }
 
 #[test]

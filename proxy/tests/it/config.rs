@@ -155,7 +155,7 @@ fn the_reference_names_the_ranges_that_hold() {
         }
         ranges += 1;
     }
-    assert_eq!(ranges, 61, "every number of the reference");
+    assert_eq!(ranges, 63, "every number of the reference");
 }
 
 #[test]

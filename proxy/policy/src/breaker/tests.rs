@@ -1,9 +1,11 @@
 //! Each transition, each boundary, each late or lost result.
 
 use super::*;
+use crate::units::Ratio;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -12,6 +14,7 @@ pub(super) fn config() -> Config {
         window: 10 * SECOND,
         failure_ratio: Ratio::from_ppm(500_000).expect("in range"),
         volume_min: 20,
+        admitting_min: Ratio::ZERO,
         consecutive_failures: NonZeroU32::new(5).expect("not zero"),
         open_base: SECOND,
         open_cap: 30 * SECOND,
@@ -43,6 +46,21 @@ impl Bench {
 
     fn settle(&mut self, permit: Permit, class: Class) -> Option<Transition> {
         self.breaker.on_result(permit, class, self.now, &mut self.rng)
+    }
+
+    fn head(&mut self, permit: &mut Permit) {
+        self.breaker.on_head(permit, self.now);
+    }
+
+    /// As before an attempt, where requests can go elsewhere.
+    fn open_by_ratio(&mut self) -> Option<Transition> {
+        self.breaker.open_by_ratio(self.now, || true, &mut self.rng)
+    }
+
+    /// Results in the window, failures among them, and failures in a row.
+    fn counts(&self) -> (u32, u32, u32) {
+        let snapshot = self.breaker.snapshot(self.now);
+        (snapshot.results, snapshot.failures, snapshot.consecutive_failures)
     }
 
     fn attempt(&mut self, class: Class) -> Option<Transition> {
@@ -83,13 +101,125 @@ fn failures_in_a_row_trip_it_and_a_success_starts_the_count_again() {
 #[test]
 fn the_ratio_trips_at_its_boundary_and_only_with_enough_volume() {
     let mut bench = Bench::new(config());
-    for n in 0..19 {
+    for n in 0..20 {
+        assert_eq!(bench.open_by_ratio(), None, "{n} results: below the volume");
         let class = if n % 2 == 0 { Class::Failure } else { Class::Success };
-        assert_eq!(bench.attempt(class), None, "result {n}: below the volume");
+        assert_eq!(bench.attempt(class), None, "result {n}: the ratio alone opens nothing");
     }
-    // The 20th result makes it 10 failures of 20: exactly half.
-    let moved = bench.attempt(Class::Success).expect("10 of 20 reach one half");
-    assert_eq!(moved.reason, Reason::FailureRatio);
+    // 10 failures of 20: exactly half.
+    assert_eq!(bench.breaker.open_by_ratio(bench.now, || false, &mut bench.rng), None, "the last endpoint");
+    assert_eq!(bench.state(), State::Closed);
+    let moved = bench.open_by_ratio().expect("10 of 20 reach one half");
+    assert_eq!((moved.from, moved.to, moved.reason), (State::Closed, State::Open, Reason::FailureRatio));
+    assert_eq!(bench.open_by_ratio(), None, "it is open");
+}
+
+#[test]
+fn nobody_is_asked_whether_requests_can_go_elsewhere_below_the_ratio_or_after_its_window() {
+    let asked = || panic!("nobody wants to know");
+    let mut bench = Bench::new(Config { consecutive_failures: NonZeroU32::MAX, ..config() });
+    assert_eq!(bench.breaker.open_by_ratio(bench.now, asked, &mut bench.rng), None);
+    for class in [Class::Failure; 9].into_iter().chain([Class::Success; 11]) {
+        bench.attempt(class);
+    }
+    assert_eq!(bench.breaker.open_by_ratio(bench.now, asked, &mut bench.rng), None, "9 of 20");
+    for _ in 0..20 {
+        assert_eq!(bench.attempt(Class::Failure), None);
+    }
+    bench.pass(10 * SECOND);
+    assert_eq!(bench.breaker.open_by_ratio(bench.now, asked, &mut bench.rng), None, "29 of 40, a window ago");
+}
+
+#[test]
+fn a_healthy_head_ends_a_row_and_counts_at_once_whatever_becomes_of_its_body() {
+    for end in [Some(Class::Success), Some(Class::Neutral), Some(Class::Overload), None] {
+        let mut bench = Bench::new(config());
+        for _ in 0..4 {
+            assert_eq!(bench.attempt(Class::Failure), None);
+        }
+        let mut stream = bench.permit();
+        assert_eq!(bench.counts(), (4, 4, 4), "a permit says nothing");
+        bench.head(&mut stream);
+        bench.head(&mut stream);
+        assert_eq!(bench.counts(), (5, 4, 0), "by its head, once");
+        bench.pass(60 * SECOND);
+        match end {
+            Some(class) => assert_eq!(bench.settle(stream, class), None),
+            None => drop(stream),
+        }
+        assert_eq!(bench.counts(), (0, 0, 0), "{end:?} adds nothing");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_turns_the_success_of_its_head_into_one_failure_of_that_moment() {
+    for (after, results) in [(Duration::ZERO, 3), (9 * SECOND, 3), (10 * SECOND, 1), (3_600 * SECOND, 1)] {
+        let mut bench = Bench::new(config());
+        bench.attempt(Class::Success);
+        let mut stream = bench.permit();
+        bench.head(&mut stream);
+        bench.attempt(Class::Success);
+        assert_eq!(bench.counts(), (3, 0, 0));
+        bench.pass(after);
+        assert_eq!(bench.settle(stream, Class::Failure), None);
+        assert_eq!(bench.counts(), (results, 1, 1), "after {after:?}");
+        bench.pass(9 * SECOND);
+        assert_eq!((bench.counts().0 > 0, bench.counts().1), (true, 1), "the failure is as old as the break");
+    }
+}
+
+#[test]
+fn bodies_that_all_break_off_open_it_although_their_heads_are_healthy() {
+    let mut bench = Bench::new(config());
+    let broken = |bench: &mut Bench| {
+        let mut stream = bench.permit();
+        bench.head(&mut stream);
+        bench.settle(stream, Class::Failure)
+    };
+    for end in [Class::Success, Class::Neutral] {
+        for _ in 0..4 {
+            assert_eq!(broken(&mut bench), None);
+        }
+        assert_eq!(bench.counts().2, 4);
+        let mut whole = bench.permit();
+        bench.head(&mut whole);
+        assert_eq!(bench.counts().2, 4, "bodies break off after healthy heads");
+        assert_eq!(bench.settle(whole, end), None);
+        assert_eq!(bench.counts().2, 0, "one that does not break off ends the row");
+    }
+    let moved = (0..5).find_map(|_| broken(&mut bench)).expect("five in a row");
+    assert_eq!((moved.to, moved.reason), (State::Open, Reason::ConsecutiveFailures));
+}
+
+#[test]
+fn failures_are_in_a_row_only_if_each_comes_within_a_window_of_the_one_before() {
+    for (wait, is_trip) in [(10 * SECOND, true), (10 * SECOND + Duration::from_nanos(1), false)] {
+        let mut bench = Bench::new(config());
+        for _ in 0..4 {
+            assert_eq!(bench.attempt(Class::Failure), None);
+            bench.pass(wait);
+        }
+        assert_eq!(bench.attempt(Class::Failure).is_some(), is_trip, "one each {wait:?}");
+        assert_eq!(bench.counts().2, if is_trip { 5 } else { 1 });
+        bench.pass(11 * SECOND);
+        assert_eq!(bench.counts().2, if is_trip { 5 } else { 0 }, "an old row is shown only where it is the reason");
+    }
+}
+
+#[test]
+fn a_head_or_a_correction_from_before_a_trip_counts_in_no_later_closed_time() {
+    let mut bench = Bench::new(config());
+    let (mut with_head, mut without) = (bench.permit(), bench.permit());
+    bench.head(&mut with_head);
+    bench.trip();
+    bench.head(&mut without);
+    bench.pass(SECOND);
+    assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
+    bench.head(&mut without);
+    for late in [with_head, without] {
+        assert_eq!(bench.settle(late, Class::Failure), None);
+    }
+    assert_eq!((bench.state(), bench.counts()), (State::Closed, (0, 0, 0)));
 }
 
 #[test]
@@ -105,13 +235,17 @@ fn failures_older_than_the_window_are_forgotten() {
 }
 
 #[test]
-fn overload_and_neutral_results_count_for_nothing_while_closed() {
+fn overload_and_neutral_results_are_not_in_the_ratio_and_only_overload_ends_a_row() {
     let mut bench = Bench::new(config());
+    bench.attempt(Class::Failure);
     for _ in 0..100 {
-        assert_eq!(bench.attempt(Class::Overload), None);
         assert_eq!(bench.attempt(Class::Neutral), None);
     }
-    assert_eq!(bench.breaker.snapshot(bench.now).results, 0);
+    assert_eq!(bench.counts(), (1, 1, 1));
+    for _ in 0..100 {
+        assert_eq!(bench.attempt(Class::Overload), None);
+    }
+    assert_eq!(bench.counts(), (1, 1, 0), "it is alive");
 }
 
 #[test]
@@ -339,7 +473,7 @@ fn no_time_passes_a_probe_but_a_piece_of_its_body_one_spacing_after_its_head_doe
     bench.pass(SECOND);
     let mut stream = bench.permit();
     stream.on_piece(bench.now);
-    stream.on_head(bench.now);
+    bench.head(&mut stream);
     bench.pass(SECOND - Duration::from_nanos(1));
     stream.on_piece(bench.now);
     let due = bench.now + Duration::from_nanos(1);
@@ -365,7 +499,7 @@ fn a_body_that_goes_on_after_its_probes_lease_passes_too_but_not_in_another_era(
         bench.trip();
         bench.pass(SECOND);
         let mut stream = bench.permit();
-        stream.on_head(bench.now);
+        bench.head(&mut stream);
         bench.pass(10 * SECOND);
         if is_late {
             assert_eq!(bench.attempt(Class::Failure).map(|m| m.to), Some(State::Open));
@@ -385,7 +519,7 @@ fn a_response_that_breaks_off_right_after_its_head_fails_its_probe() {
     for seconds in [2, 4, 8] {
         bench.pass(30 * SECOND);
         let mut probe = bench.permit();
-        probe.on_head(bench.now);
+        bench.head(&mut probe);
         let moved = bench.settle(probe, Class::Failure).expect("it fails");
         assert_eq!((moved.from, moved.reason), (State::HalfOpen, Reason::ProbeFailed));
         assert_eq!(moved.open_for, Some(seconds * SECOND));
@@ -399,7 +533,7 @@ fn a_probe_whose_body_breaks_off_after_it_closed_the_breaker_trips_it_at_once() 
         bench.trip();
         bench.pass(SECOND);
         let mut stream = bench.permit();
-        stream.on_head(bench.now);
+        bench.head(&mut stream);
         bench.pass(SECOND);
         stream.on_piece(bench.now);
         assert_eq!(bench.attempt(Class::Success), None);
@@ -419,7 +553,7 @@ fn a_body_that_goes_on_passes_once_and_not_again_when_it_is_whole() {
     bench.trip();
     bench.pass(SECOND);
     let mut stream = bench.permit();
-    stream.on_head(bench.now);
+    bench.head(&mut stream);
     bench.pass(SECOND);
     stream.on_piece(bench.now);
     stream.on_piece(bench.now);

@@ -3,6 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
+
+use crate::backoff::{doubled, draw_up_to};
 use crate::outcome::PROBE_SPACING_MAX;
 use crate::units::Ratio;
 
@@ -15,7 +18,9 @@ pub struct Config {
     pub failure_ratio: Ratio,
     /// With fewer results than this in the window the ratio does not trip it.
     pub volume_min: u32,
-    /// This many failures in a row trip it, whatever the ratio is.
+    /// The ratio trips it only while at least this share of the endpoints, and one at least, still takes requests. Whoever asks it to open by its ratio counts them.
+    pub admitting_min: Ratio,
+    /// This many failures in a row trip it, whatever the ratio is. Two failures are in a row if there is no success and no longer time than a window between them.
     pub consecutive_failures: NonZeroU32,
     /// The first open time.
     pub open_base: Duration,
@@ -33,6 +38,13 @@ impl Config {
     /// How long a probe has the upstream to itself. It is the shortest open time: that is how often the operator lets the breaker look.
     pub fn probe_spacing(&self) -> Duration {
         self.open_base.min(PROBE_SPACING_MAX)
+    }
+
+    /// How long the breaker stays open after so many trips, 1 or more.
+    pub(super) fn draw_open_time(&self, trips: u32, rng: &mut impl Rng) -> Duration {
+        let longest = doubled(self.open_base, trips - 1, self.open_cap);
+        let jitter = longest.as_nanos() * u128::from(self.open_jitter.ppm()) / u128::from(Ratio::ONE.ppm());
+        longest.saturating_sub(draw_up_to(Duration::from_nanos(u64::try_from(jitter).unwrap_or(u64::MAX)), rng))
     }
 }
 
@@ -112,7 +124,7 @@ pub struct Snapshot {
     pub results: u32,
     /// Failures among them.
     pub failures: u32,
-    /// Failures in a row.
+    /// Failures in a row, or bodies that broke off in a row if they are more.
     pub consecutive_failures: u32,
     /// Trips since the breaker last stayed closed for a whole window.
     pub trips: u32,

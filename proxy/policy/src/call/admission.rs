@@ -1,15 +1,18 @@
 //! The right to be in flight.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand::Rng;
 
 use super::types::Policies;
 use crate::breaker::{Open, Permit};
+use crate::endpoint::Endpoint;
 use crate::limit::Slot;
 use crate::observe::{Context, Observer, Scope};
 use crate::outcome::Class;
 use crate::rejection::Rejection;
+use crate::spare;
 
 /// The right to be in flight: a slot, and the permit of the breaker of calls until that has its result. Its drop gives both back.
 #[derive(Debug)]
@@ -44,17 +47,33 @@ impl Admission {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
 
-    /// The head of the response goes downstream, and its body follows. A probe whose head is no success is settled by it.
+    /// Before the first attempt: if the failure ratio of the breaker of calls is reached, and more than one endpoint takes requests, the breaker opens and
+    /// the request is refused.
+    pub(super) fn review<T, R: Rng, O: Observer<T>>(
+        &mut self,
+        policies: &Policies,
+        endpoints: &[Arc<Endpoint<T>>],
+        cx: &mut Context<'_, R, O>,
+    ) -> Option<Rejection> {
+        let breaker = policies.breaker.as_ref()?;
+        let now = cx.now;
+        let has_several = || spare::has_several(endpoints, breaker.config().admitting_min, now);
+        let moved = breaker.open_by_ratio(now, has_several, cx.rng)?;
+        cx.moved(Scope::Calls, Some(moved));
+        Some(Rejection::BreakerOpen(breaker.open(now)))
+    }
+
+    /// The head of the response goes downstream, and its body follows. A head that is no success settles the permit.
     pub fn on_head<T, R: Rng, O: Observer<T>>(
         &mut self,
         class: Class,
         policies: &Policies,
         cx: &mut Context<'_, R, O>,
     ) {
-        match &mut self.permit {
-            Some(permit) if permit.is_probe() && class == Class::Success => permit.on_head(cx.now),
-            Some(permit) if permit.is_probe() => self.settle(class, policies, cx),
-            _ => {}
+        if class != Class::Success {
+            self.settle(class, policies, cx);
+        } else if let (Some(breaker), Some(permit)) = (&policies.breaker, &mut self.permit) {
+            breaker.on_head(permit, cx.now);
         }
     }
 

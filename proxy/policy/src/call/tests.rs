@@ -65,6 +65,7 @@ pub(super) fn breaker_config() -> breaker::Config {
         window: Duration::from_secs(10),
         failure_ratio: Ratio::ONE,
         volume_min: 1_000,
+        admitting_min: Ratio::ZERO,
         consecutive_failures: NonZeroU32::new(2).expect("not zero"),
         open_base: Duration::from_millis(500),
         open_cap: Duration::from_secs(2),
@@ -243,6 +244,44 @@ fn a_request_is_refused_at_the_limit_and_by_an_open_breaker_and_holds_nothing() 
     world.now = open.retry_at;
     let _call = world.begin(true).expect("the breaker's open time is over");
     assert_eq!(world.log.0.last().map(String::as_str), Some("admitted as a probe"));
+}
+
+#[test]
+fn a_failure_ratio_opens_the_breaker_of_calls_only_if_several_endpoints_take_requests() {
+    for (endpoints, open, is_refused) in [(1, 0, false), (2, 0, true), (2, 1, false), (3, 1, true), (0, 0, false)] {
+        let mut world = World::new(&["a", "b", "c"][..endpoints]);
+        let half = Ratio::from_ppm(500_000).expect("in range");
+        let config = breaker::Config { failure_ratio: half, volume_min: 2, ..breaker_config() };
+        let breaker = Breaker::new(config, world.now);
+        for class in [Class::Success, Class::Failure] {
+            let permit = breaker.try_acquire(world.now).permit.expect("closed");
+            assert_eq!(breaker.on_result(permit, class, world.now, &mut world.rng), None);
+        }
+        for endpoint in &world.endpoints[..open] {
+            let breaker = endpoint.breaker.as_ref().expect("it is on");
+            for _ in 0..2 {
+                let permit = breaker.try_acquire(world.now).permit.expect("closed");
+                breaker.on_result(permit, Class::Failure, world.now, &mut world.rng);
+            }
+        }
+        world.policies.breaker = Some(breaker);
+        let mut call = world.begin(true).expect("nobody has looked yet");
+        let step = world.poll(&mut call);
+        let what = format!("{open} of {endpoints} open: {step:?}");
+        match step {
+            Step::Reject(Rejection::BreakerOpen(open)) => {
+                assert!(is_refused && open.reason == Some(breaker::Reason::FailureRatio), "{what}");
+                assert_eq!(open.retry_at, world.now + breaker_config().open_base);
+                assert_eq!(world.log.0[1], "calls Open");
+                drop(call);
+                assert!(matches!(world.begin(true), Err(Rejection::BreakerOpen(_))));
+                assert_eq!(world.policies.in_flight.count(), 0);
+            }
+            Step::Attempt { .. } => assert!(!is_refused && endpoints > 0, "{what}"),
+            Step::Reject(Rejection::NoEndpoints) => assert_eq!(endpoints, 0),
+            step => panic!("{step:?}"),
+        }
+    }
 }
 
 #[test]

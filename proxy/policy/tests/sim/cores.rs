@@ -109,6 +109,7 @@ fn breaker(probes: u32) -> Arc<Breaker> {
         failure_ratio: Ratio::from_f64(0.5).expect("in range"),
         // Only the streak can open it.
         volume_min: u32::MAX,
+        admitting_min: Ratio::ZERO,
         consecutive_failures: number(STREAK),
         open_base: OPEN_FOR,
         open_cap: OPEN_FOR,

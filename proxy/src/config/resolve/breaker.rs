@@ -41,6 +41,7 @@ impl BreakerBase {
             window: secs(10),
             failure_ratio: percent(50),
             volume_min: 100,
+            admitting_min: percent(50),
             consecutive_failures: NonZeroU32::MIN.saturating_add(19),
             open_base: millis(500),
             open_cap: secs(2),
@@ -69,6 +70,7 @@ impl BreakerDraft {
                 window: table.duration("window", secs(1)..=HOUR).or(base.config.window),
                 failure_ratio: table.ratio_above_zero("failure_ratio", 1.0).or(base.config.failure_ratio),
                 volume_min: table.integer("volume_min", 1..=100_000).or(base.config.volume_min),
+                admitting_min: table.ratio("admitting_min", 0.0..=1.0).or(base.config.admitting_min),
                 consecutive_failures: table
                     .positive("consecutive_failures", 100_000)
                     .or(base.config.consecutive_failures),
