@@ -10,6 +10,7 @@ mod fairness;
 mod flapping;
 mod outage;
 mod overload;
+mod partial;
 mod probes;
 mod pushback;
 
