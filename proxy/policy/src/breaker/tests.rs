@@ -209,14 +209,15 @@ fn failures_are_in_a_row_only_if_each_comes_within_a_window_of_the_one_before() 
 #[test]
 fn a_head_or_a_correction_from_before_a_trip_counts_in_no_later_closed_time() {
     let mut bench = Bench::new(config());
-    let (mut with_head, mut without) = (bench.permit(), bench.permit());
+    let (mut with_head, mut without, mut late_head) = (bench.permit(), bench.permit(), bench.permit());
     bench.head(&mut with_head);
     bench.trip();
     bench.head(&mut without);
     bench.pass(SECOND);
     assert_eq!(bench.attempt(Class::Success).map(|m| m.to), Some(State::Closed));
-    bench.head(&mut without);
-    for late in [with_head, without] {
+    bench.head(&mut late_head);
+    assert_eq!(bench.counts(), (0, 0, 0));
+    for late in [with_head, without, late_head] {
         assert_eq!(bench.settle(late, Class::Failure), None);
     }
     assert_eq!((bench.state(), bench.counts()), (State::Closed, (0, 0, 0)));
