@@ -198,8 +198,7 @@ impl Breaker {
         if let Some(probe) = &mut permit.probe {
             probe.head_at = Some(now);
         } else if self.is_closed_in(permit.era) && permit.counted_at == UNCOUNTED {
-            permit.counted_at = self.epoch.nanos(now);
-            self.counts.on_head(now);
+            permit.counted_at = self.counts.on_head(now);
         }
     }
 
@@ -212,7 +211,7 @@ impl Breaker {
         if !self.is_closed_in(era) {
             return None;
         }
-        let counted_at = (counted_at != UNCOUNTED).then(|| self.epoch.at(counted_at));
+        let counted_at = (counted_at != UNCOUNTED).then_some(counted_at);
         match class {
             Class::Failure => {
                 let failed = counted_at.map_or(Failed::AtHead, |at| Failed::InBody { counted_at: Some(at) });

@@ -44,7 +44,12 @@ impl Window {
 
     /// Adds to both counters of the bucket of `now`.
     pub(crate) fn add(&self, now: Instant, first: u32, second: u32) {
-        let number = self.number(now);
+        self.add_at(self.epoch.nanos(now), first, second);
+    }
+
+    /// The same for a moment in nanoseconds since the epoch.
+    pub(crate) fn add_at(&self, nanos: u64, first: u32, second: u32) {
+        let number = nanos / self.bucket_nanos;
         let (tick, slot) = (number & TICK_MASK, &self.buckets[(number % BUCKETS) as usize]);
         // `Err` means that the bucket is full; the sample is dropped on purpose.
         let _full = slot.fetch_update(Relaxed, Relaxed, |word| {
@@ -59,7 +64,12 @@ impl Window {
 
     /// Takes back what was added at `then`, if its bucket is still there. It may have been reused, for a later time.
     pub(crate) fn take_back(&self, then: Instant, first: u32, second: u32) {
-        let number = self.number(then);
+        self.take_back_at(self.epoch.nanos(then), first, second);
+    }
+
+    /// The same for a moment in nanoseconds since the epoch.
+    pub(crate) fn take_back_at(&self, nanos: u64, first: u32, second: u32) {
+        let number = nanos / self.bucket_nanos;
         let (tick, slot) = (number & TICK_MASK, &self.buckets[(number % BUCKETS) as usize]);
         // `Err` means that nothing is left to take back.
         let _expired = slot.fetch_update(Relaxed, Relaxed, |word| {

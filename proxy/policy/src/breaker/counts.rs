@@ -43,8 +43,8 @@ pub(super) enum Failed {
     AtHead,
     /// A body broke off after a healthy head.
     InBody {
-        /// When its head was counted as a success, if it was.
-        counted_at: Option<Instant>,
+        /// When its head was counted as a success, if it was, as [`Counts::on_head`] returned it.
+        counted_at: Option<u64>,
     },
 }
 
@@ -59,10 +59,12 @@ impl Counts {
         }
     }
 
-    /// A healthy head came.
-    pub(super) fn on_head(&self, now: Instant) {
-        self.window.add(now, 1, 0);
+    /// A healthy head came. Returns the moment in nanoseconds since the epoch.
+    pub(super) fn on_head(&self, now: Instant) -> u64 {
+        let nanos = self.epoch.nanos(now);
+        self.window.add_at(nanos, 1, 0);
         self.on_sign_of_life();
+        nanos
     }
 
     /// A head that is neither a success nor a failure.
@@ -92,13 +94,13 @@ impl Counts {
             Failed::AtHead => FAILURE,
             Failed::InBody { counted_at } => {
                 if let Some(counted_at) = counted_at {
-                    self.window.take_back(counted_at, 1, 0);
+                    self.window.take_back_at(counted_at, 1, 0);
                 }
                 FAILURE + BROKEN_BODY
             }
         };
-        self.window.add(now, 1, 1);
         let nanos = self.epoch.nanos(now);
+        self.window.add_at(nanos, 1, 1);
         if !self.is_recent(self.failed_at.swap(nanos, Relaxed), nanos) {
             self.rows.store(0, Relaxed);
         }
